@@ -1,0 +1,24 @@
+"""The nodes: the only part of the pack that imports ComfyUI.
+
+Each module of a family of nodes ends in an explicit list `NODES`; `MODULES` names the modules, in menu order.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from comfy_api.latest import ComfyExtension, io
+
+MODULES: list[ModuleType] = []
+
+
+def node_list() -> list[type[io.ComfyNode]]:
+    """Return every node of the pack."""
+    return [node for module in MODULES for node in module.NODES]
+
+
+class NoiseSearchExtension(ComfyExtension):
+    """What ComfyUI asks for when it loads the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return node_list()

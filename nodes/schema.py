@@ -1,0 +1,38 @@
+"""Schemas that load on every supported ComfyUI: what a core does not know yet is left out.
+
+Node definitions use `schema(...)` for `io.Schema(...)` and `inp(io.Int, ...)` for `io.Int.Input(...)`. Only
+the keyword arguments listed here may be dropped; a misspelt one still raises.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from comfy_api.latest import io
+
+# Known to newer cores only; none of them changes what a node computes.
+NEWER_SCHEMA = frozenset({"search_aliases", "has_intermediate_output", "essentials_category", "is_dev_only"})
+NEWER_INPUT = frozenset({"advanced", "raw_link", "socketless", "gradient_stops"})
+
+
+def _known(function: Callable[..., Any], kwargs: dict[str, Any], newer: frozenset[str]) -> dict[str, Any]:
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in kwargs.items() if name in known or name not in newer}
+
+
+def schema(**kwargs: Any) -> io.Schema:
+    """Make an `io.Schema`, without the arguments that this ComfyUI does not know."""
+    return io.Schema(**_known(io.Schema, kwargs, NEWER_SCHEMA))
+
+
+def inp(kind: Any, id: str, **kwargs: Any) -> Any:
+    """Make an input of a socket type (`io.Int`, `io.Model`, `sockets.Verifier`), likewise.
+
+    Args:
+        kind: The socket type; its `.Input` is built.
+        id: The input's id.
+        **kwargs: Whatever `.Input` takes in the newest ComfyUI.
+    """
+    return kind.Input(id, **_known(kind.Input, kwargs, NEWER_INPUT))

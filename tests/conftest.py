@@ -1,0 +1,69 @@
+"""Rings of tests, by marker: pure (none), `comfy` (in process), `server` (over HTTP), `browser`.
+
+A module whose every test needs ComfyUI says so in one line at its top level: `pytestmark = pytest.mark.comfy`
+(or `server`, `browser`). `pytest --pure` then does not even import it: the pure ring runs without ComfyUI.
+Tests write `from noise_search.search.x import y` for the pack, whatever its folder is called, and
+`from toys import toy_model` for toy models (which boots the real ComfyUI on first import: see inprocess.py; a
+test module that imports `comfy` itself does so after `toys` or `inprocess.boot()`). Tests marked `comfy` run under
+`torch.inference_mode()`, as nodes do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDS_COMFYUI = re.compile(r"^pytestmark\s*=.*\.(comfy|server|browser)\b", re.MULTILINE)
+
+
+def _register_pack() -> None:
+    """Load the repository's root as package `noise_search`."""
+    spec = importlib.util.spec_from_file_location(
+        "noise_search", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["noise_search"] = module
+    spec.loader.exec_module(module)
+
+
+_register_pack()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pure", action="store_true", help="only tests that need no ComfyUI; import no others")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if config.getoption("--pure") and collection_path.suffix == ".py":
+        return bool(NEEDS_COMFYUI.search(collection_path.read_text(encoding="utf-8"))) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--pure"):
+        return
+    rings = ("comfy", "server", "browser")
+    dropped = [item for item in items if any(item.get_closest_marker(ring) for ring in rings)]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.fixture(autouse=True)
+def _as_comfyui_runs_nodes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Boot ComfyUI for tests marked `comfy`, and run them in inference mode."""
+    if request.node.get_closest_marker("comfy") is None:
+        yield
+        return
+    from inprocess import boot
+
+    boot()
+    import torch
+
+    with torch.inference_mode():
+        yield
