@@ -4,8 +4,8 @@ A module whose every test needs ComfyUI says so in one line at its top level: `p
 (or `server`, `browser`). `pytest --pure` then does not even import it: the pure ring runs without ComfyUI.
 Tests write `from noise_search.search.x import y` for the pack, whatever its folder is called, and
 `from toys import toy_model` for toy models (which boots the real ComfyUI on first import: see inprocess.py; a
-test module that imports `comfy` itself does so after `toys` or `inprocess.boot()`). Tests marked `comfy` run under
-`torch.inference_mode()`, as nodes do.
+test module that imports `comfy` itself does so after `toys` or `inprocess.boot()`). Tests marked `comfy` run
+under `torch.inference_mode()`, as nodes do.
 """
 
 from __future__ import annotations

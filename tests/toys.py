@@ -1,7 +1,7 @@
 """Toy diffusion models in ComfyUI's own classes: a whole stock run takes milliseconds on a CPU.
 
     model = toy_model("flow")               # a ModelPatcher; KINDS lists the kinds
-    model = tiny_unet()                     # a real, small UNet (4 channels), random weights; tiny_controlnet()
+    model = tiny_unet()                     # a real, small UNet (4 channels), and tiny_controlnet()
     model = tiny_mmdit()                    # a real, small SD3 model (16 channels): empty_latent("mmdit")
     g = guider(model, cfg=3.0)              # CFGGuider between cond(model, 1) and cond(model, 2) unless given
     sigmas = sigmas_for(model, "normal", 6, denoise=1.0)
@@ -12,10 +12,10 @@
     images = toy_vae("flow").decode(samples)   # a real comfy.sd.VAE around a tiny decoder
     scores = ToyVerifier().score(images)
 
-Kinds: "eps", "v" (4 channels); "flow" (16, SD3's format: a 4-channel empty latent must be repaired); "flow5d"
-(16 channels, 5-D); "nested" (video and sound, packed by the guider); "frames" (SVD: the rows of a latent are the
-frames of one video, FRAMES of them, and see each other); "seed_eater" (unCLIP) and "x4_upscaler" (conditioning
-that draws from the sampling seed).
+Kinds: "eps", "v" (4 channels); "flow" (16, SD3's format: a 4-channel empty latent must be repaired);
+"flow5d" (16 channels, 5-D); "nested" (video and sound, packed by the guider); "frames" (SVD: the rows of a
+latent are the frames of one video, FRAMES of them, and see each other); "seed_eater" (unCLIP) and
+"x4_upscaler" (conditioning that draws from the sampling seed).
 """
 
 from __future__ import annotations
