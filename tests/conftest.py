@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.pluginmanager.hasplugin("xdist"):  # one server for all who need one
+        for item in items:
+            if item.get_closest_marker("server") or item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.xdist_group("server"))
     if not config.getoption("--pure"):
         return
     rings = ("comfy", "server", "browser")
@@ -67,3 +72,37 @@ def _as_comfyui_runs_nodes(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """A running ComfyUI with this pack in it (see live.py). One for the whole session."""
+    from live import Server
+
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless browser. Not for the whole session: while it runs, `asyncio.run` cannot be used."""
+    from webui import BROWSERS, FLAGS, find_browser
+
+    if (path := find_browser()) is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed; `make browser` installs one where it can")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(params=[False, True], ids=["litegraph", "nodes2"])
+def page(request: pytest.FixtureRequest, server: Any, browser: Any) -> Iterator[Any]:
+    """ComfyUI's page, once in each of its two renderers (see webui.py)."""
+    from webui import WebUI
+
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    yield WebUI(context.new_page(), server, nodes2=request.param)
+    context.close()

@@ -1,0 +1,55 @@
+# Every target does its own set-up, once. COMFYUI_PATH=/path/to/ComfyUI uses that ComfyUI instead of fetching one.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8188
+SERVE_FLAGS ?= --cpu
+WORKERS ?= 2
+PYTEST_FLAGS ?=
+COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
+BIN := $(VENV)/bin
+BASE := .comfyui/base
+
+.PHONY: setup test test-pure demo serve bench browser lint format clean
+
+setup:
+	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
+
+test: setup browser
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
+
+test-pure: setup
+	$(BIN)/pytest --pure $(PYTEST_FLAGS)
+
+demo: setup
+	$(BIN)/python demo/run.py
+
+serve: setup
+	@mkdir -p $(BASE)/custom_nodes
+	@ln -sfn "$(CURDIR)" $(BASE)/custom_nodes/noise-search
+	@ln -sfn "$(CURDIR)/demo" $(BASE)/custom_nodes/noise-search-demo
+	$(BIN)/python $(COMFYUI)/main.py $(SERVE_FLAGS) --port $(PORT) --base-directory $(CURDIR)/$(BASE) \
+		--database-url sqlite:///:memory: --disable-api-nodes --preview-method latent2rgb
+
+bench: setup
+	$(BIN)/python bench/run.py
+
+# The browser tests need a browser; they are skipped where none can be installed.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get install -y -qq --no-install-recommends chromium || \
+		  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } } >/dev/null 2>&1 || \
+		echo "browser: chromium could not be installed; the browser tests are skipped" >&2; \
+	else echo "browser: none found; the browser tests are skipped" >&2; fi
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .pytest_cache .ruff_cache demo/output bench/output $(BASE)
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.comfyui/*' -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""Who may import whom, and what shipped code never does. Read from the source, nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMFYUI = {
+    "app", "comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras",
+    "execution", "folder_paths", "latent_preview", "node_helpers", "nodes", "server",
+}  # fmt: skip
+OURS = {"noise_search", "search", "verifiers"}
+LAYERS = ("nodes", "search", "verifiers")
+STDLIB = set(sys.stdlib_module_names)
+FORBIDDEN_MODULES = {"pickle", "subprocess", "marshal", "shelve"}
+FORBIDDEN_CALLS = {"eval", "exec", "print", "__import__", "compile"}
+
+
+def sources(layer: str) -> list[Path]:
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+SHIPPED = [ROOT / "__init__.py", *(path for layer in LAYERS for path in sources(layer))]
+
+
+def imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each imported module and whether that happens at the top level.
+
+    Relative imports of ours are given as "./search.budget", whatever the folder is called.
+    """
+    top = {id(node) for node in getattr(tree, "body", [])}
+    package = list(path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or "", id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            for name in names:
+                yield "./" + ".".join([*base, name]), id(node) in top
+
+
+def violations(source: str, path: Path) -> list[str]:
+    """Name every import in a file that its layer does not allow."""
+    layer = path.relative_to(ROOT).parts[0]
+    found = []
+    for name, at_top in imports(ast.parse(source), path):
+        head = name.split(".")[0]
+        if name.startswith("./"):
+            target = name[2:].split(".")[0]
+            allowed = {"search": {"search"}, "verifiers": {"verifiers"}}.get(layer, set(LAYERS))
+            ok = target in allowed
+        elif head in OURS or head in FORBIDDEN_MODULES:
+            ok = False
+        elif layer == "search":
+            ok = head in STDLIB | {"torch", "greenlet"}
+        elif layer == "verifiers":
+            ok = head not in COMFYUI and (head in STDLIB | {"torch"} or not at_top)
+        elif layer == "nodes":
+            ok = True
+        else:  # the root imports nothing at the top
+            ok = head in STDLIB
+        if not ok:
+            found.append(name)
+    return found
+
+
+def misdeeds(source: str) -> list[str]:
+    """Name every call and handler that shipped code must not hold."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            safe = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+            if called in FORBIDDEN_CALLS or (called == "torch.load" and not safe):
+                found.append(f"line {node.lineno}: {called}")
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            silent = all(isinstance(step, (ast.Pass, ast.Continue)) for step in node.body)
+            if node.type is None or (broad and silent):
+                found.append(f"line {node.lineno}: swallows every exception")
+    return found
+
+
+def test_there_is_something_to_check():
+    assert all(sources(layer) for layer in LAYERS)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_keeps_to_its_layer(path):
+    assert violations(path.read_text(encoding="utf-8"), path) == []
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_has_no_forbidden_call(path):
+    assert misdeeds(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "source", "bad"),
+    [
+        ("search", "import torch, math\nfrom .budget import Budget\nimport greenlet", []),
+        ("search", "import numpy", ["numpy"]),
+        ("search", "def f():\n    import comfy.samplers", ["comfy.samplers"]),
+        ("search", "from ..verifiers.base import Verifier", ["./verifiers.base"]),
+        ("search", "from .. import verifiers", ["./verifiers"]),
+        ("verifiers", "import torch\ndef f():\n    import transformers", []),
+        ("verifiers", "import transformers", ["transformers"]),
+        ("verifiers", "def f():\n    from comfy import utils", ["comfy"]),
+        ("nodes", "import comfy.samplers\nfrom ..search import budget\nfrom . import sockets", []),
+        ("nodes", "from search.budget import Budget", ["search.budget"]),
+        ("nodes", "import pickle", ["pickle"]),
+    ],
+)
+def test_the_check_of_layers_can_fail(layer, source, bad):
+    assert violations(source, ROOT / layer / "module.py") == bad
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "print(1)",
+        "eval('1')",
+        "torch.load(p)",
+        "try:\n    f()\nexcept Exception:\n    pass",
+        "try: f()\nexcept: g()",
+    ],
+)
+def test_the_check_of_calls_can_fail(source):
+    assert len(misdeeds(source)) == 1
+
+
+def test_the_check_of_calls_can_pass():
+    assert misdeeds("torch.load(p, weights_only=True)\ntry:\n    f()\nexcept KeyError:\n    pass") == []
