@@ -1,0 +1,130 @@
+"""The verifier protocol, and the checks at its two borders: images in, scores out.
+
+A verifier is a frozen spec: it may cross a socket, be cached and be shared by graphs. Whatever weights it
+uses live in ComfyUI's model patchers, which it shows by `patcher` or `get_models()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+# Resizing and sharpening overshoot [0, 1] a little; pictures in [-1, 1] or [0, 255] are another matter.
+OVERSHOOT = 0.05
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Whatever scores images.
+
+    Attributes:
+        name: Short, as shown in the report.
+        score_range: Lowest and highest possible score; infinite where there is no bound.
+        needs_prompt: Whether the score depends on a prompt.
+        prompt: The prompt, or "" where there is none.
+        trusts_previews: Whether it may be asked about half-denoised pictures (decoded x0 predictions).
+    """
+
+    name: str
+    score_range: tuple[float, float]
+    needs_prompt: bool
+    prompt: str
+    trusts_previews: bool
+
+    def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+        """Score images.
+
+        Args:
+            images: (B, H, W, 3), float or half, in [0, 1], on any device.
+            latents: The latents that the images were decoded from, B rows, where the caller has them.
+
+        Returns:
+            (B,) float32 on the CPU, higher is better. A row does not depend on the other rows.
+        """
+        ...
+
+
+@runtime_checkable
+class VerifierEnsemble(Verifier, Protocol):
+    """A verifier made of others, whose score may depend on all candidates of the pool.
+
+    Attributes:
+        parts: The verifiers; their names are unique. A part may be an ensemble too.
+    """
+
+    parts: Sequence[Verifier]
+
+    def combine(self, scores: Tensor) -> Tensor:
+        """Combine the parts' scores of all candidates so far.
+
+        Args:
+            scores: (N, V), one column for each part, in the order of `parts`.
+
+        Returns:
+            (N,) float32 on the CPU, higher is better; -inf for a candidate with a score that is not finite.
+        """
+        ...
+
+
+def check_images(images: Tensor, name: str) -> Tensor:
+    """Check images at a verifier's door and return them as (B, H, W, 3) in [0, 1].
+
+    Alpha is dropped, a grey image gets three equal channels, an overshoot of at most 0.05 is clamped.
+
+    Args:
+        images: (B, H, W, 1, 3 or 4), floating point.
+        name: The verifier's name, for messages.
+
+    Raises:
+        ValueError: For another rank, number of channels, type or range, for no image, and for NaN.
+    """
+    found = f"{name}: input 'images' is {_described(images)}"
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        raise ValueError(
+            f"{found}; expected a batch (B, H, W, 3). Add the batch axis to a single picture; hand the frames"
+            " of a video over as a batch."
+        )
+    if images.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"{found}; expected 3 channels, last (1 and 4 are converted). Move them to the end.")
+    if not images.dtype.is_floating_point:
+        raise ValueError(f"{found}; expected floating point in [0, 1]. Divide 8-bit pictures by 255.")
+    if images.numel() == 0:
+        raise ValueError(f"{found}; there is no pixel to score. Connect at least one picture.")
+    images = images[..., :3] if images.shape[-1] > 1 else images.expand(-1, -1, -1, 3)
+    unusable = images.flatten(1).isfinite().logical_not().any(1).nonzero().flatten().tolist()
+    if unusable:
+        raise ValueError(
+            f"{found}; picture(s) {unusable} hold NaN or infinite pixels. Decode them with a float32 VAE."
+        )
+    low, high = images.min().item(), images.max().item()
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        raise ValueError(f"{found} with values from {low:.4g} to {high:.4g}; expected [0, 1]. Rescale them.")
+    return images.clamp(0, 1) if low < 0 or high > 1 else images
+
+
+def check_scores(name: str, scores: Any, n: int) -> Tensor:
+    """Check what a verifier returned and give it as (n,) float32 on the CPU; NaN is let through.
+
+    Args:
+        name: The verifier's name.
+        scores: What its `score` returned.
+        n: The number of images it was given.
+
+    Raises:
+        ValueError: Naming the verifier, if this is not a floating-point tensor of shape (n,).
+    """
+    expected = f"expected a floating-point tensor of shape ({n},), one score for each image"
+    if not isinstance(scores, Tensor):
+        raise ValueError(f"verifier '{name}' returned {type(scores).__name__}; {expected}. Mend its score().")
+    if scores.shape != (n,) or not scores.dtype.is_floating_point:
+        raise ValueError(f"verifier '{name}' returned {_described(scores)}; {expected}. Mend its score().")
+    return scores.detach().to(device="cpu", dtype=torch.float32)
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"

@@ -1,0 +1,229 @@
+"""Ensembles: several verifiers, one order.
+
+Verifiers have scales of their own, so their scores cannot simply be added. `rank mean` is the seed paper's
+answer: rank all candidates so far under each verifier and take the mean of the ranks. It rewards what every
+verifier likes and is hard to hack, at the price that a candidate's combined score changes when the pool
+grows: hence `combine`, apart from `score`.
+
+References:
+    Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025),
+    arXiv 2501.09732
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Verifier, check_images, check_scores
+
+RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE = MODES = ("rank mean", "z-score", "weighted sum", "gate")
+
+
+def tied_ranks(values: Tensor) -> Tensor:
+    """Rank each column of (N, V): 1 for the lowest, N for the highest; ties share their mean rank."""
+    below = (values[None] < values[:, None]).sum(1)
+    equal = (values[None] == values[:, None]).sum(1)
+    return (2 * below + equal + 1).to(values.dtype) / 2
+
+
+def z_scores(values: Tensor) -> Tensor:
+    """Standardize each column of (N, V), by its population deviation; one without spread gives 0."""
+    flat = values.amax(0) == values.amin(0)
+    z = (values - values.mean(0)) / values.std(0, correction=0)
+    return z.masked_fill(flat, 0)
+
+
+def rank_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean of the ranks of (N, V): (N,), 1 to N; a weight below 0 turns its column."""
+    return tied_ranks(values * weights.sign()) @ weights.abs() / weights.abs().sum()
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several verifiers combined.
+
+    With N candidates so far, of which `combine` is given all part scores, the combined score is
+
+    - "rank mean": the weighted mean of the tie-averaged ranks, 1 (worst) to N (best under every part);
+    - "z-score": the sum of weight times z-score, 0 where a part does not tell candidates apart;
+    - "weighted sum": the sum of weight times score, independent of the pool;
+    - "gate": candidates whose scores reach all thresholds in `gates` come first, by the rank mean of
+      the other parts among them (1 and up); the rest follow (0 and down), by the rank mean of the gates.
+
+    A weight below zero turns its part around. But for the weighted sum, the value depends on the pool and
+    only the order counts: a target score says little.
+
+    Attributes:
+        parts: The verifiers. Names that occur twice get a number ("CLIP score 2").
+        weights: One for each part; empty for all 1. A gate's own weight is not used.
+        mode: One of `MODES`.
+        gates: For "gate", the least score that passes, or None for a part that is no gate; one for each part.
+    """
+
+    parts: tuple[Verifier, ...]
+    weights: tuple[float, ...] = ()
+    mode: str = RANK_MEAN
+    gates: tuple[float | None, ...] = ()
+    name: str = "ensemble"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", _uniquely_named(self.parts, self.name))
+        object.__setattr__(self, "weights", tuple(self.weights) or (1.0,) * len(self.parts))
+        object.__setattr__(self, "gates", tuple(self.gates) or (None,) * len(self.parts))
+        self._validate()
+
+    def _validate(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"{self.name}: input 'mode' is {self.mode!r}; choose one of {', '.join(MODES)}.")
+        count = len(self.parts)
+        if len(self.weights) != count or len(self.gates) != count:
+            raise ValueError(
+                f"{self.name}: {count} verifiers, {len(self.weights)} weights, {len(self.gates)} gates; give"
+                " one each."
+            )
+        used = [weight for weight, gate in zip(self.weights, self._active_gates, strict=True) if gate is None]
+        if self.mode == GATE and (not used or len(used) == count):
+            raise ValueError(
+                f"{self.name}: mode 'gate' has {count - len(used)} gates among {count} verifiers; it needs at"
+                " least one gate and one verifier that is none, to rank what passes. Connect another"
+                " verifier."
+            )
+        if not all(math.isfinite(weight) for weight in self.weights) or not any(used):
+            raise ValueError(
+                f"{self.name}: inputs 'weight_…' are {self.weights}; they must be finite, and not all 0 for"
+                " the verifiers that rank. Set at least one to 1."
+            )
+        if any(gate is not None and math.isnan(gate) for gate in self._active_gates):
+            raise ValueError(f"{self.name}: input 'gate_threshold' is NaN; set the least score that passes.")
+
+    @property
+    def _active_gates(self) -> tuple[float | None, ...]:
+        return self.gates if self.mode == GATE else (None,) * len(self.parts)
+
+    @property
+    def needs_prompt(self) -> bool:
+        return any(part.needs_prompt for part in self.parts)
+
+    @property
+    def prompt(self) -> str:
+        """The parts' prompts; different ones are joined by " | "."""
+        return " | ".join(dict.fromkeys(part.prompt for part in self.parts if part.prompt))
+
+    @property
+    def trusts_previews(self) -> bool:
+        return all(part.trusts_previews for part in self.parts)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        if self.mode == RANK_MEAN:
+            return 1.0, math.inf
+        if self.mode != WEIGHTED_SUM:
+            return -math.inf, math.inf
+        ends = [
+            sorted((weight * part.score_range[0], weight * part.score_range[1]))
+            for weight, part in zip(self.weights, self.parts, strict=True)
+            if weight
+        ]
+        return sum(low for low, _ in ends), sum(high for _, high in ends)
+
+    def get_models(self) -> list[Any]:
+        """Return the model patchers of all parts, for ComfyUI's tracking of models in use."""
+        return [model for part in self.parts for model in models_of(part)]
+
+    def combine(self, scores: Tensor) -> Tensor:
+        """Combine the parts' scores (N, V) of all candidates so far: (N,) float32, higher is better.
+
+        A candidate with a score that is not finite gets -inf; the others are ranked as if it were not there.
+
+        Raises:
+            ValueError: If there is not one column for each part.
+        """
+        if scores.ndim != 2 or scores.shape[1] != len(self.parts):
+            raise ValueError(
+                f"{self.name}: part scores have shape {tuple(scores.shape)}; expected (N, {len(self.parts)})."
+            )
+        scores = scores.detach().to(device="cpu", dtype=torch.float64)
+        usable = scores.isfinite().all(1)
+        combined = torch.full((len(scores),), -math.inf)
+        if usable.any():
+            rule = _RULES[self.mode]
+            combined[usable] = rule(self, scores[usable]).float()
+        return combined
+
+    def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+        """Score a batch (B, H, W, 3) in [0, 1] as a pool of its own: (B,) float32.
+
+        But for "weighted sum", a row depends on the others; a search scores the parts and calls `combine`.
+        """
+        images = check_images(images, self.name)
+        columns = [check_scores(p.name, p.score(images, latents=latents), len(images)) for p in self.parts]
+        return self.combine(torch.stack(columns, 1))
+
+    def _rank_mean(self, scores: Tensor) -> Tensor:
+        return rank_mean(scores, torch.tensor(self.weights, dtype=scores.dtype))
+
+    def _z_score(self, scores: Tensor) -> Tensor:
+        return z_scores(scores) @ torch.tensor(self.weights, dtype=scores.dtype)
+
+    def _weighted_sum(self, scores: Tensor) -> Tensor:
+        return scores @ torch.tensor(self.weights, dtype=scores.dtype)
+
+    def _gate(self, scores: Tensor) -> Tensor:
+        is_gate = torch.tensor([gate is not None for gate in self.gates])
+        least = torch.tensor([gate for gate in self.gates if gate is not None], dtype=scores.dtype)
+        weights = torch.tensor(self.weights, dtype=scores.dtype)[~is_gate]
+        passes = (scores[:, is_gate] >= least).all(1)
+        combined = torch.empty(len(scores), dtype=scores.dtype)
+        combined[passes] = rank_mean(scores[passes][:, ~is_gate], weights)
+        # Ranks from 1 to the number that fail, shifted to end at 0: below whatever passes.
+        fails = scores[~passes][:, is_gate]
+        combined[~passes] = tied_ranks(fails).mean(1) - len(fails)
+        return combined
+
+
+_RULES: dict[str, Callable[[Ensemble, Tensor], Tensor]] = {
+    RANK_MEAN: Ensemble._rank_mean,
+    Z_SCORE: Ensemble._z_score,
+    WEIGHTED_SUM: Ensemble._weighted_sum,
+    GATE: Ensemble._gate,
+}
+
+
+def models_of(verifier: Verifier) -> list[Any]:
+    """Return the model patchers that a verifier shows by `patcher` or `get_models()`."""
+    get_models = getattr(verifier, "get_models", None)
+    if callable(get_models):
+        return list(get_models())
+    patcher = getattr(verifier, "patcher", None)
+    return [] if patcher is None else [patcher]
+
+
+def _uniquely_named(parts: tuple[Verifier, ...], ensemble: str) -> tuple[Verifier, ...]:
+    if not parts:
+        raise ValueError(f"{ensemble}: no verifier is connected. Connect one to 'verifier_1'.")
+    seen: Counter[str] = Counter()
+    taken = {part.name for part in parts}
+    unique = []
+    for part in parts:
+        seen[part.name] += 1
+        if seen[part.name] > 1:
+            number = seen[part.name]
+            while f"{part.name} {number}" in taken:
+                number += 1
+            taken.add(f"{part.name} {number}")
+            part = _renamed(part, f"{part.name} {number}", ensemble)
+        unique.append(part)
+    return tuple(unique)
+
+
+def _renamed(part: Verifier, name: str, ensemble: str) -> Verifier:
+    if not is_dataclass(part):
+        raise ValueError(f"{ensemble}: two verifiers are named {part.name!r}; give each a name of its own.")
+    return replace(part, name=name)
