@@ -1,0 +1,37 @@
+"""How many latent rows one model call may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as mm
+
+MAX_ROWS = 32  # more rows gain no speed on real models
+HEADROOM = 0.85
+
+
+def rows_that_fit(guider: Any, shape: tuple[int, ...]) -> int:
+    """Return how many rows of `shape` fit into one guided call, a power of two from 1 to `MAX_ROWS`.
+
+    ComfyUI evicts other models when a sampling asks for memory, so that all of the device beside this model's
+    weights counts.
+
+    Args:
+        guider: the user's GUIDER.
+        shape: (R, ...) of one candidate's latent, packed if nested.
+    """
+    patcher = guider.model_patcher
+    device = patcher.load_device
+    usable = mm.get_total_memory(device) * HEADROOM - patcher.model_size() - mm.extra_reserved_memory()
+    if mm.is_device_cpu(device):
+        usable = mm.get_free_memory(device) * HEADROOM
+    rows = MAX_ROWS
+    while rows > 1 and patcher.model.memory_required([rows * 2, *shape[1:]]) > usable:
+        rows //= 2
+    return rows
+
+
+def is_oom(error: BaseException) -> bool:
+    """Whether an exception means that the device's memory ran out."""
+    known = getattr(mm, "is_oom", None)
+    return known(error) if known is not None else isinstance(error, mm.OOM_EXCEPTION)

@@ -1,0 +1,272 @@
+"""The ComfyUI session: runs of the user's own guider, sampler, sigmas and latent.
+
+Every round is one `guider.sample` with the carrier as its sampler, so that models are loaded and conditioning is
+processed once, by ComfyUI itself. No VAE and no verifier runs inside it: loading one may evict the denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.nested_tensor import NestedTensor, cat_nested
+from nodes import VAEDecode
+from torch import Tensor
+
+from ..search.affine import renoise
+from ..search.budget import Budget
+from ..search.carrier import Carrier, Limits
+from ..search.recipes import GIVEN, Cut, Recipe, make_noise
+from ..search.rng import RngState, put_rng, take_rng
+from ..search.trajectory import Record, Trajectory
+from . import memory
+from .sharing import rows_are_frames, why_alone
+
+MIN_WAVE = 8
+
+
+@dataclass
+class Graph:
+    """What the user connected, for one search.
+
+    Attributes:
+        guider, sampler, sigmas: GUIDER, SAMPLER, SIGMAS (S + 1,).
+        latent: LATENT dict of the R rows of one candidate, channels repaired.
+        noise: the user's NOISE object.
+        given: the noise tensor of candidate 0, (R, ...), on the CPU; nested as the latent is.
+        given_rng: global random state after that noise was made.
+        vae, preview_vae: VAE objects; preview_vae None for the same.
+    """
+
+    guider: Any
+    sampler: Any
+    sigmas: Tensor
+    latent: dict[str, Any]
+    noise: Any
+    given: Any
+    given_rng: RngState
+    vae: Any
+    preview_vae: Any = None
+
+
+class ComfySession:
+    """A `Session` on a ComfyUI graph; see `search.session.Session`."""
+
+    def __init__(
+        self, graph: Graph, budget: Budget, *, batching: str = "auto",
+        called: Callable[[Sequence[Trajectory], Tensor], None] = lambda runs, denoised: None,
+    ) -> None:  # fmt: skip
+        """Prepare a session; nothing is computed.
+
+        Args:
+            graph: what the user connected.
+            budget: model calls are counted on it, and asked of it.
+            batching: "auto", or "on" / "off" to override what the graph allows.
+            called: told after every model call.
+        """
+        self.graph, self.budget, self._called = graph, budget, called
+        self.sigmas = graph.sigmas
+        self.device = graph.guider.model_patcher.load_device
+        reasons = why_alone(graph.guider) if batching == "auto" else []
+        if batching == "off":
+            reasons = ["batching is off"]
+        if rows_are_frames(graph.guider):
+            reasons.append("the rows of this model's latents are frames of one video")
+        self.why_alone: list[str] = reasons
+        # Step sizes of an adaptive sampler differ by candidate, and amplify the rounding of a shared call.
+        share = not self.why_alone and not self._adaptive
+        rows = memory.rows_that_fit(graph.guider, self.shape) if share else 1
+        self.limits = Limits(
+            max_rows=rows, may_call=self._may_call, called=self._count,
+            is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache,
+        )  # fmt: skip
+        self.max_rows = rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (R, ...) of one candidate's latent, packed if nested."""
+        return tuple(_pack(self.graph.latent["samples"]).shape)
+
+    @property
+    def looks_halfway(self) -> bool:
+        return not self.why_alone
+
+    @property
+    def fixed_steps(self) -> bool:
+        """Known for ComfyUI's own samplers; `dpm_adaptive` and foreign ones have to be measured."""
+        module = getattr(getattr(self.graph.sampler, "sampler_function", None), "__module__", "") or ""
+        return module.startswith("comfy.") and not self._adaptive
+
+    @property
+    def _adaptive(self) -> bool:
+        return "adaptive" in getattr(getattr(self.graph.sampler, "sampler_function", None), "__name__", "")
+
+    @property
+    def wave(self) -> int:
+        return max(MIN_WAVE, self.max_rows)
+
+    def draw(self, seed: int) -> Tensor:
+        """Return the noise (R, ...) that the stock noise node gives for `seed`, packed if nested."""
+        latent = self.graph.latent
+        return _pack(comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index")))
+
+    def start(self, recipe: Recipe, keep_records: bool = False) -> Trajectory:
+        """Prepare the first run of a recipe."""
+        noise = self.noise_of(recipe)
+        return self._trajectory(self.sigmas, recipe.seed, noise, keep_records=keep_records, rng=take_rng(self.device))
+
+    def noise_of(self, recipe: Recipe) -> Tensor:
+        """Return a recipe's first noise, packed; the global random state is left where the stock noise leaves it."""
+        given = _pack(self.graph.given)
+        if recipe.start == GIVEN and not recipe.moves:
+            put_rng(self.graph.given_rng, self.device)
+            return given
+        noise = make_noise(recipe, self.draw, given)
+        if recipe.moves or recipe.start != recipe.seed:
+            self.draw(recipe.seed)
+        return noise
+
+    def branch(self, run: Trajectory, record: Record, cut: Cut, keep_records: bool = False) -> Trajectory:
+        """Prepare a run from a recorded model call of another, renoised or not, with its own seed.
+
+        Args:
+            run: the run it leaves.
+            record: one of its answered calls.
+            cut: noise level to start from, seeds.
+            keep_records: as for `start`.
+        """
+        tail = self.sigmas[self.sigmas < cut.renoise_to * (1 - 1e-6)].to(torch.float32)
+        sigmas = torch.cat([torch.tensor([cut.renoise_to], dtype=torch.float32), tail.cpu()])
+        eps = self.draw(cut.noise_seed).to(record.x)
+        rng = take_rng(self.device)
+        twin, x = (record, record.x) if cut.renoise_to == cut.sigma else (None, None)
+        if x is None:
+            sampling = self.graph.guider.model_patcher.get_model_object("model_sampling")
+            levels = torch.tensor([cut.sigma, cut.renoise_to], device=record.x.device)
+            x = renoise(sampling, record.x, levels[0], levels[1], eps)
+        return self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
+
+    def replay(self, recipe: Recipe) -> Trajectory:
+        """Render a recipe with all its segments; return its ended last run."""
+        run = self.start(recipe, keep_records=bool(recipe.cuts))
+        for index, cut in enumerate(recipe.cuts):
+            self.advance([run], cut.sigma)
+            record = next((r for r in reversed(run.records) if abs(r.sigma - cut.sigma) <= 1e-5 * cut.sigma), None)
+            if record is None:
+                raise ValueError(
+                    f"recipe: no model call at its cut, sigma {cut.sigma:g}: it was found with other sigmas or sampler"
+                )
+            run.close()
+            run = self.branch(run, record, cut, keep_records=index + 1 < len(recipe.cuts))
+        self.advance([run])
+        return run
+
+    def advance(self, runs: Sequence[Trajectory], until_sigma: float = 0.0) -> None:
+        """Advance runs to the cut or the end, in one `guider.sample` or, if they run alone, in one each."""
+        todo = [run for run in runs if not run.finished]
+        if self.why_alone:
+            for run in todo:
+                self._sample([run], 0.0)
+        elif todo:
+            self._sample(todo, until_sigma)
+
+    def decode(self, latent: Any, preview: bool = False) -> Tensor:
+        """Return the pictures (F, H, W, 3) of one latent through the stock decode node."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        vae = self.graph.preview_vae if preview and self.graph.preview_vae is not None else self.graph.vae
+        images = VAEDecode().decode(vae, {**self.graph.latent, "samples": latent})[0]
+        return images[..., :3].float().clamp(0.0, 1.0).cpu()
+
+    def draft(self, steps: int) -> ComfySession:
+        """Return the session over `steps` of the user's steps, evenly spread, the first and last sigma kept."""
+        picked = torch.linspace(0, len(self.sigmas) - 1, steps + 1).round().long()
+        other = object.__new__(ComfySession)
+        other.__dict__.update(self.__dict__)
+        other.sigmas = self.sigmas[picked]
+        other.graph = replace(self.graph, sigmas=other.sigmas)
+        return other
+
+    def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
+        return Trajectory(self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone), **more)
+
+    def _sample(self, runs: list[Trajectory], until_sigma: float) -> None:
+        """One round: one `guider.sample` of the user's guider with the carrier as its sampler."""
+        latent = self.graph.latent["samples"]
+        repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
+        rows = _repeat(latent, repeats)
+        carrier = Carrier(
+            runs, until_sigma, self.limits, alone=bool(self.why_alone),
+            on_enter=lambda guider, options: replay_keyframes(guider, options, runs),
+        )  # fmt: skip
+        if self.why_alone:
+            runs[0].put_rng(self.device)
+        noise = _unpack_like(runs[0].start_noise(_pack(latent)), latent)
+        mask = self.graph.latent.get("noise_mask")
+        out = self.graph.guider.sample(
+            _repeat(noise, repeats), rows, carrier, runs[0].sigmas, denoise_mask=mask, callback=None,
+            disable_pbar=True, seed=runs[0].seed,
+        )  # fmt: skip
+        self.max_rows = self.limits.max_rows
+        per_run = latent.shape[0]
+        for index, run in enumerate(runs):
+            if run.denoised is not None or run.finished:
+                run.latent = _to_intermediate(_slice(out, index * per_run, per_run))
+
+    def _may_call(self, rows: int) -> bool:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return self.budget.allows(rows)
+
+    def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
+        self.budget.nfe += denoised.shape[0]
+        self._called(runs, denoised)
+
+
+def replay_keyframes(guider: Any, options: dict[str, Any], runs: Sequence[Trajectory]) -> None:
+    """Walk hook keyframes through the noise levels that resumed runs have behind them, as one uncut run would."""
+    if "registered_hooks" not in options:
+        return
+    levels = max((run.levels for run in runs), key=len)
+    for sigma in dict.fromkeys(levels):
+        for conds in guider.conds.values():
+            for cond in conds or []:
+                hooks, at = cond.get("hooks"), torch.tensor([sigma])
+                begin, end = cond.get("timestep_start"), cond.get("timestep_end")
+                if hooks is None or (begin is not None and sigma > begin) or (end is not None and sigma < end):
+                    continue
+                guider.model_patcher.prepare_hook_patches_current_keyframe(at, hooks, options)
+
+
+def _pack(latent: Any) -> Tensor:
+    return comfy.utils.pack_latents(latent.unbind())[0] if latent.is_nested else latent
+
+
+def _unpack_like(packed: Tensor, latent: Any) -> Any:
+    if not latent.is_nested:
+        return packed
+    return NestedTensor(comfy.utils.unpack_latents(packed, [part.shape for part in latent.unbind()]))
+
+
+def _repeat(latent: Any, times: int) -> Any:
+    if times == 1:
+        return latent
+    return cat_nested([latent] * times) if latent.is_nested else torch.cat([latent] * times)
+
+
+def _slice(latent: Any, first: int, count: int) -> Any:
+    if latent.is_nested:
+        return NestedTensor([part[first : first + count] for part in latent.unbind()])
+    return latent[first : first + count]
+
+
+def _to_intermediate(latent: Any) -> Any:
+    """Move to where ComfyUI keeps values between nodes, as the stock sampler node does."""
+    dtype = getattr(comfy.model_management, "intermediate_dtype", None)
+    device = comfy.model_management.intermediate_device()
+    moved = latent.to(device) if dtype is None else latent.to(device=device, dtype=dtype())
+    return moved if moved.is_nested else moved.clone()

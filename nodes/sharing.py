@@ -1,0 +1,168 @@
+"""May candidates share model calls? Decided from a table of what was tested; anything else runs alone.
+
+A patch that remembers across calls, takes a mean over the batch or draws global random numbers would change the
+images of candidates that share a call. That cannot be read off a function, so every callable that the graph put
+into the model must be on the list below, by file of ComfyUI and qualified name. `tests/test_sharing.py` runs each
+entry in lockstep against stock runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import comfy.samplers
+import torch
+
+COMFYUI = Path(comfy.samplers.__file__).resolve().parent.parent
+
+GUIDERS = {
+    ("comfy/samplers.py", "CFGGuider"),
+    ("comfy_extras/nodes_custom_sampler.py", "Guider_Basic"),
+    ("comfy_extras/nodes_custom_sampler.py", "Guider_DualCFG"),
+    ("comfy_extras/nodes_perpneg.py", "Guider_PerpNeg"),
+}
+# Row by row, without memory, without random numbers: tested.
+CALLABLES = {
+    ("comfy_extras/nodes_model_advanced.py", "RescaleCFG"),
+    ("comfy_extras/nodes_tcfg.py", "TCFG"),
+    ("comfy_extras/nodes_fresca.py", "FreSca"),
+    ("comfy_extras/nodes_eps.py", "EpsilonScaling"),
+    ("comfy_extras/nodes_pag.py", "PerturbedAttentionGuidance"),
+    ("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiT"),
+    ("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiTSimple"),
+    ("comfy_extras/nodes_sd3.py", "SkipLayerGuidanceSD3"),
+    ("comfy_extras/nodes_perpneg.py", "PerpNeg"),
+    ("comfy_extras/nodes_freelunch.py", "FreeU"),
+    ("comfy_extras/nodes_freelunch.py", "FreeU_V2"),
+    ("comfy_extras/nodes_cfg.py", "CFGZeroStar"),
+    ("comfy_extras/nodes_cfg.py", "CFGNorm"),
+    ("comfy_api/torch_helpers/torch_compile.py", "apply_torch_compile_factory"),
+}
+# Entries of model options that hold no code to run.
+DATA = {"sample_sigmas", "registered_hooks", "to_load_options", "torch_compile_kwargs"}
+CONTROLS = {"ControlNet", "ControlLora", "ControlNetSD35", "T2IAdapter"}
+FRAME_MODELS = {"SVD_img2vid", "SV3D_u", "SV3D_p"}
+
+
+def why_alone(guider: Any) -> list[str]:
+    """Return what keeps candidates of this guider from sharing a model call, in words; empty if nothing does.
+
+    Args:
+        guider: the user's GUIDER, between samplings.
+    """
+    patcher = guider.model_patcher
+    reasons = []
+    if origin(type(guider)) not in GUIDERS:
+        reasons.append(f"guider {type(guider).__qualname__} is not known")
+    if not in_comfyui(type(patcher)):
+        reasons.append(f"model patcher {type(patcher).__qualname__} is not ComfyUI's")
+    reasons += [f"patch {name} may couple candidates" for name in _unknown_callables(patcher.model_options)]
+    for group in (patcher.wrappers, patcher.callbacks):
+        reasons += [f"wrapper {name} may couple candidates" for name in _unknown_callables(group)]
+    reasons += [f"object patch '{name}' is not known" for name, value in patcher.object_patches.items()
+                if not _plain_object(name, value)]  # fmt: skip
+    if getattr(patcher, "injections", None):
+        reasons.append("the model carries injections")
+    reasons += _model_reasons(patcher.model) + _cond_reasons(guider)
+    return list(dict.fromkeys(reasons))
+
+
+def rows_are_frames(guider: Any) -> bool:
+    """Whether the rows of a latent are the frames of one video, so that a candidate is all of them."""
+    patcher = guider.model_patcher
+    model = any(cls.__name__ in FRAME_MODELS for cls in type(patcher.model).__mro__)
+    animated = hasattr(patcher, "motion_models") or "ADE" in str(list(patcher.wrappers) + list(patcher.attachments))
+    return model or animated
+
+
+def seed_conditions(model: Any) -> bool:
+    """Whether the model's conditioning draws from the sampling seed (unCLIP, the SD x4 upscaler)."""
+    for cls in type(model).__mro__:
+        for name in ("extra_conds", "encode_adm", "concat_cond"):
+            code = getattr(cls.__dict__.get(name), "__code__", None)
+            if code is not None and "seed" in code.co_consts:
+                return True
+    return False
+
+
+def origin(thing: Any) -> tuple[str, str]:
+    """Return where a class or callable was written: (file, relative to ComfyUI if in it; outermost name)."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    thing = getattr(thing, "__func__", thing)
+    code = getattr(thing, "__code__", None)
+    if code is None and not isinstance(thing, type):
+        thing = type(thing)
+    file = code.co_filename if code is not None else getattr(sys.modules.get(thing.__module__), "__file__", "") or ""
+    path = Path(file).resolve() if file else Path("?")
+    name = getattr(thing, "__qualname__", type(thing).__qualname__).split(".")[0]
+    return (path.relative_to(COMFYUI).as_posix() if path.is_relative_to(COMFYUI) else str(path), name)
+
+
+def in_comfyui(cls: type) -> bool:
+    """Whether a class is written in ComfyUI's own library."""
+    return origin(cls)[0].startswith("comfy/")
+
+
+def _unknown_callables(value: Any) -> list[str]:
+    names = []
+    for thing in _callables(value):
+        file, name = origin(thing)
+        if (file, name) not in CALLABLES:
+            full = getattr(thing, "__qualname__", type(thing).__qualname__)
+            names.append(f"{full.replace('.<locals>', '')} ({Path(file).name})")
+    return names
+
+
+def _callables(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in DATA:
+                yield from _callables(inner)
+    elif isinstance(value, (list, tuple, set)):
+        for inner in value:
+            yield from _callables(inner)
+    elif callable(value) or not isinstance(value, (bool, int, float, str, bytes, type(None), torch.Tensor)):
+        yield value
+
+
+def _plain_object(name: str, value: Any) -> bool:
+    """Whether an object patch works row by row: model samplings of ComfyUI, and compiled models."""
+    if isinstance(value, torch._dynamo.eval_frame.OptimizedModule):
+        return True
+    if name != "model_sampling":
+        return False
+    classes = [cls for cls in type(value).__mro__ if cls not in (object, torch.nn.Module)]
+    return all(origin(cls)[0].startswith(("comfy/", "comfy_extras/")) for cls in classes)
+
+
+def _model_reasons(model: Any) -> list[str]:
+    reasons = []
+    if not in_comfyui(type(model)):
+        reasons.append(f"model class {type(model).__qualname__} is not ComfyUI's")
+    if seed_conditions(model):
+        reasons.append("the model's conditioning draws from the seed")
+    return reasons
+
+
+def _cond_reasons(guider: Any) -> list[str]:
+    reasons = []
+    for conds in guider.original_conds.values():
+        for cond in conds:
+            for control in _controls(cond.get("control")):
+                if type(control).__name__ not in CONTROLS or not in_comfyui(type(control)):
+                    reasons.append(f"control {type(control).__qualname__} is not known")
+            for hook in getattr(cond.get("hooks"), "hooks", []):
+                if type(hook).__name__ != "WeightHook":
+                    reasons.append(f"hook {type(hook).__qualname__} is not known")
+    return reasons
+
+
+def _controls(control: Any) -> Iterator[Any]:
+    while control is not None:
+        yield control
+        control = getattr(control, "previous_controlnet", None)

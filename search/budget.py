@@ -1,0 +1,81 @@
+"""What a search may spend, and why it stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """Limits beside the number of images; 0 or None switches one off. Whichever comes first ends the search.
+
+    Attributes:
+        max_model_calls: NFE: guided calls on one latent row, candidate 0 included.
+        max_seconds: wall-clock of the whole search.
+        target_score: stop once the best score reaches it.
+        patience: stop after so many candidates in a row without a better one.
+    """
+
+    max_model_calls: int = 0
+    max_seconds: float = 0.0
+    target_score: float | None = None
+    patience: int = 0
+
+    @property
+    def watch_scores(self) -> bool:
+        """Whether the outcome depends on when scores are looked at."""
+        return self.target_score is not None or self.patience > 0 or self.max_seconds > 0
+
+
+@dataclass
+class Budget:
+    """The allowance of one search and what it has spent.
+
+    Attributes:
+        images: whole images; with `run_cost` known, NFE = images * run_cost.
+        rules: further limits.
+        run_cost: NFE of candidate 0's full run; None until it ended.
+        nfe: model calls spent so far, in latent rows.
+        clock: gives seconds; a test may hand in its own.
+    """
+
+    images: int
+    rules: StopRules = StopRules()
+    run_cost: int | None = None
+    nfe: int = 0
+    clock: Callable[[], float] = time.perf_counter
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"'budget' counts whole images and must be at least 1, not {self.images}")
+        self.started = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock since the search began."""
+        return self.clock() - self.started
+
+    @property
+    def cap(self) -> float:
+        """Most NFE the search may spend; infinite while candidate 0's cost is unknown and no limit is set."""
+        images = math.inf if self.run_cost is None else self.images * self.run_cost
+        return min(images, self.rules.max_model_calls or math.inf)
+
+    def allows(self, rows: int) -> bool:
+        """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
+        return self.run_cost is None or self.nfe + rows <= self.cap
+
+    def affordable(self, cost: float, wanted: int) -> int:
+        """Return how many of `wanted` things of `cost` NFE each can be paid for."""
+        left = self.cap - self.nfe
+        return wanted if math.isinf(left) or cost <= 0 else max(0, min(wanted, math.floor(left / cost + 1e-9)))
+
+    def affordable_seconds(self, seconds_each: float, wanted: int) -> int:
+        """Return how many of `wanted` things of `seconds_each` fit into what is left of the time."""
+        if self.rules.max_seconds <= 0 or seconds_each <= 0:
+            return wanted
+        return max(0, min(wanted, math.floor((self.rules.max_seconds - self.seconds) / seconds_each)))

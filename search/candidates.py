@@ -1,0 +1,95 @@
+"""Candidates, and the scores of those that are compared with one another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .recipes import Recipe
+
+
+@dataclass
+class Candidate:
+    """One proposal, with what became of it.
+
+    Attributes:
+        index: 0 is the user's own seed.
+        recipe: makes it again.
+        parent: index of the candidate it was derived from, or None.
+        scores: raw score by verifier; NaN where a verifier failed.
+        score: combined score, higher is better; NaN until scored.
+        looks: half-way scores, in order: {"sigma", "scores", "score"}.
+        nfe: model calls spent on it, in latent rows.
+        status: "waiting", "finished", "pruned", "draft" or "cut off" (the budget ended within it).
+        latent: what the sampler node would have put out, kept for rendering.
+    """
+
+    index: int
+    recipe: Recipe
+    parent: int | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    score: float = math.nan
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    nfe: int = 0
+    status: str = "waiting"
+    latent: Any = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the report says of it: plain JSON values, NaN as None."""
+        return {
+            "index": self.index,
+            "parent": self.parent,
+            "status": self.status,
+            "score": finite_or_none(self.score),
+            "scores": {name: finite_or_none(value) for name, value in self.scores.items()},
+            "looks": [
+                {**look, "score": finite_or_none(look["score"]),
+                 "scores": {name: finite_or_none(value) for name, value in look["scores"].items()}}
+                for look in self.looks
+            ],
+            "model_calls": self.nfe,
+            "recipe": self.recipe.to_json(),
+        }  # fmt: skip
+
+
+class Pool:
+    """Candidates that are compared with one another, and their combined scores.
+
+    Rank and z-score ensembles depend on the whole pool, so that combined scores change as it grows.
+    """
+
+    def __init__(self, combine: Callable[[Tensor], Tensor]) -> None:
+        """Start empty; `combine` turns raw scores (N, V) into combined ones (N,)."""
+        self._combine = combine
+        self.members: list[Candidate] = []
+        self._raw: list[Tensor] = []
+
+    def add(self, candidates: Sequence[Candidate], raw: Tensor) -> None:
+        """Add candidates with their raw scores (n, V)."""
+        self.members += candidates
+        self._raw += list(raw)
+
+    def absorb(self, other: Pool) -> None:
+        """Add the members of another pool."""
+        self.add(other.members, torch.stack(other._raw) if other._raw else torch.empty(0))
+
+    def combined(self) -> Tensor:
+        """Return the combined scores (N,) of all members, in order of entry."""
+        return self._combine(torch.stack(self._raw)).float()
+
+    def ranked(self) -> list[tuple[Candidate, float]]:
+        """Return members with combined scores, best first; NaN last; ties: the earlier candidate first."""
+        if not self.members:
+            return []
+        pairs = list(zip(self.members, self.combined().tolist(), strict=True))
+        return sorted(pairs, key=lambda pair: (math.isnan(pair[1]), -pair[1] if pair[1] == pair[1] else 0.0, pair[0].index))
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a finite number, or None for NaN and infinities: JSON has no word for those."""
+    return float(value) if math.isfinite(value) else None

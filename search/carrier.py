@@ -1,0 +1,269 @@
+"""The carrier: a SAMPLER that runs many trajectories in lockstep inside one `guider.sample`.
+
+It gathers the model calls that the trajectories wait for, joins those that may share one, calls the real guider
+and hands every trajectory its rows. It returns early once every trajectory waits below the cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .options import POST_CFG, Options, apply_changes, clone_options, rows_of
+from .trajectory import Record, Request, Trajectory, request_key
+
+
+def _always(rows: int) -> bool:
+    return True
+
+
+def _no_oom(error: BaseException) -> bool:
+    return False
+
+
+def _nothing(*args: Any) -> None:
+    return None
+
+
+@dataclass
+class Limits:
+    """What bounds and watches the model calls of a search.
+
+    Attributes:
+        max_rows: most latent rows in one model call; halved when memory runs out.
+        may_call: asked before every call with its rows; False ends the round (the budget is spent).
+            Raises to interrupt.
+        called: told after every call: the trajectories it served and their denoised rows (n R, ...).
+        is_oom: says whether an exception means that memory ran out.
+        on_oom: called before a smaller call is tried.
+        smaller_calls: how often `max_rows` was halved.
+    """
+
+    max_rows: int = 1
+    may_call: Callable[[int], bool] = _always
+    called: Callable[[Sequence[Trajectory], Tensor], None] = _nothing
+    is_oom: Callable[[BaseException], bool] = _no_oom
+    on_oom: Callable[[], None] = _nothing
+    smaller_calls: int = field(default=0)
+
+
+class Carrier:
+    """A SAMPLER object that runs `trajectories` until each waits for a call below `until_sigma` or has ended.
+
+    Attributes:
+        trajectories: the runs, new or suspended, in the order of the rows it returns.
+        until_sigma: a run stops when its next request has a sigma below this; 0 runs to the end.
+        limits: see `Limits`.
+        stopped: whether `limits.may_call` ended the round.
+    """
+
+    def __init__(
+        self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
+        *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False,
+    ) -> None:  # fmt: skip
+        """Prepare a round.
+
+        Args:
+            trajectories: the runs to advance; all of one latent shape.
+            until_sigma: the cut, model units.
+            limits: bounds of the calls.
+            on_enter: called with the guider and its model options before the first call of the round.
+            alone: there is one run and it is never suspended: its calls are passed on untouched, since what is
+                patched into the model may keep state in the very objects it is given.
+        """
+        self.trajectories = list(trajectories)
+        self.until_sigma = until_sigma
+        self.limits = limits
+        self.stopped = False
+        self._on_enter, self._alone = on_enter, alone
+        self._guider: Any = None
+        self._options: Options = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.trajectories[0].sampler, name)  # what else wrappers may ask the user's sampler for
+
+    @torch.no_grad()
+    def sample(
+        self, model_wrap: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor,
+        latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, disable_pbar: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Advance all runs; ComfyUI's SAMPLER protocol.
+
+        Returns:
+            Rows (n R, ...) in model space: results of the ended runs, denoised predictions of the others.
+        """
+        self._guider, self._options = model_wrap, extra_args["model_options"]
+        self._on_enter(model_wrap, self._options)
+        clean = torch.zeros_like(noise) if latent_image is None else latent_image
+        for run in self.trajectories:
+            if run.alive:
+                rows = _rows_of_run(run, clean)
+                mask = None if denoise_mask is None else denoise_mask[:rows]
+                run.enter(model_wrap, self._options, clean[:rows], mask, noise.dtype)
+        while not self.stopped:
+            sigma, group = self._next_group()
+            if not group:
+                break
+            self._answer(group, sigma)
+        return torch.cat([run.rows() for run in self.trajectories])
+
+    def _next_group(self) -> tuple[float, list[Trajectory]]:
+        """Return the largest waiting sigma and the runs that may share a call at it.
+
+        Falling sigma, since hook keyframes only move forward.
+        """
+        waiting = [run for run in self.trajectories if run.pending is not None]
+        levels = _sigmas([run.pending for run in waiting])
+        above = [(max(level), level, run) for run, level in zip(waiting, levels, strict=True)]
+        above = [entry for entry in above if entry[0] >= self.until_sigma]
+        if not above:
+            return 0.0, []
+        sigma, level, first = max(above, key=lambda entry: entry[0])
+        key = self._key(first)
+        if min(level) != max(level):
+            return sigma, [first]  # rows at different noise levels: conditioning ranges would look at the first row only
+        return sigma, [run for _, other, run in above if other == level and self._key(run) == key]
+
+    @staticmethod
+    def _key(run: Trajectory) -> Hashable:
+        return (request_key(run.pending), run.sample_sigmas)
+
+    def _answer(self, group: list[Trajectory], sigma: float) -> None:
+        """Answer the runs of a group in as few calls as memory allows."""
+        todo = list(group)
+        while todo:
+            rows = todo[0].pending.x.shape[0]
+            count = _largest_power_of_two(max(1, min(len(todo), self.limits.max_rows // rows)))
+            chunk = todo[:count]
+            if not self.limits.may_call(count * rows):
+                self.stopped = True
+                return
+            denoised, seen = self._call_or_halve(chunk)
+            if denoised is None:
+                continue
+            todo = todo[count:]
+            self.limits.called(chunk, denoised)
+            for index, run in enumerate(chunk):
+                part = denoised[index * rows : (index + 1) * rows]
+                if run.keep_records:
+                    run.records.append(_record(run.pending, seen, part, index * rows, count * rows))
+                run.answer(part, rows, sigma)
+
+    def _call_or_halve(self, chunk: list[Trajectory]) -> tuple[Tensor | None, dict | None]:
+        """Call the guider for a chunk; on out-of-memory halve the size of calls and return (None, None)."""
+        try:
+            return self._call(chunk)
+        except Exception as error:
+            if len(chunk) == 1 or not self.limits.is_oom(error):
+                raise
+        self.limits.max_rows = len(chunk) * chunk[0].pending.x.shape[0] // 2
+        self.limits.smaller_calls += 1
+        self.limits.on_oom()
+        return None, None
+
+    def _call(self, chunk: list[Trajectory]) -> tuple[Tensor, dict | None]:
+        """Make one model call for all runs of a chunk; return denoised rows and what post-CFG functions saw."""
+        requests = [run.pending for run in chunk]
+        first = requests[0]
+        rows = [request.x.shape[0] for request in requests]
+        seen: dict[str, Any] = {}
+        if self._alone:
+            options = first.options
+        else:
+            options = apply_changes(self._options, [request.change for request in requests], rows)
+            options.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
+        if any(run.keep_records for run in chunk):
+            options = clone_options(options)
+            _insert_recorders(options, len(self._options.get(POST_CFG, [])), seen)
+        x = first.x if len(chunk) == 1 else torch.cat([request.x for request in requests])
+        sigma = first.sigma if len(chunk) == 1 else torch.cat([_per_row(r) for r in requests])
+        with _written(self._guider, first.guider_writes):
+            denoised = getattr(self._guider, first.method)(x, sigma, model_options=options, seed=first.seed)
+        if "result" in seen and not torch.equal(seen.pop("result"), denoised):
+            seen.clear()  # the guider goes on after its post-CFG functions: their replay would miss that
+        return denoised, seen or None
+
+
+class _written:  # noqa: N801 - a context manager
+    """Set attributes on the guider for one call, and put back what was there."""
+
+    def __init__(self, guider: Any, writes: Sequence[tuple[str, Any]]) -> None:
+        self.guider, self.writes = guider, writes
+
+    def __enter__(self) -> None:
+        self.before = {name: self.guider.__dict__.get(name, self) for name, _ in self.writes}
+        for name, value in self.writes:
+            setattr(self.guider, name, value)
+
+    def __exit__(self, *error: object) -> None:
+        for name, value in self.before.items():
+            if value is self:
+                delattr(self.guider, name)
+            else:
+                setattr(self.guider, name, value)
+
+
+def _insert_recorders(options: Options, position: int, seen: dict[str, Any]) -> None:
+    """Note what post-CFG functions are given, after the graph's own ones and before those of single runs.
+
+    `seen` gets those arguments, and under "result" what the last post-CFG function returned.
+    """
+
+    def given(args: dict[str, Any]) -> Tensor:
+        seen.update(args)
+        return args["denoised"]
+
+    def returned(args: dict[str, Any]) -> Tensor:
+        seen["result"] = args["denoised"]
+        return args["denoised"]
+
+    functions = list(options.get(POST_CFG, []))
+    options[POST_CFG] = [*functions[:position], given, *functions[position:], returned]
+
+
+def _record(request: Request, seen: dict[str, Any] | None, answer: Tensor, first: int, total: int) -> Record:
+    """Keep an answered call: `answer` is its rows of the result, first .. of `total` rows in all."""
+    rows = request.x.shape[0]
+    args = None if seen is None else {key: _kept(rows_of(value, first, rows, total)) for key, value in seen.items()}
+    if request.change.post_cfg:
+        before = None if args is None else args["denoised"]
+    else:
+        before = answer.clone()
+    return Record(request.x.clone(), float(request.sigma.flatten()[0]), before, args, request_key(request))
+
+
+def _kept(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _sigmas(requests: Sequence[Request]) -> list[tuple[float, ...]]:
+    """Read all waiting noise levels with one transfer from the device."""
+    if not requests:
+        return []
+    flat = [request.sigma.flatten().float() for request in requests]
+    values = torch.cat(flat).tolist()
+    out, first = [], 0
+    for part in flat:
+        out.append(tuple(values[first : first + len(part)]))
+        first += len(part)
+    return out
+
+
+def _per_row(request: Request) -> Tensor:
+    sigma, rows = request.sigma.flatten(), request.x.shape[0]
+    return sigma if len(sigma) == rows else sigma[:1].expand(rows)
+
+
+def _rows_of_run(run: Trajectory, clean: Tensor) -> int:
+    start = run.at if run.at is not None else run.noise
+    return clean.shape[0] if start is None else start.shape[0]
+
+
+def _largest_power_of_two(count: int) -> int:
+    return 1 << (count.bit_length() - 1)

@@ -1,0 +1,140 @@
+"""Asks the verifier for scores, and keeps watch over what it answers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .candidates import Candidate
+
+
+class VerifierError(ValueError):
+    """A verifier failed, or answered something that is no score; names the verifier and the candidate."""
+
+
+class Judge:
+    """Scores pictures of candidates with every part of a verifier.
+
+    Attributes:
+        names: unique names of the verifier's parts, the columns of its raw scores.
+        calls: pictures scored, one per part and picture.
+        seconds: time spent in verifiers.
+        problems: what went wrong and was passed over, in words.
+    """
+
+    def __init__(
+        self, verifier: Any, *, skip_errors: bool = False,
+        is_interrupt: Callable[[BaseException], bool] = lambda error: False,
+    ) -> None:  # fmt: skip
+        """Prepare a judge.
+
+        Args:
+            verifier: has `name` and `score(images, latents)`; an ensemble also `parts` and `combine(scores)`.
+            skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
+            is_interrupt: says which exceptions are the user's cancel: those always pass.
+        """
+        self.verifier = verifier
+        self._leaves = _leaves(verifier)
+        self.names = _unique([leaf.name for leaf in self._leaves])
+        self._skip = skip_errors
+        self._is_interrupt = is_interrupt
+        self.calls, self.seconds = 0, 0.0
+        self.problems: list[str] = []
+
+    @property
+    def trusts_previews(self) -> bool:
+        """Whether every part may be asked for half-denoised pictures."""
+        return all(getattr(leaf, "trusts_previews", True) for leaf in self._leaves)
+
+    def score(self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+        """Return raw scores (n, V), float32; a candidate of several frames gets their mean.
+
+        Args:
+            candidates: whom the pictures are of.
+            images: one (F, H, W, 3) in [0, 1] each.
+            latents: one latent (R, ...) each.
+
+        Raises:
+            VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
+        """
+        started = time.perf_counter()
+        columns = [
+            self._column(leaf, name, candidates, images, latents)
+            for leaf, name in zip(self._leaves, self.names, strict=True)
+        ]
+        self.seconds += time.perf_counter() - started
+        return torch.stack(columns, dim=1)
+
+    def combine(self, raw: Tensor) -> Tensor:
+        """Return combined scores (N,) of raw ones (N, V)."""
+        return _combine(self.verifier, raw, 0)[0]
+
+    def _column(self, leaf: Any, name: str, candidates: Sequence[Candidate], images, latents) -> Tensor:
+        try:
+            return self._ask(leaf, images, latents)
+        except Exception as error:
+            if self._is_interrupt(error):
+                raise
+        values = []  # one by one, so that the candidate it fails on is known
+        for candidate, picture, latent in zip(candidates, images, latents, strict=True):
+            try:
+                values.append(self._ask(leaf, [picture], [latent])[0])
+            except Exception as error:
+                if self._is_interrupt(error):
+                    raise
+                said = f"verifier '{name}' failed on candidate {candidate.index}: {type(error).__name__}: {error}"
+                if not self._skip:
+                    raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
+                self.problems.append(said)
+                values.append(torch.tensor(math.nan))
+        return torch.stack(values).float()
+
+    def _ask(self, leaf: Any, images: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+        counts = [picture.shape[0] for picture in images]
+        plain = all(isinstance(latent, Tensor) and latent.shape[0] == n for latent, n in zip(latents, counts, strict=True))
+        scores = leaf.score(torch.cat(list(images)), torch.cat(list(latents)) if plain else None)
+        self.calls += sum(counts)
+        if not isinstance(scores, Tensor) or scores.shape != (sum(counts),):
+            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ValueError(f"it must return one score for each of {sum(counts)} pictures, not {got}")
+        scores = scores.detach().float().cpu()
+        for value in scores.tolist():
+            if not math.isfinite(value):
+                said = f"verifier '{leaf.name}' returned {value}: the candidate ranks last"
+                if said not in self.problems:
+                    self.problems.append(said)
+        scores = torch.where(torch.isfinite(scores), scores, torch.nan)
+        return torch.stack([part.mean() for part in scores.split(counts)])
+
+
+def _leaves(verifier: Any) -> list[Any]:
+    parts = getattr(verifier, "parts", None)
+    return [verifier] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    out: list[str] = []
+    for name in names:
+        count = 2
+        unique = name
+        while unique in out:
+            unique, count = f"{name} {count}", count + 1
+        out.append(unique)
+    return out
+
+
+def _combine(verifier: Any, raw: Tensor, first: int) -> tuple[Tensor, int]:
+    """Combine the columns of `raw` from `first` on that belong to `verifier`; return (scores, next column)."""
+    parts = getattr(verifier, "parts", None)
+    if parts is None:
+        return raw[:, first], first + 1
+    columns = []
+    for part in parts:
+        column, first = _combine(part, raw, first)
+        columns.append(column)
+    return verifier.combine(torch.stack(columns, dim=1)), first

@@ -1,0 +1,42 @@
+"""Random search: many independent seeds, the best one wins (best of N)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..engine import Round, Search
+from ..proposals import NoiseProposal
+from .draft import check_draft_steps, commit, drafts_affordable
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Render as many candidates as the budget pays for and keep the best: runs = budget.
+
+    With `draft_steps` d, candidates are drafted with d steps and only the best draft is rendered in full:
+    NFE <= 2 T + drafts * d for T steps, candidate 0 in full included.
+
+    Attributes:
+        proposal: how candidates are drawn; None for independent Gaussian noise.
+        draft_steps: steps of a draft; 0 renders every candidate in full.
+
+    References:
+        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
+    """
+
+    proposal: NoiseProposal | None = None
+    draft_steps: int = 0
+    name = "random search"
+
+    def run(self, search: Search) -> Iterator[Round]:
+        if self.draft_steps == 0:
+            others = [search.propose(self.proposal) for _ in range(search.images - 1)]
+            yield from search.render([search.baseline, *others])
+            return
+        check_draft_steps(search, self.draft_steps)
+        yield from search.render([search.baseline])
+        drafts = [search.propose(self.proposal) for _ in range(drafts_affordable(search, self.draft_steps))]
+        pool = search.sketch(drafts, self.draft_steps) if drafts else None
+        if pool is not None:
+            yield from commit(search, pool)

@@ -1,0 +1,92 @@
+"""Zero-order search: look around the best noise found so far, step to what is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..candidates import Candidate, Pool
+from ..engine import Round, Search
+from ..proposals import GaussianProposal, NeighborProposal, NoiseProposal
+from .draft import check_draft_steps, commit, drafts_affordable
+
+STALLS = ("keep", "restart", "shrink")
+
+
+@dataclass(frozen=True)
+class ZeroOrderSearch:
+    """Score N neighbors of a pivot, move the pivot to the best of them, repeat: runs = budget.
+
+    The pivot is scored once and never rendered again. A round in which every neighbor is worse than the pivot is
+    a stall; a tie is none.
+
+    Attributes:
+        neighbors: N, candidates per round; 2 to 4 in the seed paper.
+        cosine: of the angle between pivot and neighbor; 0.95 is usual. Larger is closer.
+        on_stall: "keep" the pivot (the seed paper), "restart" from fresh noise (tt-scale-flux), or "shrink":
+            keep the pivot and halve the angle.
+        proposal: replaces neighbors at `cosine`.
+        draft_steps: steps of a draft; 0 renders every candidate in full.
+
+    References:
+        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
+    """
+
+    neighbors: int = 4
+    cosine: float = 0.95
+    on_stall: str = "keep"
+    proposal: NoiseProposal | None = None
+    draft_steps: int = 0
+    name = "zero-order search"
+
+    def __post_init__(self) -> None:
+        if self.neighbors < 1:
+            raise ValueError(f"'neighbors' must be at least 1, not {self.neighbors}")
+        if self.on_stall not in STALLS:
+            raise ValueError(f"'on_stall' must be one of {', '.join(STALLS)}, not {self.on_stall!r}")
+        NeighborProposal(self.cosine)
+
+    def run(self, search: Search) -> Iterator[Round]:
+        if self.draft_steps:
+            check_draft_steps(search, self.draft_steps)
+        yield from search.render([search.baseline])
+        pool = search.finished
+        left = search.images - 1
+        if self.draft_steps:
+            left = drafts_affordable(search, self.draft_steps)
+            pool = Pool(search.judge.combine)
+            if left > 0:
+                pool.absorb(search.sketch([search.baseline], self.draft_steps))
+                left -= 1
+        yield from self._climb(search, pool, left)
+        if self.draft_steps:
+            yield from commit(search, pool)
+
+    def _climb(self, search: Search, pool: Pool, left: int) -> Iterator[Round]:
+        pivot, proposal = search.baseline, self.proposal or NeighborProposal(self.cosine)
+        fresh: list[Candidate] = []
+        while left > 0 and not search.over():
+            around = [search.propose(proposal, pivot) for _ in range(min(self.neighbors, left - len(fresh)))]
+            left -= len(fresh) + len(around)
+            if self.draft_steps:
+                pool.absorb(search.sketch([*fresh, *around], self.draft_steps))
+            else:
+                yield from search.render([*fresh, *around])
+            scores = dict((c.index, score) for c, score in pool.ranked())
+            best = next((c for c, _ in pool.ranked() if c in around), pivot)
+            moved, stalled = _better(scores, best, pivot), _better(scores, pivot, best)
+            fresh = []
+            if moved:
+                pivot = best
+            elif stalled and self.on_stall == "restart" and left > 0:
+                pivot = search.propose(GaussianProposal())
+                fresh = [pivot]
+            elif stalled and self.on_stall == "shrink":
+                proposal = proposal.closer()
+
+
+def _better(scores: dict[int, float], one: Candidate, other: Candidate) -> bool:
+    """Whether `one` scores higher; a number is better than NaN."""
+    a, b = scores.get(one.index, math.nan), scores.get(other.index, math.nan)
+    return a > b or (math.isnan(b) and not math.isnan(a))

@@ -1,0 +1,223 @@
+"""How a candidate is made again: the lineage of its noise, its step seed, its cuts. A short JSON string."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VERSION = 1
+GIVEN, ZERO = "given", "zero"
+SEED_LIMIT = 2**64
+DRAWN_SEED_LIMIT = 2**50  # browsers round larger integers
+MAX_LENGTH = 100_000  # characters; a recipe comes from a stranger's workflow
+Draw = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A step from one noise to another.
+
+    Attributes:
+        kind: a key of `MOVES`.
+        seed: seed of the Gaussian the move draws.
+        amount: its size; for "neighbor" the cosine between the two noises, in (-1, 1].
+    """
+
+    kind: str
+    seed: int
+    amount: float
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a run was left for a new one.
+
+    Attributes:
+        sigma: noise level of the model call it was left at, model units.
+        renoise_to: noise level the new run starts from; `sigma` if nothing was added.
+        noise_seed: seed of the Gaussian added on the way up.
+        seed: step seed of the new run.
+    """
+
+    sigma: float
+    renoise_to: float
+    noise_seed: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that, with model, sampler, sigmas and latent, determines a candidate.
+
+    Attributes:
+        start: seed of the first noise, as stock `prepare_noise` draws it; `GIVEN` for the noise that was connected;
+            `ZERO` for none (only the step noise differs).
+        seed: step seed of the (first) run.
+        moves: steps from the first noise to the candidate's, in order.
+        cuts: segments after the first, in order.
+    """
+
+    start: int | str
+    seed: int
+    moves: tuple[Move, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON; seeds are strings, since browsers round large numbers."""
+        data: dict[str, Any] = {"noise_search": VERSION, "noise": str(self.start), "seed": str(self.seed)}
+        if self.moves:
+            data["moves"] = [{"kind": m.kind, "seed": str(m.seed), "amount": m.amount} for m in self.moves]
+        if self.cuts:
+            data["cuts"] = [
+                {"sigma": c.sigma, "renoise_to": c.renoise_to, "noise_seed": str(c.noise_seed), "seed": str(c.seed)}
+                for c in self.cuts
+            ]
+        return json.dumps(data)
+
+    @staticmethod
+    def from_json(text: str) -> Recipe:
+        """Read one recipe.
+
+        Raises:
+            ValueError: the text is no recipe; says what is wrong with it.
+        """
+        return _parse(_load(text))
+
+    def moved(self, move: Move) -> Recipe:
+        """Return the recipe of a noise one move further."""
+        return replace(self, moves=(*self.moves, move))
+
+
+def recipes_from_json(text: str) -> list[Recipe]:
+    """Read one recipe, or the list that a latent batch gives.
+
+    Raises:
+        ValueError: the text is neither; says what is wrong with it.
+    """
+    data = _load(text)
+    return [_parse(item) for item in data] if isinstance(data, list) else [_parse(data)]
+
+
+def derived_seed(seed: int, *path: int | str) -> int:
+    """Derive a seed below 2^50 by hash, so that neighbouring seeds do not give overlapping candidates."""
+    text = ":".join(["noise-search", str(seed), *map(str, path)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % DRAWN_SEED_LIMIT
+
+
+def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None) -> Tensor:
+    """Return the noise (R, ...) that a recipe's first run starts from.
+
+    Args:
+        recipe: its start and moves are used.
+        draw: gives the stock noise of a seed, unit Gaussian (R, ...).
+        given: the connected noise, for recipes that start from it.
+
+    Raises:
+        ValueError: the recipe starts from a connected noise and there is none.
+    """
+    if recipe.start == GIVEN:
+        if given is None:
+            raise ValueError(
+                "this recipe starts from noise that another node made, not from a seed: render it with "
+                "'Render Candidate' and connect that same NOISE"
+            )
+        noise = given
+    elif recipe.start == ZERO:
+        noise = torch.zeros_like(draw(0))
+    else:
+        noise = draw(int(recipe.start))
+    for move in recipe.moves:
+        noise = MOVES[move.kind](noise, draw(move.seed), move.amount)
+    return noise
+
+
+def neighbor(noise: Tensor, fresh: Tensor, cosine: float) -> Tensor:
+    """Return the point at angle arccos(`cosine`) from `noise`, on its sphere, in the direction of `fresh`.
+
+    y = |x| (tau u + sqrt(1 - tau^2) w),  u = x / |x|,  w = the unit vector of fresh - (fresh . u) u.
+
+    Args:
+        noise: the pivot (R, ...).
+        fresh: unit Gaussian (R, ...).
+        cosine: tau in [-1, 1]; 0.95 is the seed paper's choice.
+
+    References:
+        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
+    """
+    x, v = noise.double(), fresh.double()
+    norm = x.norm()
+    u = x / norm
+    w = v - (v * u).sum() * u
+    w = w / w.norm()
+    return (norm * (cosine * u + (1.0 - cosine**2) ** 0.5 * w)).to(noise.dtype)
+
+
+MOVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"neighbor": neighbor}
+
+
+def _load(text: str) -> Any:
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"recipe: {len(text)} characters is no recipe (at most {MAX_LENGTH})")
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"recipe: not JSON ({error}): connect the 'recipe' output of a search, or paste it") from error
+
+
+def _parse(data: Any) -> Recipe:
+    if not isinstance(data, dict) or "noise_search" not in data:
+        raise ValueError("recipe: no recipe of Noise Search: connect the 'recipe' output of a search, or paste it")
+    if data["noise_search"] != VERSION:
+        raise ValueError(f"recipe: version {data['noise_search']!r} is not known here: update Noise Search")
+    start = data.get("noise")
+    moves = tuple(_move(item) for item in _list(data, "moves"))
+    cuts = tuple(_cut(item) for item in _list(data, "cuts"))
+    return Recipe(start if start in (GIVEN, ZERO) else _seed(start, "noise"), _seed(data.get("seed"), "seed"), moves, cuts)
+
+
+def _list(data: dict, name: str) -> list:
+    value = data.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"recipe: '{name}' must be a list of objects, not {value!r}")
+    return value
+
+
+def _move(item: dict) -> Move:
+    kind, amount = item.get("kind"), _number(item.get("amount"), "amount")
+    if not isinstance(kind, str) or kind not in MOVES:
+        raise ValueError(f"recipe: unknown move {kind!r}; known: {', '.join(MOVES)}")
+    if not -1.0 <= amount <= 1.0:
+        raise ValueError(f"recipe: 'amount' is a cosine in [-1, 1], not {amount:g}")
+    return Move(kind, _seed(item.get("seed"), "seed"), amount)
+
+
+def _cut(item: dict) -> Cut:
+    sigma, up = _number(item.get("sigma"), "sigma"), _number(item.get("renoise_to"), "renoise_to")
+    if not 0.0 < sigma <= up:
+        raise ValueError(f"recipe: a cut needs 0 < sigma <= renoise_to, not {sigma:g} and {up:g}")
+    return Cut(sigma, up, _seed(item.get("noise_seed"), "noise_seed"), _seed(item.get("seed"), "seed"))
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+        raise ValueError(f"recipe: '{name}' must be a finite number, not {value!r}")
+    return float(value)
+
+
+def _seed(value: Any, name: str) -> int:
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 20:
+        raise ValueError(f"recipe: '{name}' must be a seed written as a string of digits, not {value!r}")
+    if int(value) >= SEED_LIMIT:
+        raise ValueError(f"recipe: '{name}' must be below 2^64, not {value}")
+    return int(value)
+
+
+def is_zero(noise: Tensor) -> bool:
+    """Say whether a noise holds nothing (DisableNoise, a later stage with leftover noise)."""
+    return int(torch.count_nonzero(noise)) == 0

@@ -1,0 +1,38 @@
+"""The global random state of torch, as a value that can be taken, kept and put back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RngState(NamedTuple):
+    """The state of torch's global generators.
+
+    Attributes:
+        cpu: state of the CPU generator, uint8.
+        device: state of the accelerator's generator, uint8; None on a CPU.
+    """
+
+    cpu: Tensor
+    device: Tensor | None
+
+
+def take_rng(device: torch.device) -> RngState:
+    """Return the present state of the CPU's and of `device`'s global generator."""
+    if device.type == "cpu":
+        return RngState(torch.get_rng_state(), None)
+    backend = getattr(torch, device.type)
+    state = backend.get_rng_state() if device.type == "mps" else backend.get_rng_state(device)
+    return RngState(torch.get_rng_state(), state)
+
+
+def put_rng(state: RngState, device: torch.device) -> None:
+    """Set the CPU's and `device`'s global generator to `state`."""
+    torch.set_rng_state(state.cpu)
+    if state.device is None or device.type == "cpu":
+        return
+    backend = getattr(torch, device.type)
+    backend.set_rng_state(state.device) if device.type == "mps" else backend.set_rng_state(state.device, device)

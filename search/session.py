@@ -1,0 +1,56 @@
+"""What a search needs of the world: noise in, latents and pictures out. The one place a backend plugs in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from .recipes import Recipe
+
+
+class Run(Protocol):
+    """A candidate's run: `Trajectory` in ComfyUI, something simpler in an analytic session.
+
+    Attributes:
+        nfe: model calls so far, in latent rows.
+        finished: whether it came to its end.
+        latent: result, or denoised prediction of a run that waits; latent space of the VAE.
+    """
+
+    nfe: int
+    finished: bool
+    latent: Any
+
+    def close(self) -> None: ...
+
+
+class Session(Protocol):
+    """Runs of one model, sampler, prompt and latent.
+
+    Attributes:
+        sigmas: the user's noise levels (S + 1,), descending, model units.
+        looks_halfway: whether runs can be suspended and resumed.
+        fixed_steps: whether every full run is known to take the same number of model calls.
+        wave: how many runs are best advanced together.
+        why_alone: why runs cannot share model calls, in words; empty if they can.
+    """
+
+    sigmas: Tensor
+    looks_halfway: bool
+    fixed_steps: bool
+    wave: int
+    why_alone: Sequence[str]
+
+    def start(self, recipe: Recipe) -> Run:
+        """Prepare the run of a recipe; no model call is made."""
+
+    def advance(self, runs: Sequence[Run], until_sigma: float = 0.0) -> None:
+        """Run until every run's next model call has a sigma below `until_sigma`, or to the end; count the calls."""
+
+    def decode(self, latent: Any, preview: bool = False) -> Tensor:
+        """Return the pictures (F, H, W, 3) in [0, 1] of one latent (R, ...)."""
+
+    def draft(self, steps: int) -> Session:
+        """Return the same session with `steps` steps, spread over the user's sigmas."""

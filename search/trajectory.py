@@ -1,0 +1,293 @@
+"""One candidate's run of the user's own sampler, in a fiber that is suspended at every model call."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from greenlet import GreenletExit, getcurrent, greenlet
+from torch import Tensor
+
+from .affine import noise_that_gives
+from .options import Change, Options, change_between, clone_options, identity, run_post_cfg
+from .rng import RngState, put_rng, take_rng
+
+
+@dataclass
+class Request:
+    """A model call that a sampler run waits for.
+
+    Attributes:
+        method: name of the guider's method that was called.
+        x: noisy latent (R, ...).
+        sigma: the sigma argument as given, (R,) or 0-d.
+        options: the model options as given.
+        change: what this run changed in them.
+        guider_writes: attributes the sampler set on its guider.
+        seed: the seed argument.
+    """
+
+    method: str
+    x: Tensor
+    sigma: Tensor
+    options: Options
+    change: Change
+    guider_writes: tuple[tuple[str, Any], ...]
+    seed: int | None
+
+
+@dataclass
+class Record:
+    """A model call that was answered: enough to start a branch from, and to answer its twin.
+
+    Attributes:
+        x: noisy latent (R, ...) the model saw.
+        sigma: its noise level.
+        denoised: the guider's answer before the run's own post-CFG functions, (R, ...), model space; None if
+            the guider does more after those than return their result, so that it cannot be known.
+        post_cfg_args: what post-CFG functions are given ("cond_denoised", "uncond_denoised", ...), rows cut;
+            None if the guider calls no post-CFG function.
+        key: what must be equal for the answer to hold for another run.
+    """
+
+    x: Tensor
+    sigma: float
+    denoised: Tensor | None
+    post_cfg_args: dict[str, Any] | None
+    key: Hashable
+
+
+class GuiderStandIn:
+    """What a sampler run sees as the guider: its model calls suspend the run, its writes stay its own."""
+
+    _OWN = ("_guider", "_trajectory", "_writes")
+
+    def __init__(self, trajectory: Trajectory, guider: Any) -> None:
+        object.__setattr__(self, "_trajectory", trajectory)
+        object.__setattr__(self, "_guider", guider)
+        object.__setattr__(self, "_writes", {})
+
+    @property
+    def __class__(self) -> type:
+        return type(object.__getattribute__(self, "_guider"))
+
+    def __getattr__(self, name: str) -> Any:
+        writes = object.__getattribute__(self, "_writes")
+        return writes[name] if name in writes else getattr(object.__getattribute__(self, "_guider"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._writes[name] = value
+
+    def __call__(self, x: Tensor, timestep: Tensor, model_options: Options | None = None, seed: int | None = None):
+        return self._trajectory._ask("__call__", self._writes, x, timestep, model_options, seed)
+
+    def outer_predict_noise(self, x, timestep, model_options=None, seed=None):
+        return self._trajectory._ask("outer_predict_noise", self._writes, x, timestep, model_options, seed)
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        return self._trajectory._ask("predict_noise", self._writes, x, timestep, model_options, seed)
+
+
+class Trajectory:
+    """A suspended run of a ComfyUI SAMPLER from one noise with one seed.
+
+    Attributes:
+        sigmas: the run's own noise levels (S + 1,), model units.
+        seed: seed of the run's step noise.
+        pending: the model call it waits for; None before its start and after its end.
+        denoised: answer to its last model call (R, ...), model space, the mask blended in; None before the first.
+        result: what the sampler returned (R, ...), model space; None before the end.
+        latent: denoised or result as the guider handed it out (latent space of the VAE), set by the session.
+        nfe: model calls so far, in latent rows.
+        levels: noise levels of the answered calls, in order, model units.
+        records: answered calls, kept if `keep_records`.
+    """
+
+    def __init__(
+        self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
+        *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool = False, alone: bool = False,
+    ) -> None:  # fmt: skip
+        """Prepare a run; nothing is computed yet.
+
+        Args:
+            sampler: the user's SAMPLER object.
+            sigmas: noise levels (S + 1,).
+            noise: unit Gaussian (R, ...) as the guider would be given; None if `at` is given.
+            seed: seed of the step noise.
+            rng: global random state the run starts with; None leaves the global generators alone.
+            alone: the run has the global generators for itself: what is patched into the model may draw from them.
+            at: noisy latent (R, ...) at sigmas[0] to start from instead of noise.
+            twin: the record of the run this one branches from, to answer its first call if it is the same call.
+            keep_records: keep every answered call.
+        """
+        self.sampler, self.sigmas, self.noise, self.seed = sampler, sigmas, noise, seed
+        self.at, self.twin, self.keep_records = at, twin, keep_records
+        self.pending: Request | None = None
+        self.denoised: Tensor | None = None
+        self.result: Tensor | None = None
+        self.latent: Any = None
+        self.nfe = 0
+        self.levels: list[float] = []
+        self.records: list[Record] = []
+        self._rng, self._alone = rng, alone
+        self._fiber: greenlet | None = None
+        self._guider: GuiderStandIn | None = None
+        self._base: Options = {}
+        self._device = torch.device("cpu")
+        self._mask: Tensor | None = None
+        self._clean: Tensor | None = None
+        self._segment = tuple(float(s) for s in sigmas)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the sampler returned."""
+        return self.result is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run was neither finished nor closed."""
+        return not self.finished and (self._fiber is None or not self._fiber.dead)
+
+    @property
+    def sample_sigmas(self) -> Hashable:
+        """The run's noise levels as a key: patches may read them."""
+        return self._segment
+
+    def put_rng(self, device: torch.device) -> None:
+        """Put the global generators where the run starts."""
+        if self._rng is not None:
+            put_rng(self._rng, device)
+
+    def start_noise(self, like: Tensor) -> Tensor:
+        """Return the noise (R, ...) the run starts from, or one of the shape of `like` if that is found later."""
+        return torch.zeros_like(like) if self.noise is None else self.noise.to("cpu")
+
+    def own_sigmas(self) -> Tensor:
+        """Return the run's own noise levels (S + 1,) on the device it runs on."""
+        return self._base["transformer_options"]["sample_sigmas"]
+
+    def enter(self, guider: Any, options: Options, latent: Tensor, mask: Tensor | None, dtype: torch.dtype) -> None:
+        """Start the run in this `guider.sample`, or point the suspended run at the guider's new state.
+
+        Args:
+            guider: the real guider, inside its `sample`.
+            options: the round's model options.
+            latent: latent image (R, ...), model space.
+            mask: denoise mask (R, ...) or None.
+            dtype: of the noise that the guider hands to samplers.
+        """
+        if self._fiber is not None:
+            object.__setattr__(self._guider, "_guider", guider)
+            return
+        self._device, self._mask, self._clean = latent.device, mask, latent
+        sigmas = self.sigmas.to(latent.device)
+        self._base = clone_options(options)
+        self._base.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
+        self._guider = GuiderStandIn(self, guider)
+        if self.at is not None:
+            sampling = guider.inner_model.model_sampling
+            self.noise = noise_that_gives(sampling, self.at.to(latent.device), sigmas[0], latent)
+        self.noise = self.noise.to(latent.device, dtype)
+        self._fiber = greenlet(self._run)
+        self._fiber.gr_context = contextvars.copy_context()
+        self._switch(sigmas)
+
+    def answer(self, denoised: Tensor, rows: int, sigma: float) -> None:
+        """Give the pending call at `sigma` its answer (R, ...) and run on to the next call or the end."""
+        self.nfe += rows
+        self.levels.append(sigma)
+        self._note(denoised)
+        self.pending = None
+        self._switch(denoised)
+
+    def close(self) -> None:
+        """End a suspended run for good; its sampler unwinds."""
+        if self._fiber is not None and not self._fiber.dead:
+            self._fiber.throw(GreenletExit)
+        self.pending = None
+
+    def rows(self) -> Tensor:
+        """Return the result if finished, else the last denoised prediction (R, ...), model space."""
+        if self.result is not None:
+            return self.result
+        return torch.zeros_like(self._clean) if self.denoised is None else self.denoised
+
+    def _note(self, denoised: Tensor) -> None:
+        self.denoised = denoised if self._mask is None else denoised * self._mask + self._clean * (1.0 - self._mask)
+
+    def _switch(self, value: Tensor) -> None:
+        """Run the fiber until its next call or its end, with its own global random state."""
+        outside = take_rng(self._device) if self._rng is not None and not self._alone else None
+        if outside is not None:
+            put_rng(self._rng, self._device)
+        try:
+            out = self._fiber.switch(value)
+        finally:
+            if outside is not None:
+                self._rng = take_rng(self._device)
+                put_rng(outside, self._device)
+        if isinstance(out, Request):
+            self.pending = out
+        elif self._fiber.dead:
+            self.result = out
+
+    def _run(self, sigmas: Tensor) -> Tensor:
+        args = {"model_options": clone_options(self._base), "seed": self.seed}
+        noise, clean = self.noise.clone(), self._clean.clone()
+        return self.sampler.sample(
+            self._guider, sigmas, args, _ignore_step, noise, clean, self._mask, disable_pbar=True
+        )
+
+    def _ask(
+        self, method: str, writes: dict, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None
+    ) -> Tensor:
+        """Called inside the fiber: hand the request to the scheduler and wait for the answer."""
+        options = self._base if options is None else options
+        request = Request(method, x, sigma, options, change_between(self._base, options), tuple(sorted(writes.items())), seed)
+        twin, self.twin = self.twin, None
+        if twin is not None:
+            known = answer_from(twin, request)
+            if known is not None:
+                self._note(known)
+                return known
+        return getcurrent().parent.switch(request)
+
+
+def answer_from(record: Record, request: Request) -> Tensor | None:
+    """Return a call's answer from another run's record, or None if the record does not hold for it.
+
+    It holds if x (to a relative 1e-5), sigma and everything that may not differ within a call are the same; the
+    run's own post-CFG functions are replayed on the recorded conditional and unconditional predictions.
+    """
+    sigma = request.sigma.flatten()
+    if request_key(request) != record.key or not bool(torch.all(sigma == record.sigma)):
+        return None
+    if record.denoised is None or x_differs(record.x, request.x):
+        return None
+    if not request.change.post_cfg:
+        return record.denoised.clone()
+    if record.post_cfg_args is None:
+        return None
+    return run_post_cfg(request.change.post_cfg, {**record.post_cfg_args, "denoised": record.denoised.clone()})
+
+
+def x_differs(recorded: Tensor, x: Tensor) -> bool:
+    """Say whether two noisy latents differ by more than a relative 1e-5."""
+    if recorded.shape != x.shape:
+        return True
+    return float((recorded - x).norm()) > 1e-5 * float(recorded.norm())
+
+
+def request_key(request: Request) -> Hashable:
+    """What two requests must have in common, beside sigma, to be answered by one call."""
+    writes = tuple((name, identity(value)) for name, value in request.guider_writes)
+    x = request.x
+    return (request.method, tuple(x.shape), x.dtype, str(x.device), request.change.key, writes)
+
+
+def _ignore_step(step: int, denoised: Tensor, x: Tensor, total_steps: int) -> None:
+    """The step callback of a run: progress and previews are made where the model is called."""
+
