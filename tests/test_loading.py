@@ -119,6 +119,10 @@ def test_schema_drops_only_what_an_older_core_lacks():
 
     made = schema(node_id="X", search_aliases=["a"], inputs=[inp(io.Int, "n", default=1, advanced=True)])
     assert made.node_id == "X" and made.inputs[0].default == 1
+    made = schema(node_id="X", inputs=[inp(io.Int, "n")], outputs=[io.Int.Output("n"), io.Int.Output("m")])
+    made.validate()  # older cores refuse one id for an input and an output
+    assert [out.id for out in made.outputs] == ["n_out", "m"]
+    assert made.outputs[0].display_name == "n"
     with pytest.raises(TypeError):
         schema(node_id="X", misspelt=1)
     with pytest.raises(TypeError):
