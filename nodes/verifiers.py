@@ -1,0 +1,194 @@
+"""Verifier nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..verifiers.clip_score import ClipScore
+from ..verifiers.ensemble import GATE, MODES, RANK_MEAN, Ensemble
+from ..verifiers.statistics import ImageStatistics
+from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair
+from .schema import inp, schema
+from .sockets import Verifier
+
+CONNECTED = "none (use the connected models)"
+CLIP_FOLDER = "clip_vision"
+MAX_VERIFIERS = 8
+
+
+class NSImageStatistics(io.ComfyNode):
+    """Scores sharpness, exposure, colorfulness and contrast."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        def weight(id: str, tooltip: str) -> io.Input:
+            tooltip += " Usual weight: 0 to 1; 0 leaves it out, below 0 prefers less of it."
+            return inp(io.Float, id, default=1.0, min=-10.0, max=10.0, step=0.05, tooltip=tooltip)
+
+        return schema(
+            node_id="NSImageStatistics",
+            display_name="Image Statistics (verifier)",
+            category="noise search/verifiers",
+            description="A verifier without a model: measures the pixels' sharpness, exposure, colorfulness"
+            " and contrast. Good for trying out a search, or as a small part of an ensemble.",
+            search_aliases=["sharpness score", "blur", "contrast", "colorfulness", "exposure"],
+            inputs=[
+                weight("sharpness", "Sharpness: spread of the Laplacian. Noise counts as sharp."),
+                weight("exposure", "Exposure: 1 at a mean brightness of one half, 0 at black or white."),
+                weight("colorfulness", "Colorfulness (Hasler and Süsstrunk 2003): 0 is grey."),
+                weight("contrast", "Contrast: twice the standard deviation of the brightness."),
+            ],
+            outputs=[Verifier.Output("verifier")],
+        )
+
+    @classmethod
+    def execute(
+        cls, sharpness: float, exposure: float, colorfulness: float, contrast: float
+    ) -> io.NodeOutput:
+        return io.NodeOutput(ImageStatistics(sharpness, exposure, colorfulness, contrast))
+
+
+class NSClipScore(io.ComfyNode):
+    """Scores how well an image fits a prompt, by CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSClipScore",
+            display_name="CLIP Score (verifier)",
+            category="noise search/verifiers",
+            description="A verifier: 100 times the cosine of the CLIP embeddings of image and prompt. Uses"
+            " the connected CLIP and CLIP_VISION, or one file that holds both.",
+            search_aliases=["CLIPScore", "prompt alignment", "text-image similarity"],
+            inputs=[
+                inp(
+                    io.Clip, "clip", optional=True,
+                    tooltip="Text encoder, with 'model_name' at none. Must be the partner of 'clip_vision':"
+                    " SD2's CLIP-H or SDXL's CLIP (its bigG half is used). SD 1.5's CLIP-L has no projection"
+                    " and is refused.",
+                ),
+                inp(
+                    io.ClipVision, "clip_vision", optional=True,
+                    tooltip="Vision encoder, with 'model_name' at none: ViT-H for CLIP-H, ViT-bigG for"
+                    " SDXL's CLIP.",
+                ),
+                inp(
+                    io.Combo, "model_name", options=[CONNECTED, *folder_paths.get_filename_list(CLIP_FOLDER)],
+                    default=CONNECTED,
+                    tooltip="A Hugging Face CLIPModel file with both towers, in models/clip_vision. The"
+                    f" usual one (and the seed paper's) is CLIP-L/14: {CLIP_SOURCE}. Or none: then connect"
+                    " both models.",
+                ),
+                inp(
+                    io.String, "prompt", multiline=True, default="",
+                    tooltip="What the image should show. Connect the same text as your prompt encoder gets."
+                    " At most 77 tokens count (about 55 words); weights like (word:1.2) are read as plain"
+                    " text.",
+                ),
+            ],
+            outputs=[Verifier.Output("verifier")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model_name: str, prompt: str, clip: Any | None = None, clip_vision: Any | None = None
+    ) -> io.NodeOutput:
+        pair = _chosen_pair(model_name, clip, clip_vision)
+        verifier = ClipScore(pair.clip, pair.clip_vision, prompt)
+        _ = verifier.text_features  # once, and a wrong encoder is found before the search instead of in it
+        return io.NodeOutput(verifier)
+
+
+def _chosen_pair(model_name: str, clip: Any | None, clip_vision: Any | None) -> ClipPair:
+    connected = {"clip": clip is not None, "clip_vision": clip_vision is not None}
+    if model_name == CONNECTED:
+        if not all(connected.values()):
+            lacking = " and ".join(f"'{name}'" for name, there in connected.items() if not there)
+            raise ValueError(
+                f"CLIP Score: input 'model_name' is {model_name!r}, but {lacking} is not connected. Connect"
+                f" both, or put a file with both towers ({CLIP_SOURCE}) into models/{CLIP_FOLDER} and choose"
+                " it."
+            )
+        return ClipPair(clip, clip_vision)
+    if any(connected.values()):
+        given = " and ".join(f"'{name}'" for name, there in connected.items() if there)
+        raise ValueError(
+            f"CLIP Score: input 'model_name' is {model_name!r} and {given} is connected too. Disconnect it,"
+            f" or set 'model_name' to {CONNECTED!r}."
+        )
+    path = folder_paths.get_full_path(CLIP_FOLDER, model_name)
+    if path is None:
+        raise ValueError(
+            f"CLIP Score: input 'model_name' is {model_name!r}, a file that is not in models/{CLIP_FOLDER}"
+            f" ({', '.join(folder_paths.get_folder_paths(CLIP_FOLDER))}). Put it there, for instance"
+            f" {CLIP_SOURCE}."
+        )
+    return load_clip_pair(path)
+
+
+class NSVerifierEnsemble(io.ComfyNode):
+    """Combines up to eight verifiers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        verifiers = [
+            inp(Verifier, f"verifier_{i}", optional=True, tooltip=_verifier_tooltip(i))
+            for i in range(1, MAX_VERIFIERS + 1)
+        ]
+        weights = [
+            inp(
+                io.Float, f"weight_{i}", optional=True, default=1.0, min=-10.0, max=10.0, step=0.05,
+                tooltip=f"Weight of verifier {i}. The paper weighs all alike (1); below 0 turns the verifier"
+                " around.",
+            )
+            for i in range(1, MAX_VERIFIERS + 1)
+        ]
+        return schema(
+            node_id="NSVerifierEnsemble",
+            display_name="Verifier Ensemble",
+            category="noise search/verifiers",
+            description="Combines up to eight verifiers into one. An ensemble is harder to fool than any of"
+            " its parts.",
+            search_aliases=["combine verifiers", "rank mean", "verifier mix"],
+            inputs=[
+                *verifiers,
+                *weights,
+                inp(
+                    io.Combo, "mode", options=list(MODES), default=RANK_MEAN,
+                    tooltip="rank mean (the paper's): mean of the ranks among all candidates. z-score: sum"
+                    " of scores standardized over all candidates. weighted sum: plain sum, for scores of one"
+                    " scale. gate: verifier 1 must reach the threshold, the others rank what does.",
+                ),
+                inp(
+                    io.Float, "gate_threshold", default=0.0, min=-1e6, max=1e6, step=0.01,
+                    tooltip="With mode 'gate': the least score of verifier 1 that passes, on its own scale"
+                    " (CLIP-L/14: 22 to 28 is usual). Unused otherwise.",
+                ),
+            ],
+            outputs=[Verifier.Output("verifier")],
+        )
+
+    @classmethod
+    def execute(cls, mode: str, gate_threshold: float, **slots: Any) -> io.NodeOutput:
+        used = [i for i in range(1, MAX_VERIFIERS + 1) if slots.get(f"verifier_{i}") is not None]
+        if mode == GATE and 1 not in used:
+            raise ValueError(
+                "Verifier Ensemble: input 'mode' is 'gate', but 'verifier_1', the gate, is not connected."
+                " Connect it."
+            )
+        parts = tuple(slots[f"verifier_{i}"] for i in used)
+        weights = tuple(slots.get(f"weight_{i}", 1.0) for i in used)
+        gates = tuple(gate_threshold if mode == GATE and i == 1 else None for i in used)
+        return io.NodeOutput(Ensemble(parts, weights, mode, gates, name="Verifier Ensemble"))
+
+
+def _verifier_tooltip(i: int) -> str:
+    if i == 1:
+        return "A verifier; with mode 'gate', the one that must reach the threshold."
+    return f"Verifier {i} of at most {MAX_VERIFIERS} (the paper combines 3); leave unused ones empty."
+
+
+NODES: list[type[io.ComfyNode]] = [NSImageStatistics, NSClipScore, NSVerifierEnsemble]
