@@ -1,0 +1,48 @@
+"""Start ComfyUI inside a script of this folder, before anything of `comfy` is imported.
+
+A script's own folder is on `sys.path`, and this one holds a `nodes.py`, as ComfyUI does: the folder makes way
+for ComfyUI's, and our modules are loaded as the package `noise_search_demo`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = "noise_search_demo"
+
+
+def load_package() -> None:
+    """Register this folder as a package, so that its modules can import each other by relative names."""
+    if PACKAGE in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        PACKAGE, HERE / "__init__.py", submodule_search_locations=[str(HERE)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = module
+    spec.loader.exec_module(module)
+
+
+def find_comfyui(given: str | None = None) -> Path:
+    """Return ComfyUI's folder: the given one, COMFYUI_PATH, or the one that setup.py made."""
+    folder = Path(given or os.environ.get("COMFYUI_PATH") or HERE.parent / ".comfyui" / "ComfyUI").resolve()
+    if not (folder / "comfy").is_dir():
+        raise FileNotFoundError(f"{folder} holds no ComfyUI: set COMFYUI_PATH, or run demo/setup.py")
+    return folder
+
+
+def start_comfyui(given: str | None = None, *flags: str) -> Path:
+    """Put ComfyUI on the path with its command line set to `flags`, and return its folder."""
+    folder = find_comfyui(given)
+    sys.path[:] = [str(folder)] + [p for p in sys.path if Path(p or ".").resolve() not in (HERE, HERE.parent)]
+    sys.argv = [sys.argv[0], *flags]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # noqa: F401  reads sys.argv on import
+
+    return folder
