@@ -9,7 +9,9 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-MODULES: list[ModuleType] = []
+from . import scoring, verifiers
+
+MODULES: list[ModuleType] = [verifiers, scoring]
 
 
 def node_list() -> list[type[io.ComfyNode]]:
