@@ -9,9 +9,9 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import scoring, verifiers
+from . import methods, results, scoring, search, verifiers
 
-MODULES: list[ModuleType] = [verifiers, scoring]
+MODULES: list[ModuleType] = [search, methods, verifiers, scoring, results]
 
 
 def node_list() -> list[type[io.ComfyNode]]:

@@ -11,24 +11,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
-import comfy.sample
-import comfy.samplers
-import comfy.utils
 import torch
-from comfy.nested_tensor import NestedTensor, cat_nested
 from nodes import VAEDecode
 from torch import Tensor
 
 from ..search.affine import renoise
 from ..search.budget import Budget
 from ..search.carrier import Carrier, Limits
-from ..search.recipes import GIVEN, Cut, Recipe, make_noise
+from ..search.recipes import GIVEN, Cut, Recipe
 from ..search.rng import RngState, put_rng, take_rng
 from ..search.trajectory import Record, Trajectory
 from . import memory
+from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
 from .sharing import rows_are_frames, why_alone
 
 MIN_WAVE = 8
+
+
+class LeftoverNoise:
+    """A result whose sigmas do not end in 0: what goes on to the next stage, and the picture it promises.
+
+    Attributes:
+        samples: the sampler's output, still noisy.
+        denoised: the last denoised prediction, which is decoded and scored.
+    """
+
+    def __init__(self, samples: Any, denoised: Any) -> None:
+        """Hold both, (R, ...) each."""
+        self.samples, self.denoised = samples, denoised
 
 
 @dataclass
@@ -42,6 +52,7 @@ class Graph:
         given: the noise tensor of candidate 0, (R, ...), on the CPU; nested as the latent is.
         given_rng: global random state after that noise was made.
         vae, preview_vae: VAE objects; preview_vae None for the same.
+        row_of_batch: the latent is one row of a larger batch, so that the user's NOISE is not this candidate's.
     """
 
     guider: Any
@@ -53,6 +64,7 @@ class Graph:
     given_rng: RngState
     vae: Any
     preview_vae: Any = None
+    row_of_batch: bool = False
 
 
 class ComfySession:
@@ -91,7 +103,7 @@ class ComfySession:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (R, ...) of one candidate's latent, packed if nested."""
-        return tuple(_pack(self.graph.latent["samples"]).shape)
+        return tuple(pack(self.graph.latent["samples"]).shape)
 
     @property
     def looks_halfway(self) -> bool:
@@ -113,8 +125,7 @@ class ComfySession:
 
     def draw(self, seed: int) -> Tensor:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed if nested."""
-        latent = self.graph.latent
-        return _pack(comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index")))
+        return draw(self.graph.latent, seed)
 
     def start(self, recipe: Recipe, keep_records: bool = False) -> Trajectory:
         """Prepare the first run of a recipe."""
@@ -123,14 +134,11 @@ class ComfySession:
 
     def noise_of(self, recipe: Recipe) -> Tensor:
         """Return a recipe's first noise, packed; the global random state is left where the stock noise leaves it."""
-        given = _pack(self.graph.given)
+        given = pack(self.graph.given)
         if recipe.start == GIVEN and not recipe.moves:
             put_rng(self.graph.given_rng, self.device)
             return given
-        noise = make_noise(recipe, self.draw, given)
-        if recipe.moves or recipe.start != recipe.seed:
-            self.draw(recipe.seed)
-        return noise
+        return recipe_noise(recipe, self.graph.latent, given)
 
     def branch(self, run: Trajectory, record: Record, cut: Cut, keep_records: bool = False) -> Trajectory:
         """Prepare a run from a recorded model call of another, renoised or not, with its own seed.
@@ -180,7 +188,8 @@ class ComfySession:
         """Return the pictures (F, H, W, 3) of one latent through the stock decode node."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         vae = self.graph.preview_vae if preview and self.graph.preview_vae is not None else self.graph.vae
-        images = VAEDecode().decode(vae, {**self.graph.latent, "samples": latent})[0]
+        samples = latent.denoised if isinstance(latent, LeftoverNoise) else latent
+        images = VAEDecode().decode(vae, {**self.graph.latent, "samples": samples})[0]
         return images[..., :3].float().clamp(0.0, 1.0).cpu()
 
     def draft(self, steps: int) -> ComfySession:
@@ -199,24 +208,28 @@ class ComfySession:
         """One round: one `guider.sample` of the user's guider with the carrier as its sampler."""
         latent = self.graph.latent["samples"]
         repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
-        rows = _repeat(latent, repeats)
+        rows = join([latent] * repeats)
+        leftover = float(runs[0].sigmas[-1]) > 0.0
         carrier = Carrier(
-            runs, until_sigma, self.limits, alone=bool(self.why_alone),
+            runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
             on_enter=lambda guider, options: replay_keyframes(guider, options, runs),
         )  # fmt: skip
         if self.why_alone:
             runs[0].put_rng(self.device)
-        noise = _unpack_like(runs[0].start_noise(_pack(latent)), latent)
+        noise = unpack_like(runs[0].start_noise(pack(latent)), latent)
         mask = self.graph.latent.get("noise_mask")
         out = self.graph.guider.sample(
-            _repeat(noise, repeats), rows, carrier, runs[0].sigmas, denoise_mask=mask, callback=None,
+            join([noise] * repeats), rows, carrier, runs[0].sigmas, denoise_mask=mask, callback=None,
             disable_pbar=True, seed=runs[0].seed,
         )  # fmt: skip
         self.max_rows = self.limits.max_rows
         per_run = latent.shape[0]
         for index, run in enumerate(runs):
             if run.denoised is not None or run.finished:
-                run.latent = _to_intermediate(_slice(out, index * per_run, per_run))
+                run.latent = _to_intermediate(rows_of(out, index * per_run, per_run))
+            if leftover and run.finished:
+                denoised = _to_intermediate(rows_of(out, (len(runs) + index) * per_run, per_run))
+                run.latent = LeftoverNoise(run.latent, denoised)
 
     def _may_call(self, rows: int) -> bool:
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -240,28 +253,6 @@ def replay_keyframes(guider: Any, options: dict[str, Any], runs: Sequence[Trajec
                 if hooks is None or (begin is not None and sigma > begin) or (end is not None and sigma < end):
                     continue
                 guider.model_patcher.prepare_hook_patches_current_keyframe(at, hooks, options)
-
-
-def _pack(latent: Any) -> Tensor:
-    return comfy.utils.pack_latents(latent.unbind())[0] if latent.is_nested else latent
-
-
-def _unpack_like(packed: Tensor, latent: Any) -> Any:
-    if not latent.is_nested:
-        return packed
-    return NestedTensor(comfy.utils.unpack_latents(packed, [part.shape for part in latent.unbind()]))
-
-
-def _repeat(latent: Any, times: int) -> Any:
-    if times == 1:
-        return latent
-    return cat_nested([latent] * times) if latent.is_nested else torch.cat([latent] * times)
-
-
-def _slice(latent: Any, first: int, count: int) -> Any:
-    if latent.is_nested:
-        return NestedTensor([part[first : first + count] for part in latent.unbind()])
-    return latent[first : first + count]
 
 
 def _to_intermediate(latent: Any) -> Any:

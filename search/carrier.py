@@ -63,7 +63,7 @@ class Carrier:
 
     def __init__(
         self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
-        *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False,
+        *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False, denoised_too: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a round.
 
@@ -74,12 +74,13 @@ class Carrier:
             on_enter: called with the guider and its model options before the first call of the round.
             alone: there is one run and it is never suspended: its calls are passed on untouched, since what is
                 patched into the model may keep state in the very objects it is given.
+            denoised_too: append the last denoised predictions of all runs to the rows that `sample` returns.
         """
         self.trajectories = list(trajectories)
         self.until_sigma = until_sigma
         self.limits = limits
         self.stopped = False
-        self._on_enter, self._alone = on_enter, alone
+        self._on_enter, self._alone, self._denoised_too = on_enter, alone, denoised_too
         self._guider: Any = None
         self._options: Options = {}
 
@@ -111,7 +112,8 @@ class Carrier:
             if not group:
                 break
             self._answer(group, sigma)
-        return torch.cat([run.rows() for run in self.trajectories])
+        denoised = [run.last_denoised() for run in self.trajectories] if self._denoised_too else []
+        return torch.cat([run.rows() for run in self.trajectories] + denoised)
 
     def _next_group(self) -> tuple[float, list[Trajectory]]:
         """Return the largest waiting sigma and the runs that may share a call at it.

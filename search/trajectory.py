@@ -211,8 +211,10 @@ class Trajectory:
 
     def rows(self) -> Tensor:
         """Return the result if finished, else the last denoised prediction (R, ...), model space."""
-        if self.result is not None:
-            return self.result
+        return self.last_denoised() if self.result is None else self.result
+
+    def last_denoised(self) -> Tensor:
+        """Return the last denoised prediction (R, ...), model space; zeros before the first."""
         return torch.zeros_like(self._clean) if self.denoised is None else self.denoised
 
     def _note(self, denoised: Tensor) -> None:

@@ -1,0 +1,186 @@
+"""Search methods, proposals and limits as nodes: frozen specs on a wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..search.budget import StopRules
+from ..search.methods.halving import HalvingSearch
+from ..search.methods.random_search import RandomSearch
+from ..search.methods.zero_order import STALLS, ZeroOrderSearch
+from ..search.proposals import GaussianProposal, NeighborProposal
+from .schema import inp, schema
+from .sockets import Budget, Method, Proposal
+
+CATEGORY = "noise search/methods"
+PROPOSALS = "noise search/proposals"
+PAPER = "Ma et al. 2025 (arXiv 2501.09732)"
+
+
+def _proposal_input(default: str) -> Any:
+    return inp(Proposal, "proposal", optional=True, tooltip=f"How new noise is drawn. Without one: {default}.")
+
+
+def _draft_input() -> Any:
+    return inp(io.Int, "draft_steps", default=0, min=0, max=10000, advanced=True, tooltip="0: every candidate gets all "
+               "steps. Above 0: candidates are drafted with so many steps, and only the best draft is rendered in full "
+               "beside your own seed. Usual: a quarter to a half of the steps, with a deterministic sampler.")  # fmt: skip
+
+
+class NSRandomSearch(io.ComfyNode):
+    """Best of N."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSRandomSearch",
+            display_name="Random Search",
+            category=CATEGORY,
+            description=f"Renders as many independent seeds as the budget pays for and keeps the best ({PAPER}).",
+            search_aliases=["best of n", "random search"],
+            inputs=[_draft_input(), _proposal_input("independent Gaussian noise")],
+            outputs=[Method.Output("method")],
+        )
+
+    @classmethod
+    def execute(cls, draft_steps: int, proposal: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(RandomSearch(proposal, draft_steps))
+
+
+class NSZeroOrderSearch(io.ComfyNode):
+    """Local search on the sphere of noises."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSZeroOrderSearch",
+            display_name="Zero-Order Search",
+            category=CATEGORY,
+            description=f"Looks around the best noise so far and steps to what is better ({PAPER}). Keeps the layout of "
+            "your seed and improves on it. For budgets from about 16, and deterministic samplers.",
+            search_aliases=["local search", "hill climbing", "zero order"],
+            inputs=[
+                inp(io.Int, "neighbors", default=4, min=1, max=256, tooltip="Candidates per round. Paper: 2 or 4."),
+                inp(io.Float, "cosine", default=0.95, min=-1.0, max=0.9999, step=0.01, round=0.0001,
+                    tooltip="How alike a neighbor's noise is to the pivot's: larger is closer. Paper: 0.95; useful: 0.8 "
+                    "to 0.99. 0 is as far as fresh noise."),
+                inp(io.Combo, "on_stall", options=list(STALLS), default="keep", tooltip="When no neighbor is better: keep "
+                    "the pivot and draw others (the paper), restart from fresh noise, or shrink the angle by half."),
+                _draft_input(),
+                _proposal_input("neighbors at this cosine"),
+            ],
+            outputs=[Method.Output("method")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, neighbors: int, cosine: float, on_stall: str, draft_steps: int, proposal: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(ZeroOrderSearch(neighbors, cosine, on_stall, proposal, draft_steps))
+
+
+class NSHalvingSearch(io.ComfyNode):
+    """Early pruning."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSHalvingSearch",
+            display_name="Halving Search",
+            category=CATEGORY,
+            description="Starts twice as many seeds as the budget pays for, looks at them half-finished, and drops the "
+            "worse ones at two cuts (Guimaraes and Perona 2026, arXiv 2607.21591). The same cost as random search.",
+            search_aliases=["early pruning", "successive halving", "seed pruning"],
+            inputs=[
+                inp(io.Float, "first_cut", default=0.25, min=0.0, max=100000.0, step=0.01, round=0.0001,
+                    tooltip="Where the first half is dropped: a share of the steps (paper: 0.25), or a sigma."),
+                inp(io.Float, "second_cut", default=0.5, min=0.0, max=100000.0, step=0.01, round=0.0001,
+                    tooltip="Where half of the rest is dropped: a share of the steps (paper: 0.5), or a sigma."),
+                inp(io.Combo, "cut_by", options=["steps", "sigma"], default="steps", tooltip="What the cuts are given in. "
+                    "By sigma for strongly shifted schedules, where a quarter of the steps is still all noise."),
+                _proposal_input("independent Gaussian noise"),
+            ],
+            outputs=[Method.Output("method")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, first_cut: float, second_cut: float, cut_by: str, proposal: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(HalvingSearch(first_cut, second_cut, cut_by, proposal))
+
+
+class NSGaussianProposal(io.ComfyNode):
+    """Independent noise."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSGaussianProposal",
+            display_name="Gaussian Proposal",
+            category=PROPOSALS,
+            description="Independent noise, as a fresh seed gives it. The widest search, and the quickest to fool a verifier.",
+            inputs=[],
+            outputs=[Proposal.Output("proposal")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(GaussianProposal())
+
+
+class NSNeighborProposal(io.ComfyNode):
+    """Noise near another."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSNeighborProposal",
+            display_name="Neighbor Proposal",
+            category=PROPOSALS,
+            description="Noise at a fixed angle from the pivot's (your own seed's in a random search): variations of one "
+            f"layout instead of new ones ({PAPER}).",
+            search_aliases=["variations", "variation noise"],
+            inputs=[
+                inp(io.Float, "cosine", default=0.95, min=-1.0, max=0.9999, step=0.01, round=0.0001,
+                    tooltip="How alike the noises are: larger is closer. Paper: 0.95; useful: 0.8 to 0.99."),
+            ],
+            outputs=[Proposal.Output("proposal")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, cosine: float) -> io.NodeOutput:
+        return io.NodeOutput(NeighborProposal(cosine))
+
+
+class NSBudget(io.ComfyNode):
+    """Further limits."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSBudget",
+            display_name="Search Limits",
+            category=CATEGORY,
+            description="Limits of a search beside its number of images. Whichever comes first ends it; your own seed is "
+            "always rendered.",
+            search_aliases=["early stop", "time limit", "patience"],
+            inputs=[
+                inp(io.Int, "max_model_calls", default=0, min=0, max=10**9, tooltip="Model calls in all (NFE: one guided "
+                    "call on one latent row). 0: no limit. The paper's searches: 500 to 3000."),
+                inp(io.Float, "max_seconds", default=0.0, min=0.0, max=10.0**7, step=1.0, tooltip="Wall-clock seconds. "
+                    "Nothing is started that would not fit, by what a candidate took so far. 0: no limit."),
+                inp(io.Float, "target_score", default=0.0, min=-1e9, max=1e9, step=0.01, tooltip="Stop once the best "
+                    "score reaches this, in the verifier's own units. 0: off (for a target of zero give 0.000001)."),
+                inp(io.Int, "patience", default=0, min=0, max=100000, tooltip="Stop after so many candidates in a row "
+                    "without a better one. 0: off. Usual: 8 to 32."),
+            ],
+            outputs=[Budget.Output("limits")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, max_model_calls: int, max_seconds: float, target_score: float, patience: int
+    ) -> io.NodeOutput:
+        return io.NodeOutput(StopRules(max_model_calls, max_seconds, target_score or None, patience))
+
+
+NODES = [NSRandomSearch, NSZeroOrderSearch, NSHalvingSearch, NSGaussianProposal, NSNeighborProposal, NSBudget]

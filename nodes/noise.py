@@ -1,0 +1,135 @@
+"""NOISE objects of winners: stock sampler nodes turn them into the same picture again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.sample
+import comfy.utils
+import torch
+from comfy.nested_tensor import NestedTensor, cat_nested
+from torch import Tensor
+
+from ..search.recipes import Recipe, make_noise
+
+
+def pack(latent: Any) -> Tensor:
+    """Return a latent as one tensor: a nested one as (R, 1, N), as ComfyUI's guiders do."""
+    return comfy.utils.pack_latents(latent.unbind())[0] if latent.is_nested else latent
+
+
+def unpack_like(packed: Tensor, latent: Any) -> Any:
+    """Undo `pack`, for the shapes of `latent`."""
+    if not latent.is_nested:
+        return packed
+    return NestedTensor(comfy.utils.unpack_latents(packed, [part.shape for part in latent.unbind()]))
+
+
+def join(latents: Sequence[Any]) -> Any:
+    """Concatenate latents, plain or nested, by rows."""
+    latents = list(latents)
+    if len(latents) == 1:
+        return latents[0]
+    return cat_nested(latents) if latents[0].is_nested else torch.cat(latents)
+
+
+def rows_of(latent: Any, first: int, count: int) -> Any:
+    """Return rows first .. first + count of a plain or nested latent."""
+    if latent.is_nested:
+        return NestedTensor([part[first : first + count] for part in latent.unbind()])
+    return latent[first : first + count]
+
+
+def draw(latent: dict[str, Any], seed: int) -> Tensor:
+    """Return the noise that the stock noise node gives for `seed`, packed."""
+    return pack(comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index")))
+
+
+def recipe_noise(recipe: Recipe, latent: dict[str, Any], given: Tensor | None = None) -> Tensor:
+    """Return a recipe's first noise, packed.
+
+    The global random state is left where the stock noise node leaves it for the recipe's step seed: samplers may
+    draw from it.
+
+    Args:
+        recipe: its start, moves and seed are used.
+        latent: LATENT dict of the rows to make noise for.
+        given: packed noise for recipes that start from a connected one.
+    """
+    noise = make_noise(recipe, lambda seed: draw(latent, seed), given)
+    if recipe.moves or recipe.start != recipe.seed:
+        draw(latent, recipe.seed)
+    return noise
+
+
+class RecipeNoise:
+    """A NOISE that makes a recipe's noise for whatever latent it meets."""
+
+    def __init__(self, recipe: Recipe, given: Tensor | None = None) -> None:
+        """Hold a recipe, and the packed connected noise if the recipe starts from it."""
+        self.recipe, self.given = recipe, given
+        self.seed = recipe.seed
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Any:
+        """Return unit Gaussian noise of the latent's shape, on the CPU."""
+        noise = recipe_noise(self.recipe, input_latent, self.given)
+        samples = input_latent["samples"]
+        if noise.shape != pack(samples).shape:
+            raise ValueError(
+                f"noise: this winner was found for a latent of shape {tuple(noise.shape)}, not "
+                f"{tuple(pack(samples).shape)}: connect a latent of the same size"
+            )
+        return unpack_like(noise, samples)
+
+
+class SegmentNoise:
+    """A NOISE that starts the last segment of a branched run, for the latent it was found with."""
+
+    def __init__(self, noise: Any, seed: int, rng_seed: int) -> None:
+        """Hold the noise (as the latent is: plain or nested), the step seed, and the seed drawn last."""
+        self.noise, self.seed, self._rng_seed = noise, seed, rng_seed
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Any:
+        """Return the noise of the segment, on the CPU."""
+        draw(input_latent, self._rng_seed)
+        return self.noise
+
+
+class BatchNoise:
+    """A NOISE for a latent batch whose rows were searched one after another."""
+
+    def __init__(self, noises: Sequence[Any]) -> None:
+        """Hold one NOISE per row; the step seed is the first one's."""
+        self.noises = list(noises)
+        self.seed = self.noises[0].seed
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Any:
+        """Return the stacked noise of all rows, on the CPU."""
+        samples = input_latent["samples"]
+        if samples.shape[0] != len(self.noises):
+            raise ValueError(
+                f"noise: it is for a latent batch of {len(self.noises)}, not of {samples.shape[0]}: "
+                "connect the latent batch it was found with"
+            )
+        rows = [row_latent(input_latent, row) for row in range(len(self.noises))]
+        return join([noise.generate_noise(row) for noise, row in zip(self.noises, rows, strict=True)])
+
+
+def row_latent(latent: dict[str, Any], row: int) -> dict[str, Any]:
+    """Return the LATENT dict of one row of a batch, with that row's mask; unknown keys are kept."""
+    out = {**latent, "samples": rows_of(latent["samples"], row, 1)}
+    out.pop("batch_index", None)
+    mask = latent.get("noise_mask")
+    if mask is not None:
+        out["noise_mask"] = _row_mask(mask, row)
+    return out
+
+
+def _row_mask(mask: Any, row: int) -> Any:
+    if mask.is_nested:
+        return NestedTensor([_row_mask(part, row) for part in mask.unbind()])
+    if mask.ndim < 3 or mask.shape[0] == 1:
+        return mask
+    index = row % mask.shape[0]  # core repeats masks cyclically too
+    return mask[index : index + 1]

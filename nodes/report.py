@@ -1,0 +1,81 @@
+"""The report output: what a search did and found, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..search.candidates import Candidate, finite_or_none
+from ..search.engine import Method, Search
+from ..search.judge import Judge
+from .session import ComfySession
+
+
+def report(search: Search, session: ComfySession, method: Method, held_out: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the report of a search as plain JSON values.
+
+    Args:
+        search: the ended search.
+        session: its session.
+        method: what it ran.
+        held_out: scores of a verifier that did not choose, from `score_held_out`.
+    """
+    ranked = search.ranked
+    best = ranked[0][0] if ranked else None
+    rules = search.budget.rules
+    gain = None if best is None else finite_or_none(best.score - search.baseline.score)
+    return {
+        "noise_search": 1,
+        "method": {"name": method.name, **_plain(dataclasses.asdict(method))},
+        "seed": str(search.seed),
+        "verifier": search.judge.verifier.name,
+        "baseline": _summary(search.baseline),
+        "best": None if best is None else _summary(best),
+        "gain": gain,
+        "held_out": held_out,
+        "order": [candidate.index for candidate, _ in ranked],
+        "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
+        "model_calls": search.budget.nfe,
+        "model_calls_per_image": search.budget.run_cost,
+        "verifier_calls": search.judge.calls,
+        "decodes": search.decodes,
+        "seconds": {
+            "total": round(search.budget.seconds, 3),
+            **{name: round(value, 3) for name, value in search.seconds.items()},
+            "scoring": round(search.judge.seconds, 3),
+        },
+        "batch": session.max_rows,
+        "one_by_one_because": list(session.why_alone),
+        "batch_halved": session.limits.smaller_calls,
+        "stopped": search.stopped,
+        "notes": list(search.notes),
+        "problems": list(search.judge.problems),
+        "rounds": [
+            {"candidates": list(r.candidates), "best": r.best, "score": finite_or_none(r.score),
+             "model_calls": r.nfe, "seconds": round(r.seconds, 3)}
+            for r in search.rounds
+        ],
+        "candidates": [candidate.as_dict() for candidate in search.candidates],
+    }  # fmt: skip
+
+
+def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> dict[str, Any]:
+    """Score the finalists and candidate 0 with a verifier that did not choose them."""
+    shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
+    chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
+    raw = judge.score(chosen, [search.pictures(c) for c in chosen], [c.latent for c in chosen])
+    scores = judge.combine(raw).tolist()
+    return {
+        "verifier": judge.verifier.name,
+        "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},
+        "verifier_calls": judge.calls,
+        "problems": list(judge.problems),
+    }
+
+
+def _summary(candidate: Candidate) -> dict[str, Any]:
+    return {key: value for key, value in candidate.as_dict().items() if key in ("index", "score", "scores", "recipe")}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str, type(None), dict))}

@@ -1,0 +1,92 @@
+"""What is done with a winner afterwards: its noise for stock nodes, and its picture again."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..search.budget import Budget
+from ..search.recipes import recipes_from_json
+from .noise import BatchNoise, RecipeNoise, join
+from .runner import check_sigmas, count_rows, graphs, repaired
+from .schema import inp, schema
+from .session import ComfySession, LeftoverNoise
+
+CATEGORY = "noise search"
+
+
+class NSNoiseFromRecipe(io.ComfyNode):
+    """A recipe as a NOISE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSNoiseFromRecipe",
+            display_name="Noise from Recipe",
+            category=CATEGORY,
+            description="Makes the noise of a search's winner again from its recipe, for SamplerCustomAdvanced. With the "
+            "same model, sampler, sigmas and latent it gives the same picture.",
+            search_aliases=["recipe", "reuse seed", "noise from seed"],
+            inputs=[
+                inp(io.String, "recipe", multiline=True, tooltip="The recipe output of a search, connected or pasted."),
+            ],
+            outputs=[io.Noise.Output("noise", tooltip="The winner's noise and step seed.")],
+        )
+
+    @classmethod
+    def execute(cls, recipe: str) -> io.NodeOutput:
+        recipes = recipes_from_json(recipe)
+        if any(r.cuts for r in recipes):
+            raise ValueError(
+                "recipe: its run branched on the way, so that no first noise alone gives its picture: "
+                "use 'Render Candidate'"
+            )
+        noises = [RecipeNoise(r) for r in recipes]
+        return io.NodeOutput(noises[0] if len(noises) == 1 else BatchNoise(noises))
+
+
+class NSRenderCandidate(io.ComfyNode):
+    """Any candidate of a report again."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSRenderCandidate",
+            display_name="Render Candidate",
+            category=CATEGORY,
+            description="Renders a recipe again, with all its segments: the winner, or any candidate of the report.",
+            search_aliases=["recipe", "rerender"],
+            inputs=[
+                inp(io.Noise, "noise", tooltip="The noise that the search was given. Only used by recipes that start "
+                    "from it ('noise': 'given')."),
+                inp(io.Guider, "guider", tooltip="The search's guider."),
+                inp(io.Sampler, "sampler", tooltip="The search's sampler."),
+                inp(io.Sigmas, "sigmas", tooltip="The search's sigmas, in model units."),
+                inp(io.Latent, "latent_image", tooltip="The search's latent."),
+                inp(io.Vae, "vae", tooltip="Decodes the picture."),
+                inp(io.String, "recipe", multiline=True, tooltip="A recipe: the search's output, or a candidate's in its "
+                    "report. A list of recipes goes with a latent batch of as many rows."),
+            ],
+            outputs=[io.Image.Output("image"), io.Latent.Output("latent")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, noise, guider, sampler, sigmas, latent_image, vae, recipe) -> io.NodeOutput:
+        check_sigmas(sigmas)
+        recipes = recipes_from_json(recipe)
+        latent = repaired(guider, latent_image)
+        rows = count_rows(guider, latent)
+        if len(recipes) != rows:
+            raise ValueError(
+                f"recipe: it holds {len(recipes)} recipes, and the latent batch has {rows} rows: they must be as many"
+            )
+        images, latents = [], []
+        for graph, one in zip(graphs(noise, guider, sampler, sigmas, latent, vae), recipes, strict=True):
+            session = ComfySession(graph, Budget(1))
+            rendered = session.replay(one).latent
+            images.append(session.decode(rendered))
+            latents.append(rendered.samples if isinstance(rendered, LeftoverNoise) else rendered)
+        return io.NodeOutput(torch.cat(images), {**latent, "samples": join(latents)})
+
+
+NODES = [NSNoiseFromRecipe, NSRenderCandidate]

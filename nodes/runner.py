@@ -1,0 +1,275 @@
+"""Runs the searches of a node: one for each row of the latent batch, and puts their outcomes together."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.sample
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..search.budget import Budget, StopRules
+from ..search.candidates import Candidate
+from ..search.engine import Method, Search
+from ..search.judge import Judge
+from ..search.methods.halving import HalvingSearch
+from ..search.methods.random_search import RandomSearch
+from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
+from ..search.rng import take_rng
+from .noise import BatchNoise, RecipeNoise, draw, join, pack, row_latent, rows_of
+from .plot import Curve, draw_curve
+from .progress import Progress
+from .report import report, score_held_out
+from .rows import row_guider
+from .session import ComfySession, Graph, LeftoverNoise
+from .sharing import rows_are_frames
+
+log = logging.getLogger("noise-search")
+FEW_STEPS, FEW_IMAGES = 8, 4
+
+
+@dataclass
+class Settings:
+    """The search inputs that both search nodes share; see `nodes/search.py` for what each means."""
+
+    verifier: Any
+    budget: int
+    keep: int
+    method: Method | None = None
+    limits: StopRules = field(default_factory=StopRules)
+    held_out: Any = None
+    keep_on_cancel: bool = False
+    skip_errors: bool = False
+    batching: str = "auto"
+
+
+@dataclass
+class Outcome:
+    """What one search found.
+
+    Attributes:
+        images: best first (keep F, H, W, 3).
+        latent: best first, rows of a LATENT.
+        noise: the winner's NOISE.
+        seed: its step seed.
+        score: its combined score.
+        recipe: makes it again.
+        report: JSON values.
+        plot: IMAGE (1, H, W, 3).
+        cancelled: the user cancelled, and what was found is kept.
+    """
+
+    images: Tensor
+    latent: Any
+    noise: Any
+    seed: int
+    score: float
+    recipe: Recipe
+    report: dict[str, Any]
+    plot: Tensor
+    cancelled: bool
+
+
+def search_graph(
+    noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any,
+    settings: Settings,
+) -> io.NodeOutput:  # fmt: skip
+    """Search for every row of the latent batch, one after another, and return the node's outputs."""
+    check_inputs(sigmas, settings)
+    latent = repaired(guider, latent)
+    progress = Progress(guider, count_rows(guider, latent), settings.budget, len(sigmas) - 1)
+    outcomes: list[Outcome] = []
+    for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae)):
+        outcomes.append(search_row(graph, settings, progress, row))
+        if outcomes[-1].cancelled:
+            break
+    return outputs(outcomes, latent, sigmas)
+
+
+def count_rows(guider: Any, latent: dict[str, Any]) -> int:
+    """Return how many searches a latent batch is: one per row, or one if the rows are frames of one video."""
+    return 1 if rows_are_frames(guider) else latent["samples"].shape[0]
+
+
+def graphs(
+    noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any = None
+) -> Iterator[Graph]:
+    """Yield what each search works on: row b of latent, noise, mask, conditioning and control hints."""
+    count = count_rows(guider, latent)
+    given = noise.generate_noise(latent)
+    state = take_rng(guider.model_patcher.load_device)
+    if count == 1:
+        yield Graph(guider, sampler, sigmas, latent, noise, given, state, vae, preview_vae)
+        return
+    for row in range(count):
+        yield Graph(
+            row_guider(guider, row), sampler, sigmas, row_latent(latent, row), noise, rows_of(given, row, 1), state,
+            vae, preview_vae, row_of_batch=True,
+        )  # fmt: skip
+
+
+def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -> Outcome:
+    """Run one search to its end, the budget's end, or the user's cancel."""
+    budget = Budget(settings.budget, settings.limits)
+    progress.begin(budget)
+    session = ComfySession(graph, budget, batching=settings.batching, called=progress.called)
+    judge = Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt)
+    first = baseline(graph)
+    # Every row of a batch draws other candidates; row 0's are those of a batch of one.
+    seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
+    search = Search(session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best)
+    method = settings.method or default_method(settings.budget, len(graph.sigmas) - 1)
+    cancelled = False
+    try:
+        if first.start == ZERO:
+            refuse_without_randomness(session, search)
+        for told in method.run(search):
+            log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
+    except BaseException as error:
+        cancelled = keep_or_raise(error, search, settings)
+    finally:
+        search.close()
+    return finish(search, session, method, settings, cancelled)
+
+
+def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> bool:
+    """Return True if this is a cancel and the best so far is to be kept; else say what was found, and raise."""
+    ranked = search.ranked
+    if ranked:
+        best, score = ranked[0]
+        log.warning("search ended by %s after %d candidates; best so far: score %.6g, recipe %s",
+                    type(error).__name__, len(ranked), score, best.recipe.to_json())  # fmt: skip
+    if is_interrupt(error) and settings.keep_on_cancel and ranked:
+        search.stopped = "cancelled: the best so far is kept"
+        return True
+    if isinstance(error, ValueError) and "Overflow when unpacking" in str(error):
+        raise ValueError(
+            f"seed: this sampler adds 1 to the seed and {search.seed} is the largest there is: use a smaller seed"
+        ) from error
+    raise error
+
+
+def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool) -> Outcome:
+    """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
+    ranked = search.ranked
+    finalists = [candidate for candidate, _ in ranked[: settings.keep]]
+    best, score = ranked[0]
+    images = torch.cat([search.pictures(candidate) for candidate in finalists])
+    held_out = None
+    if settings.held_out is not None:
+        judge = Judge(settings.held_out, skip_errors=settings.skip_errors, is_interrupt=is_interrupt)
+        held_out = score_held_out(search, judge, finalists)
+    said = report(search, session, method, held_out)
+    log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s", method.name, score,
+             search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds)  # fmt: skip
+    latents = [c.latent.samples if isinstance(c.latent, LeftoverNoise) else c.latent for c in finalists]
+    return Outcome(
+        images, join(latents), winner_noise(best, session), best.recipe.seed, score, best.recipe, said,
+        plot(search, method), cancelled,
+    )  # fmt: skip
+
+
+def winner_noise(best: Candidate, session: ComfySession) -> Any:
+    """Return the NOISE that stock nodes turn into the winner; the user's own for candidate 0."""
+    if best.index == 0 and not session.graph.row_of_batch:
+        return session.graph.noise
+    return RecipeNoise(best.recipe, pack(session.graph.given) if best.recipe.start == GIVEN else None)
+
+
+def plot(search: Search, method: Method) -> Tensor:
+    """Draw best score against model calls; candidates of one batch are spread over its calls."""
+    calls, scores, before = [], [], 0
+    for told in search.rounds:
+        for position, index in enumerate(told.candidates):
+            calls.append(before + round((told.nfe - before) * (position + 1) / len(told.candidates)))
+            scores.append(search.candidates[index].score)
+        before = told.nfe
+    title = f"{method.name}: {len(search.finished.members)} full images, {search.budget.nfe} model calls"
+    return draw_curve(Curve(calls, scores, search.baseline.score, title, search.judge.verifier.name))
+
+
+def outputs(outcomes: list[Outcome], latent: dict[str, Any], sigmas: Tensor) -> io.NodeOutput:
+    """Stack what the searches found into the node's outputs."""
+    first = outcomes[0]
+    single = len(outcomes) == 1
+    out_latent = {key: value for key, value in latent.items() if key != "batch_index" or single}
+    out_latent["samples"] = join([o.latent for o in outcomes])
+    noise = first.noise if single else BatchNoise([o.noise for o in outcomes])
+    reports = [o.report for o in outcomes]
+    recipes = [json.loads(o.recipe.to_json()) for o in outcomes]
+    return io.NodeOutput(
+        torch.cat([o.images for o in outcomes]), out_latent, noise, sigmas, first.seed,
+        sum(o.score for o in outcomes) / len(outcomes),
+        json.dumps(recipes[0] if single else recipes),
+        json.dumps(reports[0] if single else reports, allow_nan=False),
+        torch.cat([o.plot for o in outcomes]),
+    )  # fmt: skip
+
+
+def baseline(graph: Graph) -> Recipe:
+    """Return candidate 0's recipe: the user's seed if its stock noise is the connected noise, else that noise."""
+    given = pack(graph.given)
+    if is_zero(given):
+        return Recipe(ZERO, graph.noise.seed)
+    if not graph.row_of_batch and torch.equal(draw(graph.latent, graph.noise.seed), given):
+        return Recipe(graph.noise.seed, graph.noise.seed)
+    return Recipe(GIVEN, graph.noise.seed)
+
+
+def default_method(images: int, steps: int) -> Method:
+    """Halving where there is something to look at half-way and something to drop; else random search."""
+    return RandomSearch() if steps <= FEW_STEPS or images < FEW_IMAGES else HalvingSearch()
+
+
+def refuse_without_randomness(session: ComfySession, search: Search) -> None:
+    """Raise if noise is all zero and the sampler draws none: all candidates would be one picture."""
+    runs = [session.start(Recipe(ZERO, seed)) for seed in (search.seed, search.seed ^ 1)]
+    session.advance(runs, 0.0)
+    search.notes.append("two runs were spent on finding out that this sampler draws noise: the connected noise is zero")
+    if torch.equal(pack(_plain(runs[0].latent)), pack(_plain(runs[1].latent))):
+        raise ValueError(
+            "noise: it is all zero and this sampler draws none of its own, so that every candidate is the same picture: "
+            "connect a noise, or use an ancestral or SDE sampler"
+        )
+
+
+def check_inputs(sigmas: Tensor, settings: Settings) -> None:
+    """Raise a ValueError that names the input for what cannot be searched."""
+    check_sigmas(sigmas)
+    if settings.budget < 1:
+        raise ValueError(f"budget: {settings.budget} whole images pays for no picture: at least 1")
+    if settings.keep < 1:
+        raise ValueError(f"keep: {settings.keep} pictures cannot be returned: at least 1")
+
+
+def check_sigmas(sigmas: Tensor) -> None:
+    """Raise a ValueError if there is no step to sample."""
+    if len(sigmas) < 2:
+        raise ValueError(f"sigmas: {len(sigmas)} values hold no step (is denoise 0?): give it two or more")
+
+
+def repaired(guider: Any, latent: dict[str, Any]) -> dict[str, Any]:
+    """Return the LATENT with an empty latent's channels fitted to the model, as the stock sampler node does."""
+    names = ("downscale_ratio_spacial", "downscale_ratio_temporal")
+    code = comfy.sample.fix_empty_latent_channels.__code__
+    known = code.co_varnames[: code.co_argcount]
+    ratios = {name: latent[name] for name in names if name in latent and name in known}
+    samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"], **ratios)
+    out = {key: value for key, value in latent.items() if key not in names}
+    return {**out, "samples": samples}
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is the user's cancel."""
+    return isinstance(error, mm.InterruptProcessingException)
+
+
+def _plain(latent: Any) -> Any:
+    return latent.samples if isinstance(latent, LeftoverNoise) else latent
+

@@ -1,0 +1,170 @@
+"""The search nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..search.budget import StopRules
+from ..search.recipes import Recipe
+from .noise import RecipeNoise
+from .runner import Settings, search_graph
+from .schema import inp, schema
+from .sockets import Budget, Method, Verifier
+
+CATEGORY = "noise search"
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+CANCEL, KEEP_BEST = "cancel", "keep best"
+STOP, SKIP = "stop", "skip"
+ALIASES = ["best of n", "seed search", "reroll", "inference-time scaling", "best seed"]
+
+
+def search_inputs() -> list[Any]:
+    """Return the required search inputs that both nodes have, in order."""
+    return [
+        inp(io.Vae, "vae", tooltip="Decodes candidates for the verifier. The one you decode the final image with."),
+        inp(Verifier, "verifier", tooltip="Scores pictures; the search keeps what it scores highest. Choose it with "
+            "care: it matters more than the method, and a search gives you what it measures."),
+        inp(io.Int, "budget", default=16, min=1, max=100000, tooltip="How many whole images to spend, in model calls "
+            "of your own seed's run. 1 is no search. Usual: 4 to 64; the paper goes to 96."),
+        inp(io.Int, "keep", default=1, min=1, max=64, tooltip="How many of the best pictures to return, best first. "
+            "Usual: 1 to 4. Fewer are returned if fewer were finished."),
+    ]  # fmt: skip
+
+
+def optional_inputs() -> list[Any]:
+    """Return the optional search inputs that both nodes have, in order."""
+    return [
+        inp(Method, "method", optional=True, tooltip="How the budget is spent. Without one: halving search, or random "
+            "search for a budget below 4 or 8 steps and fewer."),
+        inp(Budget, "limits", optional=True, tooltip="Further limits: model calls, seconds, a target score, patience."),
+        inp(Verifier, "held_out", optional=True, tooltip="A second verifier that never chooses. It scores the winners "
+            "and your own seed for the report, so that you see whether the search only fooled the first one."),
+        inp(io.Vae, "preview_vae", optional=True, tooltip="A cheap VAE (TAESD) for looking at half-finished candidates. "
+            "Finished ones are always decoded with vae."),
+        inp(io.Combo, "on_cancel", optional=True, options=[CANCEL, KEEP_BEST], default=CANCEL, advanced=True,
+            tooltip="What pressing Cancel does: cancel the workflow, or end the search and go on with the best so far."),
+        inp(io.Combo, "on_verifier_error", optional=True, options=[STOP, SKIP], default=STOP, advanced=True,
+            tooltip="When the verifier fails on a picture: stop with the error, or skip: that candidate ranks last, "
+            "and the report says so."),
+        inp(io.Combo, "batching", optional=True, options=["auto", "on", "off"], default="auto", advanced=True,
+            tooltip="Whether candidates share model calls. auto: where it is known to change no picture. on: always, "
+            "at your own risk. off: one at a time."),
+    ]  # fmt: skip
+
+
+def search_outputs() -> list[Any]:
+    """Return the outputs of both nodes, in order."""
+    return [
+        io.Image.Output("images", tooltip="The best pictures, best first."),
+        io.Latent.Output("latents", tooltip="Their latents, best first."),
+        io.Noise.Output("noise", tooltip="The winner's noise, for SamplerCustomAdvanced and the like."),
+        io.Sigmas.Output("sigmas", tooltip="The sigmas of the winner's (last) run, to go with noise."),
+        io.Int.Output("seed", tooltip="The winner's step seed. The noise output carries it too."),
+        io.Float.Output("score", tooltip="The winner's score."),
+        io.String.Output("recipe", tooltip="A short text that renders the winner again, for Noise from Recipe."),
+        io.String.Output("report", tooltip="JSON: baseline and best score, every candidate, what it cost."),
+        io.Image.Output("plot", tooltip="Best score against model calls; your own seed is marked."),
+    ]
+
+
+class NSSearchSampler(io.ComfyNode):
+    """A KSampler that searches."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = {"options": comfy.samplers.KSampler.SAMPLERS}, {"options": comfy.samplers.KSampler.SCHEDULERS}
+        return schema(
+            node_id="NSSearchSampler",
+            display_name="Noise Search Sampler",
+            category=CATEGORY,
+            description="Use it in the place of a KSampler and a VAE Decode: it tries many seeds, judges the pictures "
+            "with a verifier, and returns the best. Your own seed is always among them.",
+            search_aliases=ALIASES,
+            inputs=[
+                inp(io.Model, "model", tooltip="The diffusion model, with whatever LoRAs and patches you use."),
+                inp(io.Int, "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True,
+                    tooltip="Your seed: candidate 0, and what the seeds of all others are derived from."),
+                inp(io.Int, "steps", default=20, min=1, max=10000, tooltip="Steps of a full run, as in KSampler. "
+                    "Usual: 20 to 30."),
+                inp(io.Float, "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Guidance, as in KSampler. Usual: 3 to 8; 1 for distilled models."),
+                inp(io.Combo, "sampler_name", **names[0], tooltip="Any sampler works, as in KSampler. With an ancestral "
+                    "or SDE sampler every candidate has its own step noise too."),
+                inp(io.Combo, "scheduler", **names[1], tooltip="How the steps are spaced, as in KSampler."),
+                inp(io.Conditioning, "positive", tooltip="What the picture should show."),
+                inp(io.Conditioning, "negative", tooltip="What it should not show."),
+                inp(io.Latent, "latent_image", tooltip="The latent to denoise. A batch is searched row by row."),
+                inp(io.Float, "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="Below 1 keeps some of the input image, as in KSampler. Usual: 1, or 0.3 to 0.8 for img2img."),
+                *search_inputs(),
+                *optional_inputs(),
+            ],
+            outputs=search_outputs(),
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise,
+        vae, verifier, budget, keep, method=None, limits=None, held_out=None, preview_vae=None,
+        on_cancel=CANCEL, on_verifier_error=STOP, batching="auto",
+    ) -> io.NodeOutput:  # fmt: skip
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        stock = comfy.samplers.KSampler(
+            model, steps=steps, device=model.load_device, sampler=sampler_name, scheduler=scheduler, denoise=denoise,
+            model_options=model.model_options,
+        )  # fmt: skip
+        sampler = comfy.samplers.sampler_object(sampler_name)
+        settings = _settings(verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching)
+        noise = RecipeNoise(Recipe(seed, seed))
+        return search_graph(noise, guider, sampler, stock.sigmas.cpu(), latent_image, vae, preview_vae, settings)
+
+
+class NSSearchSamplerAdvanced(io.ComfyNode):
+    """A SamplerCustomAdvanced that searches."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSSearchSamplerAdvanced",
+            display_name="Noise Search Sampler (Advanced)",
+            category=CATEGORY,
+            description="Use it in the place of a SamplerCustomAdvanced and a VAE Decode: any guider, sampler and sigmas. "
+            "It tries many noises, judges the pictures with a verifier, and returns the best.",
+            search_aliases=ALIASES,
+            inputs=[
+                inp(io.Noise, "noise", tooltip="Your noise: candidate 0, and what all others are derived from."),
+                inp(io.Guider, "guider", tooltip="Any guider: model, conditioning and guidance."),
+                inp(io.Sampler, "sampler", tooltip="Any sampler, stochastic and adaptive ones too."),
+                inp(io.Sigmas, "sigmas", tooltip="Noise levels of a full run, in model units. They need not end in 0."),
+                inp(io.Latent, "latent_image", tooltip="The latent to denoise. A batch is searched row by row."),
+                *search_inputs(),
+                *optional_inputs(),
+            ],
+            outputs=search_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls, noise, guider, sampler, sigmas, latent_image, vae, verifier, budget, keep, method=None, limits=None,
+        held_out=None, preview_vae=None, on_cancel=CANCEL, on_verifier_error=STOP, batching="auto",
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = _settings(verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching)
+        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings)
+
+
+def _settings(
+    verifier: Any, budget: int, keep: int, method: Any, limits: StopRules | None, held_out: Any, on_cancel: str,
+    on_verifier_error: str, batching: str,
+) -> Settings:  # fmt: skip
+    return Settings(
+        verifier, budget, keep, method, limits or StopRules(), held_out, on_cancel == KEEP_BEST,
+        on_verifier_error == SKIP, batching,
+    )  # fmt: skip
+
+
+NODES = [NSSearchSampler, NSSearchSamplerAdvanced]
