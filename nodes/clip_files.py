@@ -20,6 +20,7 @@ CLIP_SOURCE = "model.safetensors of https://huggingface.co/openai/clip-vit-large
 # Keys of a `CLIPModel` that say what it is; each tower must bring its projection.
 TEXT_KEYS = ("text_model.embeddings.token_embedding.weight", "text_projection.weight")
 VISION_KEYS = ("vision_model.embeddings.class_embedding", "visual_projection.weight")
+VOCABULARY = 49408
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,13 @@ def _check_clip_file(sd: dict[str, Tensor], path: str) -> None:
         missing = [key for key in keys if key not in sd]
         if missing:
             raise _unusable(path, f"holds no {tower} tower of a Hugging Face CLIPModel", missing)
+    words = sd[TEXT_KEYS[0]].shape[0]
+    if words != VOCABULARY:
+        raise ValueError(
+            f"CLIP Score: input 'model_name' is {os.path.basename(path)!r} ({path}), a CLIP with a vocabulary of"
+            f" its own ({words} tokens; CLIP's has {VOCABULARY}), whose tokenizer the file does not hold. Choose"
+            f" another, such as {CLIP_SOURCE}, or connect 'clip' and 'clip_vision' from a loader that knows it."
+        )
 
 
 def _build_text(sd: dict[str, Tensor], path: str) -> Any:

@@ -214,6 +214,15 @@ def test_half_a_file_is_refused(tiny_clip: Any, tmp_path: Path, dropped: str, sa
         load_clip_pair(str(path))
 
 
+def test_a_vocabulary_of_its_own_is_refused(tiny_clip: Any, tmp_path: Path) -> None:
+    sd = comfy.utils.load_torch_file(tiny_clip.path)
+    key = "text_model.embeddings.token_embedding.weight"
+    path = tmp_path / "other.safetensors"
+    comfy.utils.save_torch_file({**sd, key: sd[key][:300].clone()}, str(path))
+    with pytest.raises(ValueError, match=r"'other.safetensors'.*vocabulary of its own \(300 tokens"):
+        load_clip_pair(str(path))
+
+
 def test_clip_l_as_core_loads_it_is_refused(tiny_clip: Any, pair: Any) -> None:
     sd = comfy.utils.load_torch_file(tiny_clip.path)
     options = {"model_config": text_config(sd)}
