@@ -108,7 +108,7 @@ def _chosen_pair(model_name: str, clip: Any | None, clip_vision: Any | None) -> 
         if not all(connected.values()):
             lacking = " and ".join(f"'{name}'" for name, there in connected.items() if not there)
             raise ValueError(
-                f"CLIP Score: input 'model_name' is {model_name!r}, but {lacking} is not connected. Connect"
+                f"CLIP Score: input 'model_name' is {model_name!r}, and nothing is connected to {lacking}. Connect"
                 f" both, or put a file with both towers ({CLIP_SOURCE}) into models/{CLIP_FOLDER} and choose"
                 " it."
             )

@@ -86,9 +86,9 @@ def test_clip_score_encodes_the_text_at_once(clip_file: str) -> None:
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        ({}, "'clip' and 'clip_vision' is not connected"),
-        ({"clip": object()}, "but 'clip_vision' is not connected. Connect both"),
-        ({"clip_vision": object()}, "but 'clip' is not connected"),
+        ({}, "nothing is connected to 'clip' and 'clip_vision'"),
+        ({"clip": object()}, "nothing is connected to 'clip_vision'. Connect both"),
+        ({"clip_vision": object()}, "nothing is connected to 'clip'"),
         ({"model_name": "model.safetensors", "clip": object()}, "'clip' is connected too"),
         ({"model_name": "gone.safetensors"}, "'gone.safetensors', a file that is not in models/clip_vision"),
         ({"model_name": "model.safetensors", "prompt": " "}, "input 'prompt' is ' '"),
