@@ -17,7 +17,8 @@ from .shapes import COLORS, DIRECTIONS, SHAPES, SIZE, Scene, coverage, parse_pro
 
 FACTS = ("color_a", "color_b", "shape_a", "shape_b", "relation", "nothing_else")
 EXACT_FROM = 0.9  # a soft score from here up has all facts right; one with a fact wrong is below 0.87
-MIN_AREA, MAX_AREA, MAX_STRAY, MIN_OVERLAP = 70.0, 520.0, 0.15, 0.70
+MIN_AREA, MAX_AREA, MAX_STRAY = 70.0, 520.0, 0.15  # pixels, pixels, share of all colour
+MIN_OVERLAP, MIN_LEAD = 0.80, 0.03  # with the ideal shape, and over the next best one
 
 
 def color_masks(images: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def _shape_fact(overlap: Tensor, wanted: str) -> Tensor:
     index = SHAPES.index(wanted)
     others = [n for n in range(len(SHAPES)) if n != index]
     lead = overlap[:, index] - overlap[:, others].amax(dim=1)
-    return torch.minimum(_ramp(lead, -0.15, 0.15), _ramp(overlap[:, index], 2 * MIN_OVERLAP - 1, 1))
+    return torch.minimum(_ramp(lead, MIN_LEAD - 0.15, MIN_LEAD + 0.15), _ramp(overlap[:, index], 2 * MIN_OVERLAP - 1, 1))
 
 
 def facts(images: Tensor, scene: Scene) -> Tensor:
