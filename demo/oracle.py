@@ -74,7 +74,8 @@ def _shape_fact(overlap: Tensor, wanted: str) -> Tensor:
     index = SHAPES.index(wanted)
     others = [n for n in range(len(SHAPES)) if n != index]
     lead = overlap[:, index] - overlap[:, others].amax(dim=1)
-    return torch.minimum(_ramp(lead, MIN_LEAD - 0.15, MIN_LEAD + 0.15), _ramp(overlap[:, index], 2 * MIN_OVERLAP - 1, 1))
+    fit = _ramp(overlap[:, index], 2 * MIN_OVERLAP - 1, 1)
+    return torch.minimum(_ramp(lead, MIN_LEAD - 0.15, MIN_LEAD + 0.15), fit)
 
 
 def facts(images: Tensor, scene: Scene) -> Tensor:
