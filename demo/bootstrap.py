@@ -15,16 +15,21 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = "noise_search_demo"
 
 
-def load_package() -> None:
-    """Register this folder as a package, so that its modules can import each other by relative names."""
-    if PACKAGE in sys.modules:
+def load_package(name: str = PACKAGE, folder: Path = HERE) -> None:
+    """Register a folder as a package, so that its modules can import each other by relative names."""
+    if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(
-        PACKAGE, HERE / "__init__.py", submodule_search_locations=[str(HERE)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     module = importlib.util.module_from_spec(spec)
-    sys.modules[PACKAGE] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
+
+
+def load_pack() -> None:
+    """Register the pack itself as package `noise_search`."""
+    load_package("noise_search", HERE.parent)
 
 
 def find_comfyui(given: str | None = None) -> Path:
@@ -39,10 +44,11 @@ def start_comfyui(given: str | None = None, *flags: str) -> Path:
     """Put ComfyUI on the path with its command line set to `flags`, and return its folder."""
     folder = find_comfyui(given)
     sys.path[:] = [str(folder)] + [p for p in sys.path if Path(p or ".").resolve() not in (HERE, HERE.parent)]
-    sys.argv = [sys.argv[0], *flags]
+    argv, sys.argv = sys.argv, [sys.argv[0], *flags]
     import comfy.options
 
     comfy.options.enable_args_parsing()
     import comfy.cli_args  # noqa: F401  reads sys.argv on import
 
+    sys.argv = argv
     return folder
