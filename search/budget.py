@@ -24,9 +24,17 @@ class StopRules:
     target_score: float | None = None
     patience: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("max_model_calls", "max_seconds", "patience"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"'{name}' must be a finite number, 0 (off) or more, not {value}")
+        if self.target_score is not None and not math.isfinite(self.target_score):
+            raise ValueError(f"'target_score' must be a finite number, not {self.target_score}")
+
     @property
     def watch_scores(self) -> bool:
-        """Whether the outcome depends on when scores are looked at."""
+        """Whether the outcome depends on when scores and the clock are looked at."""
         return self.target_score is not None or self.patience > 0 or self.max_seconds > 0
 
 
@@ -39,6 +47,7 @@ class Budget:
         rules: further limits.
         run_cost: NFE of candidate 0's full run; None until it ended.
         nfe: model calls spent so far, in latent rows.
+        reserved: NFE that are put aside for a later part of the search; counts once `run_cost` is known.
         clock: gives seconds; a test may hand in its own.
     """
 
@@ -46,6 +55,7 @@ class Budget:
     rules: StopRules = StopRules()
     run_cost: int | None = None
     nfe: int = 0
+    reserved: float = 0
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
 
@@ -67,15 +77,22 @@ class Budget:
 
     def allows(self, rows: int) -> bool:
         """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
-        return self.run_cost is None or self.nfe + rows <= self.cap
+        return self.run_cost is None or self.nfe + rows <= self.cap - self.reserved
+
+    @property
+    def calls_in_time(self) -> float:
+        """NFE that the rest of the time pays for, at the mean time of a model call so far, scoring included."""
+        if self.rules.max_seconds <= 0 or self.nfe == 0 or self.seconds <= 0:
+            return math.inf
+        return (self.rules.max_seconds - self.seconds) * self.nfe / self.seconds
 
     def affordable(self, cost: float, wanted: int) -> int:
-        """Return how many of `wanted` things of `cost` NFE each can be paid for."""
-        left = self.cap - self.nfe
+        """Return how many of `wanted` things of `cost` NFE each can be paid for, in model calls and in time."""
+        left = min(self.cap - self.nfe, self.calls_in_time) - self.reserved
         return wanted if math.isinf(left) or cost <= 0 else max(0, min(wanted, math.floor(left / cost + 1e-9)))
 
-    def affordable_seconds(self, seconds_each: float, wanted: int) -> int:
-        """Return how many of `wanted` things of `seconds_each` fit into what is left of the time."""
-        if self.rules.max_seconds <= 0 or seconds_each <= 0:
-            return wanted
-        return max(0, min(wanted, math.floor((self.rules.max_seconds - self.seconds) / seconds_each)))
+    def why_short(self) -> str:
+        """Say, in words, what is too short for another run."""
+        if self.calls_in_time < self.cap - self.nfe:
+            return f"the rest of the time limit of {self.rules.max_seconds:g} s is too short for another run"
+        return "the rest of the budget does not pay for another run"

@@ -1,4 +1,4 @@
-"""Candidates, and the scores of those that are compared with one another."""
+"""Candidates, the scores of those that are compared with one another, and what is told of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .recipes import Recipe
 
 
-@dataclass
+@dataclass(eq=False)
 class Candidate:
     """One proposal, with what became of it.
 
@@ -86,8 +86,33 @@ class Pool:
         """Return members with combined scores, best first; NaN last; ties: the earlier candidate first."""
         if not self.members:
             return []
-        pairs = list(zip(self.members, self.combined().tolist(), strict=True))
-        return sorted(pairs, key=lambda pair: (math.isnan(pair[1]), -pair[1] if pair[1] == pair[1] else 0.0, pair[0].index))
+        pairs = zip(self.members, self.combined().tolist(), strict=True)
+        return sorted(pairs, key=lambda pair: _rank(*pair))
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a search tells after a group of candidates.
+
+    Attributes:
+        index: count of rounds before it.
+        candidates: indices of those that were scored.
+        best: index of the best finished candidate.
+        score: its combined score.
+        nfe: model calls spent so far, in latent rows.
+        seconds: since the search began.
+    """
+
+    index: int
+    candidates: tuple[int, ...]
+    best: int
+    score: float
+    nfe: int
+    seconds: float
+
+
+def _rank(candidate: Candidate, score: float) -> tuple[bool, float, int]:
+    return math.isnan(score), 0.0 if math.isnan(score) else -score, candidate.index
 
 
 def finite_or_none(value: float) -> float | None:

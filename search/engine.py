@@ -6,22 +6,21 @@ models, pictures or the budget's arithmetic; the engine never knows which method
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from .budget import Budget
-from .candidates import Candidate, Pool
+from .candidates import Candidate, Pool, Round
 from .judge import Judge
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Recipe
 from .session import Run, Session
 
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
+NO_SCORES = "the verifier gave no candidate a score: candidate 0, your own seed, is what the search returns"
 
 
 class Method(Protocol):
@@ -31,27 +30,6 @@ class Method(Protocol):
 
     def run(self, search: Search) -> Iterator[Round]:
         """Spend the budget; yield after every group of candidates."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a search tells after a group of candidates.
-
-    Attributes:
-        index: count of rounds before it.
-        candidates: indices of those that were scored.
-        best: index of the best finished candidate.
-        score: its combined score.
-        nfe: model calls spent so far, in latent rows.
-        seconds: since the search began.
-    """
-
-    index: int
-    candidates: tuple[int, ...]
-    best: int
-    score: float
-    nfe: int
-    seconds: float
 
 
 class Search:
@@ -96,6 +74,7 @@ class Search:
         self._runs: dict[int, Run] = {}
         self._pictures: dict[int, Tensor] = {}
         self._shown: int | None = None
+        self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
 
     # What methods say.
 
@@ -104,9 +83,13 @@ class Search:
         """How many full runs the budget pays for; all that were asked for while the cost of one is unknown."""
         if self.budget.run_cost is None:
             return self.budget.images
-        runs = min(self.budget.images, int(self.budget.cap // self.budget.run_cost))
-        left = self.budget.affordable_seconds(self._seconds_each(), self.budget.images)
-        return max(1, min(runs, left + len(self.finished.members)))
+        more = self.budget.affordable(self.budget.run_cost, self.budget.images)
+        return max(1, min(self.budget.images, len(self.finished.members) + more))
+
+    @property
+    def steps(self) -> int:
+        """Steps of a full run."""
+        return len(self.session.sigmas) - 1
 
     @property
     def baseline_first(self) -> bool:
@@ -118,6 +101,20 @@ class Search:
     def ranked(self) -> list[tuple[Candidate, float]]:
         """Finished candidates with their scores, best first."""
         return self.finished.ranked()
+
+    def dearest(self, steps: int) -> int:
+        """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""
+        return max(self._costs.get(steps, []), default=0)
+
+    def wave(self, steps: int) -> int:
+        """Return how many runs of `steps` steps to advance together.
+
+        One by one if they differ in cost, so that the end of the budget cuts off one run, not all of a wave.
+        """
+        costs = self._costs.get(steps, [])
+        if not self.session.fixed_steps and (len(costs) < 2 or len(set(costs)) > 1):
+            return 1
+        return WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
 
     def propose(self, proposal: NoiseProposal | None = None, pivot: Candidate | None = None) -> Candidate:
         """Draw a new candidate, by default independent of all others."""
@@ -132,31 +129,37 @@ class Search:
         """Run candidates to their end and score them, as far as the budget reaches; one round for each wave."""
         todo = [c for c in candidates if c.status != "finished"]
         while todo and not self.over():
-            count = self._payable(todo)
-            wave, todo = todo[:count], todo[count:]
+            wave = todo[: self._payable(todo)]
             if not wave:
-                self.stopped = self.stopped or "the rest of the budget does not pay for another run"
+                self.stopped = self.budget.why_short()
                 break
+            todo = todo[len(wave) :]
             self._advance(self.session, wave, 0.0)
             yield from self._score_finished(wave)
-        self.prune(todo, status="waiting")
+        self.prune([c for c in todo if c.index in self._runs], status="cut off")
 
-    def look(self, candidates: Sequence[Candidate], until_sigma: float) -> Pool:
-        """Run candidates down to a noise level, score the pictures they promise, and compare these."""
+    def look(self, candidates: Sequence[Candidate], until_sigma: float, pool: Pool | None = None) -> Pool:
+        """Run candidates down to a noise level, score the pictures they promise, and compare these.
+
+        Returns:
+            The pool of those that got so far; `pool`, an earlier look at this level, if it is given.
+        """
         self._advance(self.session, candidates, until_sigma)
-        alive = [c for c in candidates if c.status != "cut off"]
-        latents = [self._runs[c.index].latent for c in alive]
-        return self._score_look(alive, latents, {"sigma": until_sigma}, preview=True)
+        seen = [c for c in candidates if c.index in self._runs]
+        return self._score_look(seen, [self._runs[c.index].latent for c in seen], {"sigma": until_sigma}, True, pool)
 
-    def sketch(self, candidates: Sequence[Candidate], steps: int) -> Pool:
-        """Render candidates with fewer steps, score and compare these drafts."""
-        session = self.session.draft(steps)
-        self._advance(session, candidates, 0.0)
-        drawn = [c for c in candidates if c.status != "cut off"]
-        latents = [self._runs.pop(c.index).latent for c in drawn]
+    def sketch(self, candidates: Sequence[Candidate], steps: int, pool: Pool | None = None) -> Pool:
+        """Render candidates with fewer steps, score and compare these drafts.
+
+        Returns:
+            The pool of those that were drawn; `pool`, of earlier drafts, if it is given.
+        """
+        self._advance(self.session.draft(steps), candidates, 0.0)
+        drawn = [c for c in candidates if c.index in self._runs]
         for candidate in drawn:
-            candidate.status = "draft"
-        return self._score_look(drawn, latents, {"draft_steps": steps}, preview=False)
+            candidate.status = "finished" if candidate.status == "finished" else "draft"
+        latents = [self._runs.pop(c.index).latent for c in drawn]
+        return self._score_look(drawn, latents, {"draft_steps": steps}, False, pool)
 
     def prune(self, candidates: Sequence[Candidate], status: str = "pruned") -> None:
         """End the runs of candidates that are given up."""
@@ -164,7 +167,7 @@ class Search:
             run = self._runs.pop(candidate.index, None)
             if run is not None:
                 run.close()
-            if candidate.status == "waiting":
+            if candidate.status != "finished":
                 candidate.status = status
 
     def over(self) -> bool:
@@ -173,14 +176,14 @@ class Search:
         if self.stopped or not ranked:
             return bool(self.stopped)
         best, score = ranked[0]
-        since = sum(c.index > best.index for c in self.finished.members)
+        since = len(ranked) - 1 - self.finished.members.index(best)
         if rules.target_score is not None and score >= rules.target_score:
             self.stopped = f"the target score {rules.target_score:g} was reached"
         elif rules.patience and since >= rules.patience:
             self.stopped = f"no better candidate among the last {since} (patience {rules.patience})"
         elif 0 < rules.max_seconds <= self.budget.seconds:
             self.stopped = f"the time limit of {rules.max_seconds:g} s was reached"
-        elif not self.budget.allows(1):
+        elif self.budget.run_cost is not None and self.budget.nfe >= self.budget.cap:
             self.stopped = "the budget is spent"
         return bool(self.stopped)
 
@@ -212,12 +215,16 @@ class Search:
             self.seconds["sampling"] += time.perf_counter() - started
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
-        ended = until_sigma <= 0.0
-        lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or (ended and not run.finished)]
+        if until_sigma <= 0.0:
+            ended = [run for run in runs if run.finished]
+            self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
+            lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
+        else:
+            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None]
         self.prune(lost, status="cut off")
 
     def _score_finished(self, wave: Sequence[Candidate]) -> Iterator[Round]:
-        done = [c for c in wave if c.status != "cut off"]
+        done = [c for c in wave if c.index in self._runs]
         for candidate in done:
             candidate.status, candidate.latent = "finished", self._runs.pop(candidate.index).latent
             if candidate is self.baseline:
@@ -234,14 +241,20 @@ class Search:
         self._keep_pictures(done, pictures)
         yield self._tell(done)
 
-    def _score_look(self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool) -> Pool:
-        pool = Pool(self.judge.combine)
+    def _score_look(
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None
+    ) -> Pool:
+        pool = Pool(self.judge.combine) if pool is None else pool
         if not candidates:
             return pool
         raw = self.judge.score(candidates, [self._decode(latent, preview) for latent in latents], latents)
         pool.add(candidates, raw)
-        for candidate, row, score in zip(candidates, raw.tolist(), pool.combined().tolist(), strict=True):
-            candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True)), "score": score})
+        for candidate, row in zip(candidates, raw.tolist(), strict=True):
+            candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True))})
+        for member, score in zip(pool.members, pool.combined().tolist(), strict=True):
+            for look in member.looks:
+                if what.items() <= look.items():
+                    look["score"] = score
         return pool
 
     def _decode(self, latent: Any, preview: bool) -> Tensor:
@@ -263,6 +276,9 @@ class Search:
 
     def _tell(self, done: Sequence[Candidate]) -> Round:
         best, score = self.ranked[0]
+        self.notes[:] = [said for said in self.notes if said != NO_SCORES]
+        if score != score:
+            self.notes.append(NO_SCORES)
         indices = tuple(c.index for c in done)
         told = Round(len(self.rounds), indices, best.index, score, self.budget.nfe, self.budget.seconds)
         self.rounds.append(told)
@@ -270,16 +286,8 @@ class Search:
 
     def _payable(self, todo: Sequence[Candidate]) -> int:
         """How many of `todo` to run now: what is best run together, and what can be paid for."""
-        if todo[0] is self.baseline and self.budget.run_cost is None and self.baseline_first:
-            return 1
-        count = min(len(todo), WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave)
+        count = min(len(todo), self.wave(self.steps))
         if self.budget.run_cost is None:
-            return count
-        cost = max([self.budget.run_cost, *(c.nfe for c in self.finished.members if not c.looks)])
-        started = max((c.nfe for c in todo if c.index in self._runs), default=0)
-        count = self.budget.affordable(max(cost - started, 1), count)
-        return self.budget.affordable_seconds(self._seconds_each(), count)
-
-    def _seconds_each(self) -> float:
-        done = len(self.finished.members)
-        return self.budget.seconds / done if done else math.nan
+            return 1 if self.baseline_first else count
+        started = min(self._runs[c.index].nfe if c.index in self._runs else 0 for c in todo[:count])
+        return self.budget.affordable(max(self.dearest(self.steps) - started, 1), count)

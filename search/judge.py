@@ -71,45 +71,51 @@ class Judge:
         return torch.stack(columns, dim=1)
 
     def combine(self, raw: Tensor) -> Tensor:
-        """Return combined scores (N,) of raw ones (N, V)."""
-        return _combine(self.verifier, raw, 0)[0]
+        """Return combined scores (N,) of raw ones (N, V); NaN where there is none."""
+        combined = _combine(self.verifier, raw, 0)[0]
+        return torch.where(torch.isfinite(combined), combined, torch.nan)
 
     def _column(self, leaf: Any, name: str, candidates: Sequence[Candidate], images, latents) -> Tensor:
+        """Return one part's scores (n,), NaN where it failed and failures are skipped."""
+        if len(candidates) > 1:
+            try:
+                return self._ask(leaf, name, candidates, images, latents)
+            except Exception as error:  # asked again one by one, so that the candidate it fails on is known
+                if self._is_interrupt(error):
+                    raise
+        return torch.cat([self._ask_one(leaf, name, *one) for one in zip(candidates, images, latents, strict=True)])
+
+    def _ask_one(self, leaf: Any, name: str, candidate: Candidate, picture: Tensor, latent: Any) -> Tensor:
         try:
-            return self._ask(leaf, images, latents)
+            return self._ask(leaf, name, [candidate], [picture], [latent])
         except Exception as error:
             if self._is_interrupt(error):
                 raise
-        values = []  # one by one, so that the candidate it fails on is known
-        for candidate, picture, latent in zip(candidates, images, latents, strict=True):
-            try:
-                values.append(self._ask(leaf, [picture], [latent])[0])
-            except Exception as error:
-                if self._is_interrupt(error):
-                    raise
-                said = f"verifier '{name}' failed on candidate {candidate.index}: {type(error).__name__}: {error}"
-                if not self._skip:
-                    raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
-                self.problems.append(said)
-                values.append(torch.tensor(math.nan))
-        return torch.stack(values).float()
+            said = f"verifier '{name}' failed on candidate {candidate.index}: {type(error).__name__}: {error}"
+            if not self._skip:
+                raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
+            self._note(said)
+            return torch.tensor([math.nan])
 
-    def _ask(self, leaf: Any, images: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+    def _ask(self, leaf: Any, name: str, candidates: Sequence[Candidate], images, latents) -> Tensor:
+        """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
         counts = [picture.shape[0] for picture in images]
-        plain = all(isinstance(latent, Tensor) and latent.shape[0] == n for latent, n in zip(latents, counts, strict=True))
+        pairs = zip(latents, counts, strict=True)
+        plain = all(isinstance(latent, Tensor) and latent.shape[0] == count for latent, count in pairs)
         scores = leaf.score(torch.cat(list(images)), torch.cat(list(latents)) if plain else None)
-        self.calls += sum(counts)
         if not isinstance(scores, Tensor) or scores.shape != (sum(counts),):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"it must return one score for each of {sum(counts)} pictures, not {got}")
-        scores = scores.detach().float().cpu()
-        for value in scores.tolist():
+        self.calls += sum(counts)
+        means = torch.stack([part.mean() for part in scores.detach().float().cpu().split(counts)])
+        for candidate, value in zip(candidates, means.tolist(), strict=True):
             if not math.isfinite(value):
-                said = f"verifier '{leaf.name}' returned {value}: the candidate ranks last"
-                if said not in self.problems:
-                    self.problems.append(said)
-        scores = torch.where(torch.isfinite(scores), scores, torch.nan)
-        return torch.stack([part.mean() for part in scores.split(counts)])
+                self._note(f"verifier '{name}' returned {value} for candidate {candidate.index}: it ranks last")
+        return torch.where(torch.isfinite(means), means, torch.nan)
+
+    def _note(self, said: str) -> None:
+        if said not in self.problems:
+            self.problems.append(said)
 
 
 def _leaves(verifier: Any) -> list[Any]:

@@ -18,6 +18,7 @@ class HalvingSearch:
     The denoised prediction of every suspended run is decoded and scored at the cuts, and the worse are dropped.
     Candidate 0 keeps one slot at every cut. The cost is exactly N runs where the cuts fall on whole steps:
     2N k1 + N (k2 - k1) + N/2 (T - k2) = N T for k1 = T/4, k2 = T/2. Verifier calls: 3.5 N.
+    Cuts that fall on one step are one cut; a cut at the end is none. Below N = 3 nothing is dropped.
 
     Attributes:
         first_cut, second_cut: where candidates are dropped.
@@ -44,64 +45,80 @@ class HalvingSearch:
             raise ValueError(f"cuts by sigma need first_cut >= second_cut > 0, not {first:g} and {second:g}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        if not self._can_look(search):
+        if search.budget.images <= 2 or not self._can_look(search):
             yield from RandomSearch(self.proposal).run(search)
             return
-        steps = self._cut_steps([float(s) for s in search.session.sigmas])
-        cuts = [float(search.session.sigmas[k - 1]) for k in steps]
+        sigmas = [float(s) for s in search.session.sigmas]
+        steps = self.cut_steps(sigmas)
+        cuts = [sigmas[k - 1] for k in steps]
+        looks: list[Pool | None] = [None] * len(cuts)
+        marks = [*steps, search.steps]
         if search.baseline_first:  # what a run costs has to be known: candidate 0 goes first, looked at on its way
-            looks = [search.look([search.baseline], cut) for cut in cuts]
+            marks = []
+            for level, cut in enumerate(cuts):
+                looks[level] = search.look([search.baseline], cut)
+                marks.append(search.baseline.nfe)
             yield from search.render([search.baseline])
-        widths = self.widths(search.images, len(search.session.sigmas) - 1, *steps)
+            marks.append(search.baseline.nfe)
+        if not search.over():
+            yield from self._halve(search, cuts, looks, marks)
+
+    def _halve(self, search: Search, cuts: list[float], looks: list[Pool | None], marks: list[int]) -> Iterator[Round]:
+        images = search.images
+        widths = self.widths(images, marks)
         field = [search.baseline, *(search.propose(self.proposal) for _ in range(widths[0] - 1))]
+        legs = [(width - 1) * (end - start) for width, start, end in zip(widths[1:], marks, marks[1:], strict=False)]
         for level, cut in enumerate(cuts):
-            if search.baseline_first:
-                pool = looks[level]
-                pool.absorb(search.look(field[1:], cut))
-            else:
-                pool = search.look(field, cut)
+            if widths[level + 1] >= len(field):
+                continue
+            search.budget.reserved = sum(legs[level:])  # so that a sampler without fixed steps leaves enough to end
+            pool = search.look(field if looks[level] is None else field[1:], cut, looks[level])
             field = self._survivors(search, pool, widths[level + 1])
+        search.budget.reserved = 0
         yield from search.render(field)
+        if images < search.budget.images and not search.stopped:
+            search.stopped = f"the limits pay for {images} of {search.budget.images} images"
 
     @staticmethod
-    def widths(images: int, steps: int, first: int, second: int) -> tuple[int, int, int]:
-        """Return how many candidates run to the first cut, to the second and to the end.
+    def widths(images: int, marks: Sequence[int]) -> list[int]:
+        """Return how many candidates run to each cut and to the end.
 
         Candidate 0 keeps a slot, so that at least one other is rendered beside it; the first width is what is left
-        of images * steps calls, at most 2 images.
+        of the calls of `images` runs, at most 2 images.
+
+        Args:
+            images: N.
+            marks: model calls of one run to each cut and to the end, ascending.
         """
         if images == 1:
-            return 1, 1, 1
-        last = max(2, (images + 1) // 2)
-        middle = max(last, images)
-        paid = (images * steps - middle * (second - first) - last * (steps - second)) // first
-        return max(middle, min(2 * images, paid)), middle, last
+            return [1] * len(marks)
+        later = [images] * (len(marks) - 2) + [max(2, (images + 1) // 2)]
+        spent = sum(width * (end - start) for width, start, end in zip(later, marks, marks[1:], strict=False))
+        paid = (images * marks[-1] - spent) // marks[0]
+        return [max(later[0], min(2 * images, paid)), *later]
 
-    def _cut_steps(self, sigmas: Sequence[float]) -> tuple[int, int]:
+    def cut_steps(self, sigmas: Sequence[float]) -> list[int]:
         """Return after how many steps candidates are dropped: shares rounded down, noise levels to the step above."""
         total = len(sigmas) - 1
         if self.cut_by == "steps":
             steps = [int(share * total + 1e-9) for share in (self.first_cut, self.second_cut)]
-        else:
-            steps = [sum(s >= cut for s in sigmas[:-1]) for cut in (self.first_cut, self.second_cut)]
-        first = min(max(steps[0], 1), total)
-        return first, min(max(steps[1], first), total)
+        else:  # sigmas are float32: 0.7 is 0.69999999
+            steps = [sum(s >= cut * (1 - 1e-6) for s in sigmas[:-1]) for cut in (self.first_cut, self.second_cut)]
+        return sorted({max(k, 1) for k in steps if max(k, 1) < total})
 
     def _survivors(self, search: Search, pool: Pool, width: int) -> list[Candidate]:
-        """Keep candidate 0 and the best others, in order of their index; end the rest."""
+        """Keep candidate 0 and the best others, the best first; end the rest."""
         others = [c for c, _ in pool.ranked() if c is not search.baseline]
-        kept = sorted(others[: width - 1], key=lambda c: c.index)
         search.prune(others[width - 1 :])
-        return [search.baseline, *kept]
+        return [search.baseline, *others[: width - 1]]
 
     def _can_look(self, search: Search) -> bool:
-        steps = len(search.session.sigmas) - 1
         if not search.session.looks_halfway:
             why = "; ".join(search.session.why_alone) or "its runs cannot be suspended"
         elif not search.judge.trusts_previews:
             why = "the verifier cannot be trusted on half-denoised pictures"
-        elif steps < 2:
-            why = f"a run of {steps} step has no half-way"
+        elif not self.cut_steps([float(s) for s in search.session.sigmas]):
+            why = "both cuts are at the end of the run"
         else:
             return True
         # Rendering survivors anew at equal cost would look at 4/3 N candidates half-way instead of N in full.

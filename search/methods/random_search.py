@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..candidates import Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .draft import check_draft_steps, commit, drafts_affordable
+from .draft import check_draft_steps, check_not_negative, commit, draft, drafts_affordable
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class RandomSearch:
     draft_steps: int = 0
     name = "random search"
 
+    def __post_init__(self) -> None:
+        check_not_negative(self.draft_steps)
+
     def run(self, search: Search) -> Iterator[Round]:
         if self.draft_steps == 0:
             others = [search.propose(self.proposal) for _ in range(search.images - 1)]
@@ -37,6 +41,6 @@ class RandomSearch:
         check_draft_steps(search, self.draft_steps)
         yield from search.render([search.baseline])
         drafts = [search.propose(self.proposal) for _ in range(drafts_affordable(search, self.draft_steps))]
-        pool = search.sketch(drafts, self.draft_steps) if drafts else None
-        if pool is not None:
-            yield from commit(search, pool)
+        pool = Pool(search.judge.combine)
+        draft(search, drafts, self.draft_steps, pool)
+        yield from commit(search, pool)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import GaussianProposal, NeighborProposal, NoiseProposal
-from .draft import check_draft_steps, commit, drafts_affordable
+from .draft import check_draft_steps, check_not_negative, commit, draft, drafts_affordable
 
 STALLS = ("keep", "restart", "shrink")
 
@@ -45,6 +45,7 @@ class ZeroOrderSearch:
             raise ValueError(f"'neighbors' must be at least 1, not {self.neighbors}")
         if self.on_stall not in STALLS:
             raise ValueError(f"'on_stall' must be one of {', '.join(STALLS)}, not {self.on_stall!r}")
+        check_not_negative(self.draft_steps)
         NeighborProposal(self.cosine)
 
     def run(self, search: Search) -> Iterator[Round]:
@@ -52,13 +53,11 @@ class ZeroOrderSearch:
             check_draft_steps(search, self.draft_steps)
         yield from search.render([search.baseline])
         pool = search.finished
-        left = search.images - 1
+        left = search.budget.images - 1
         if self.draft_steps:
             left = drafts_affordable(search, self.draft_steps)
             pool = Pool(search.judge.combine)
-            if left > 0:
-                pool.absorb(search.sketch([search.baseline], self.draft_steps))
-                left -= 1
+            left -= draft(search, [search.baseline], self.draft_steps, pool) if left > 0 else 0
         yield from self._climb(search, pool, left)
         if self.draft_steps:
             yield from commit(search, pool)
@@ -69,12 +68,13 @@ class ZeroOrderSearch:
         while left > 0 and not search.over():
             around = [search.propose(proposal, pivot) for _ in range(min(self.neighbors, left - len(fresh)))]
             left -= len(fresh) + len(around)
-            if self.draft_steps:
-                pool.absorb(search.sketch([*fresh, *around], self.draft_steps))
-            else:
+            if not self.draft_steps:
                 yield from search.render([*fresh, *around])
-            scores = dict((c.index, score) for c, score in pool.ranked())
-            best = next((c for c, _ in pool.ranked() if c in around), pivot)
+            elif not draft(search, [*fresh, *around], self.draft_steps, pool):
+                break
+            ranked = pool.ranked()
+            scores = {c.index: score for c, score in ranked}
+            best = next((c for c, _ in ranked if c in around), pivot)
             moved, stalled = _better(scores, best, pivot), _better(scores, pivot, best)
             fresh = []
             if moved:

@@ -1,0 +1,266 @@
+"""An analytic session: no model, but every property of one, with a known optimum.
+
+A candidate's latent is an affine image of its noise. A run only counts model calls; its half-way prediction is the
+latent plus a share of something else that falls with sigma. The picture is the latent, scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noise_search.search.budget import Budget, StopRules
+from noise_search.search.engine import Search
+from noise_search.search.judge import Judge
+from noise_search.search.recipes import Recipe, make_noise
+
+SIZE = 48  # of a latent; a picture is 4 x 4 x 3
+SEED = 7
+
+
+@cache
+def draw(seed: int) -> Tensor:
+    """Unit Gaussian noise (1, 48) of a seed."""
+    return torch.randn(1, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def picture_of(latent: Tensor) -> Tensor:
+    return (0.5 + 0.05 * latent).reshape(-1, 4, 4, 3)
+
+
+def latent_of(images: Tensor) -> Tensor:
+    return ((images - 0.5) / 0.05).reshape(len(images), SIZE)
+
+
+class AnalyticRun:
+    """A run whose model calls are at `levels`."""
+
+    def __init__(self, noise: Tensor, levels: Sequence[float], blur: float) -> None:
+        self.noise, self.levels, self.blur = noise, levels, blur
+        self.nfe, self.latent, self.closed = 0, None, False
+
+    @property
+    def finished(self) -> bool:
+        return self.nfe == len(self.levels)
+
+    def show(self) -> None:
+        """Set the latent to what the calls so far promise."""
+        if self.nfe:
+            share = 0.0 if self.finished else self.blur * self.levels[self.nfe - 1]
+            self.latent = 0.1 + 0.9 * self.noise + share * self.noise.roll(7, 1)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class AnalyticSession:
+    """See `search.session.Session`.
+
+    Attributes:
+        calls: model calls of a run by its step seed, evenly spread; None for one per step.
+        heun: two calls for each step but the last.
+        blur: how much of a half-way prediction misleads.
+        frames: pictures of one latent.
+        started, rounds: recipes that were started; (runs, cut) of every `advance`.
+        on_call: told of every model call.
+    """
+
+    budget: Budget
+    steps: int = 20
+    calls: Callable[[int], int] | None = None
+    heun: bool = False
+    blur: float = 1.0
+    frames: int = 1
+    looks_halfway: bool = True
+    fixed_steps: bool = True
+    wave: int = 8
+    why_alone: Sequence[str] = ()
+    on_call: Callable[[], None] = lambda: None
+    started: list[tuple[int, Recipe]] = field(default_factory=list)
+    rounds: list[tuple[int, float]] = field(default_factory=list)
+    runs: list[AnalyticRun] = field(default_factory=list)
+
+    @property
+    def sigmas(self) -> Tensor:
+        return torch.linspace(1.0, 0.0, self.steps + 1)
+
+    def start(self, recipe: Recipe) -> AnalyticRun:
+        self.started.append((self.steps, recipe))
+        levels = self.sigmas[:-1].tolist()
+        if self.heun:
+            levels = [level for pair in zip(levels, levels[1:], strict=False) for level in pair] + levels[-1:]
+        if self.calls is not None:
+            levels = torch.linspace(1.0, 0.0, self.calls(recipe.seed) + 1)[:-1].tolist()
+        self.runs.append(AnalyticRun(make_noise(recipe, draw), levels, self.blur))
+        return self.runs[-1]
+
+    def advance(self, runs: Sequence[AnalyticRun], until_sigma: float = 0.0) -> None:
+        """One call at a time, at the largest waiting sigma, as long as the budget allows it."""
+        self.rounds.append((len(runs), until_sigma))
+        waiting = [run for run in runs if not run.finished]
+        assert not any(run.closed for run in runs)
+        while waiting and self.budget.allows(1):
+            run = max(waiting, key=lambda run: run.levels[run.nfe])
+            if run.levels[run.nfe] < until_sigma:
+                break
+            self.budget.nfe += 1
+            run.nfe += 1
+            self.on_call()
+            waiting = [run for run in waiting if not run.finished]
+        for run in runs:
+            run.show()
+
+    def decode(self, latent: Any, preview: bool = False) -> Tensor:
+        return picture_of(latent).repeat(self.frames, 1, 1, 1)
+
+    def draft(self, steps: int) -> AnalyticSession:
+        other = object.__new__(AnalyticSession)
+        other.__dict__.update(self.__dict__)
+        other.steps = steps
+        return other
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self) -> None:
+        self.now += 1.0
+
+
+@dataclass
+class Part:
+    """A verifier; `pictures` counts what it was asked to score, `asked` how often."""
+
+    name: str = "part"
+    trusts_previews: bool = True
+    pictures: int = 0
+    asked: int = 0
+
+    def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+        self.pictures, self.asked = self.pictures + len(images), self.asked + 1
+        return self.values(images)
+
+    def values(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass
+class Quadratic(Part):
+    """0 at the latent of one noise, less everywhere else."""
+
+    seed: int = 12345
+
+    def values(self, images: Tensor) -> Tensor:
+        return -(latent_of(images) - (0.1 + 0.9 * draw(self.seed))).square().sum(1)
+
+
+@dataclass
+class LowFrequency(Part):
+    """Smooth: highest for a picture that goes from dark to bright, left to right."""
+
+    def values(self, images: Tensor) -> Tensor:
+        ramp = torch.tensor([-3.0, -1.0, 1.0, 3.0]) / 20**0.5
+        return -((images.mean((1, 3)) * ramp).sum(1) / 0.05 - 10.0).abs()
+
+
+@dataclass
+class RandomNumbers(Part):
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+    def values(self, images: Tensor) -> Tensor:
+        return torch.rand(len(images), generator=self.generator)
+
+
+@dataclass
+class Listed(Part):
+    """Given numbers, in the order in which pictures come; candidates are rendered in the order of their index."""
+
+    numbers: Sequence[float] = ()
+
+    def values(self, images: Tensor) -> Tensor:
+        first = self.pictures - len(images)
+        return torch.tensor([float(self.numbers[i]) for i in range(first, self.pictures)])
+
+
+@dataclass
+class Constant(Part):
+    """The same for all; NaN for a verifier that never gives a score."""
+
+    number: float = 0.5
+
+    def values(self, images: Tensor) -> Tensor:
+        return torch.full((len(images),), self.number)
+
+
+@dataclass
+class Throwing(Part):
+    error: BaseException = field(default_factory=lambda: RuntimeError("out of order"))
+
+    def values(self, images: Tensor) -> Tensor:
+        raise self.error
+
+
+def prepare(
+    images: int, verifier: Any = None, *, seed: int = SEED, rules: StopRules | None = None, clock: Clock | None = None,
+    keep: int = 1, skip_errors: bool = False, on_best: Callable = lambda images, score: None, **session: Any,
+) -> Search:  # fmt: skip
+    """Return a search that has not begun."""
+    budget = Budget(images, rules or StopRules(), clock=clock or Clock())
+    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors)
+    return Search(
+        AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best
+    )
+
+
+def run(method: Any, images: int, verifier: Any = None, **more: Any) -> Search:
+    """Return a search that has ended."""
+    search = prepare(images, verifier, **more)
+    for _ in method.run(search):
+        pass
+    search.close()
+    assert all(run.closed for run in search.session.runs if not run.finished)
+    assert search.budget.nfe == sum(run.nfe for run in search.session.runs) == sum(c.nfe for c in search.candidates)
+    assert search.budget.reserved == 0
+    return search
+
+
+def statuses(search: Search) -> list[str]:
+    return [candidate.status for candidate in search.candidates]
+
+
+def winner(search: Search) -> int:
+    return search.ranked[0][0].index
+
+
+def best(search: Search) -> float:
+    return search.ranked[0][1]
+
+
+def said(search: Search) -> dict[str, Any]:
+    """What a report holds, but for rounds (they follow the wave) and seconds."""
+    return {
+        "candidates": [candidate.as_dict() for candidate in search.candidates],
+        "order": [(candidate.index, score) for candidate, score in search.ranked],
+        "spent": (search.budget.nfe, search.decodes, search.judge.calls),
+        "said": (search.stopped, list(search.notes), list(search.judge.problems)),
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,331 @@
+"""The judge: what verifiers may answer, what happens when they do not, and how scores are compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from analytic import Constant, Listed, Part, Throwing, run
+
+from noise_search.search.candidates import Candidate, Pool, finite_or_none
+from noise_search.search.judge import Judge, VerifierError
+from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.recipes import Recipe
+
+NAN, INF = math.nan, math.inf
+
+
+class Cancelled(Exception):
+    pass
+
+
+def candidates(*indices):
+    return [Candidate(index, Recipe(index, index)) for index in indices]
+
+
+def pictures(*values, frames=1):
+    return [torch.full((frames, 2, 2, 3), float(value)) for value in values]
+
+
+class Brightness(Part):
+    """Scores the mean; `broken` maps a mean to what it returns or raises instead."""
+
+    def __init__(self, name="brightness", broken=None):
+        super().__init__(name)
+        self.broken = broken or {}
+        self.latents = []
+
+    def score(self, images, latents=None):
+        self.latents.append(latents)
+        return super().score(images, latents)
+
+    def values(self, images):
+        means = images.mean((1, 2, 3))
+        for index, value in enumerate(means.tolist()):
+            answer = self.broken.get(value)
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer is not None:
+                means[index] = answer
+        return means
+
+
+@dataclass
+class Sum:
+    """An ensemble."""
+
+    parts: tuple
+    weights: tuple
+    name: str = "sum"
+
+    def combine(self, scores):
+        return scores @ torch.tensor(self.weights)
+
+
+def scores(judge, *values, frames=1, latents=None):
+    found = judge.score(
+        candidates(*range(len(values))), pictures(*values, frames=frames), latents or [None] * len(values)
+    )
+    return found.tolist()
+
+
+def test_scores_of_a_batch_in_one_call():
+    judge = Judge(part := Brightness())
+    assert scores(judge, 1, 2, 4) == [[1], [2], [4]]
+    assert (part.asked, judge.calls, judge.problems) == (1, 3, [])
+    assert judge.names == ["brightness"]
+
+
+def test_scores_are_float32_on_the_cpu_whatever_is_returned():
+    class Whole(Part):
+        def values(self, images):
+            return torch.ones(len(images), dtype=torch.int64, requires_grad=False)
+
+    assert Judge(Whole()).score(candidates(0), pictures(1), [None]).dtype == torch.float32
+
+
+def test_several_frames_are_averaged():
+    judge = Judge(Brightness())
+    images = [torch.cat(pictures(1, 2, 6)), torch.cat(pictures(4)), torch.cat(pictures(3, 5))]
+    assert judge.score(candidates(0, 1, 2), images, [None] * 3).tolist() == [[3], [4], [4]]
+    assert judge.calls == 6
+
+
+def test_a_frame_that_is_nan_makes_the_candidate_nan():
+    judge = Judge(Brightness(broken={2.0: NAN}))
+    found = judge.score(candidates(0, 5), [torch.cat(pictures(1, 2)), torch.cat(pictures(1, 3))], [None] * 2)
+    assert math.isnan(found[0, 0])
+    assert found[1, 0] == 2
+    assert judge.problems == ["verifier 'brightness' returned nan for candidate 0: it ranks last"]
+
+
+def test_latents_are_handed_on_where_they_match_the_pictures():
+    part = Brightness()
+    latents = [torch.full((1, 3), float(k)) for k in range(2)]
+    scores(Judge(part), 1, 2, latents=latents)
+    assert torch.equal(part.latents[0], torch.cat(latents))
+    scores(Judge(part), 1, 2, frames=2, latents=latents)
+    scores(Judge(part), 1, 2, latents=["nested", "nested"])
+    assert part.latents[1:] == [None, None]
+
+
+class Returns(Part):
+    def __init__(self, answer):
+        super().__init__("odd")
+        self.answer = answer
+
+    def values(self, images):
+        return self.answer(images)
+
+
+WRONG = {
+    "too few": (lambda images: torch.zeros(len(images) - 1), r"not \(0,\)"),
+    "too many": (lambda images: torch.zeros(len(images) + 1), r"not \(2,\)"),
+    "column": (lambda images: torch.zeros(len(images), 1), r"not \(1, 1\)"),
+    "scalar": (lambda images: torch.tensor(1.0), r"not \(\)"),
+    "list": (lambda images: [1.0] * len(images), "not list"),
+    "none": (lambda images: None, "not NoneType"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_score_is_an_error(name):
+    answer, message = WRONG[name]
+    with pytest.raises(VerifierError, match=rf"verifier 'odd' failed on candidate 0: ValueError: .*{message}"):
+        scores(Judge(Returns(answer)), 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_score_can_be_skipped(name):
+    judge = Judge(Returns(WRONG[name][0]), skip_errors=True)
+    assert all(math.isnan(value) for [value] in scores(judge, 1, 2, 3))
+    assert [said[:36] for said in judge.problems] == [f"verifier 'odd' failed on candidate {k}" for k in range(3)]
+    assert judge.calls == 0
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("skip", [True, False])
+def test_no_number_ranks_last_and_is_noted(bad, skip):
+    judge = Judge(Brightness(broken={2.0: bad}), skip_errors=skip)
+    found = scores(judge, 1, 2, 3)
+    assert [found[0], found[2]] == [[1], [3]]
+    assert math.isnan(found[1][0])
+    assert judge.problems == [f"verifier 'brightness' returned {bad} for candidate 1: it ranks last"]
+    assert judge.calls == 3
+
+
+def test_stop_names_verifier_and_candidate():
+    broken = KeyError("no such word")
+    judge = Judge(Brightness("taste", broken={3.0: broken}))
+    with pytest.raises(VerifierError) as caught:
+        judge.score(candidates(4, 7, 9), pictures(1, 3, 5), [None] * 3)
+    assert str(caught.value).startswith("verifier 'taste' failed on candidate 7: KeyError: 'no such word'")
+    assert "on_verifier_error" in str(caught.value)
+    assert caught.value.__cause__ is broken
+
+
+def test_skip_finds_the_candidate_one_by_one():
+    part = Brightness(broken={3.0: RuntimeError("no")})
+    judge = Judge(part, skip_errors=True)
+    found = judge.score(candidates(4, 7, 9), pictures(1, 3, 5), [None] * 3)
+    assert [found[0, 0], found[2, 0]] == [1, 5]
+    assert math.isnan(found[1, 0])
+    assert judge.problems == ["verifier 'brightness' failed on candidate 7: RuntimeError: no"]
+    assert (part.asked, judge.calls) == (4, 2)
+
+
+def test_a_single_picture_is_asked_for_once():
+    part = Throwing()
+    with pytest.raises(VerifierError):
+        scores(Judge(part), 1)
+    assert part.asked == 1
+
+
+def test_a_batch_that_is_too_large_is_scored_one_by_one():
+    class Small(Brightness):
+        def values(self, images):
+            if len(images) > 1:
+                raise MemoryError
+            return super().values(images)
+
+    judge = Judge(Small())
+    assert scores(judge, 1, 2) == [[1], [2]]
+    assert (judge.calls, judge.problems) == (2, [])
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("error", [Cancelled("stop"), KeyboardInterrupt()])
+def test_interrupts_always_pass(skip, count, error):
+    part = Throwing(error=error)
+    judge = Judge(part, skip_errors=skip, is_interrupt=lambda e: isinstance(e, Cancelled))
+    with pytest.raises(type(error)):
+        scores(judge, *range(count))
+    assert part.asked == 1
+    assert judge.problems == []
+
+
+def test_an_interrupt_passes_while_candidates_are_asked_one_by_one():
+    class Moody(Part):
+        def values(self, images):
+            raise RuntimeError("batch") if self.asked == 1 else Cancelled("stop")
+
+    judge = Judge(Moody(), skip_errors=True, is_interrupt=lambda e: isinstance(e, Cancelled))
+    with pytest.raises(Cancelled):
+        scores(judge, 1, 2)
+
+
+def test_ensembles_nest():
+    """Columns are the leaves, from left to right; each ensemble combines its own."""
+    inner = Sum((Brightness("b"), Constant("c", number=10.0)), (1.0, 2.0))
+    judge = Judge(Sum((Brightness("a"), inner, Constant("d", number=5.0)), (100.0, 1.0, 1000.0)))
+    assert judge.names == ["a", "b", "c", "d"]
+    raw = judge.score(candidates(0, 1), pictures(1, 2), [None] * 2)
+    assert raw.tolist() == [[1, 1, 10, 5], [2, 2, 10, 5]]
+    assert judge.combine(raw).tolist() == [100 + 21 + 5000, 200 + 22 + 5000]
+    assert judge.calls == 8
+
+
+def test_names_are_made_unique():
+    parts = tuple(Constant(name) for name in ("a", "b", "a", "a 2", "a"))
+    assert Judge(Sum(parts, (1.0,) * 5)).names == ["a", "b", "a 2", "a 2 2", "a 3"]
+
+
+def test_one_failing_part_fails_the_candidate_only():
+    judge = Judge(Sum((Brightness("a"), Brightness("b", broken={2.0: ValueError("no")})), (1.0, 1.0)), skip_errors=True)
+    raw = judge.score(candidates(0, 1), pictures(1, 2), [None] * 2)
+    assert raw[:, 0].tolist() == [1, 2]
+    assert [math.isnan(x) for x in judge.combine(raw).tolist()] == [False, True]
+    assert judge.problems == ["verifier 'b' failed on candidate 1: ValueError: no"]
+
+
+@pytest.mark.parametrize("bad", [INF, -INF, NAN])
+def test_combined_scores_that_are_no_numbers_are_nan(bad):
+    judge = Judge(Sum((Brightness("a"),), (1.0,)))
+    judge.verifier.combine = lambda scores: torch.tensor([1.0, bad])
+    assert [finite_or_none(x) for x in judge.combine(torch.zeros(2, 1)).tolist()] == [1.0, None]
+    assert math.isnan(judge.combine(torch.zeros(2, 1))[1])
+
+
+def test_previews_are_trusted_if_all_parts_do():
+    sure, unsure = Brightness("a"), Brightness("b")
+    unsure.trusts_previews = False
+    assert Judge(Sum((sure, sure), (1.0, 1.0))).trusts_previews
+    assert not Judge(Sum((sure, Sum((unsure,), (1.0,))), (1.0, 1.0))).trusts_previews
+
+
+# The pool.
+
+
+def pool_of(*values, combine=lambda raw: raw[:, 0]):
+    pool = Pool(combine)
+    for candidate, value in zip(candidates(*range(len(values))), values, strict=True):
+        pool.add([candidate], torch.tensor([[float(value)]]))
+    return pool
+
+
+def order(pool):
+    return [candidate.index for candidate, _ in pool.ranked()]
+
+
+def test_best_first_ties_to_the_earlier_nan_last():
+    assert order(pool_of(2, NAN, 3, 1, 3, NAN)) == [2, 4, 0, 3, 1, 5]
+    assert order(pool_of(NAN, NAN)) == [0, 1]
+    assert order(pool_of()) == []
+
+
+def test_ties_go_to_the_lower_index_whatever_the_order_of_entry():
+    pool = Pool(lambda raw: raw[:, 0])
+    pool.add(candidates(5, 3), torch.tensor([[1.0], [1.0]]))
+    pool.add(candidates(0), torch.tensor([[1.0]]))
+    assert order(pool) == [0, 3, 5]
+
+
+def test_ranks_are_computed_anew_as_the_pool_grows():
+    def rank(raw):
+        return raw[:, 0].argsort().argsort().float() + 1
+
+    pool = pool_of(10, 30, combine=rank)
+    assert [score for _, score in pool.ranked()] == [2, 1]
+    pool.add(candidates(2), torch.tensor([[20.0]]))
+    assert [(c.index, score) for c, score in pool.ranked()] == [(1, 3), (2, 2), (0, 1)]
+
+
+def test_pools_join():
+    first, second = pool_of(1, 2), Pool(lambda raw: raw[:, 0])
+    second.add(candidates(7), torch.tensor([[3.0]]))
+    first.absorb(second)
+    first.absorb(Pool(lambda raw: raw[:, 0]))
+    assert order(first) == [7, 1, 0]
+
+
+def test_equal_candidates_are_not_the_same():
+    """They hold tensors: a comparison by value would fail, or take two for one."""
+    one, other = candidates(0, 0)
+    assert one != other
+    assert one in [other, one]
+
+
+# Within a search.
+
+
+def test_a_failure_ends_the_search_with_the_others_kept():
+    part = Listed(numbers=[1, 2, 3, 4])
+    with pytest.raises(VerifierError, match="failed on candidate 4: IndexError"):
+        run(RandomSearch(), 8, part, wave=4)
+
+
+def test_a_skipped_failure_ranks_last():
+    class Fails(Part):
+        def values(self, images):
+            if len(images) > 1 or self.asked in (3, 5):
+                raise RuntimeError("no")
+            return torch.tensor([float(self.asked)])
+
+    search = run(RandomSearch(), 5, Fails(), skip_errors=True)
+    assert [c.index for c, _ in search.ranked] == [4, 2, 0, 1, 3]
+    assert [c.as_dict()["score"] for c in search.candidates] == [2.0, None, 4.0, None, 6.0]
+    assert len(search.judge.problems) == 2
+    assert search.notes == []
