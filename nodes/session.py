@@ -189,6 +189,8 @@ class ComfySession:
         comfy.model_management.throw_exception_if_processing_interrupted()
         vae = self.graph.preview_vae if preview and self.graph.preview_vae is not None else self.graph.vae
         samples = latent.denoised if isinstance(latent, LeftoverNoise) else latent
+        if samples.is_nested:  # the picture comes first: newer cores' decode node picks it too
+            samples = samples.unbind()[0]
         images = VAEDecode().decode(vae, {**self.graph.latent, "samples": samples})[0]
         return images[..., :3].float().clamp(0.0, 1.0).cpu()
 

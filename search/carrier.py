@@ -56,7 +56,7 @@ class Carrier:
 
     Attributes:
         trajectories: the runs, new or suspended, in the order of the rows it returns.
-        until_sigma: a run stops when its next request has a sigma below this; 0 runs to the end.
+        until_sigma: a run stops when its next request, beside its first, has a sigma below this; 0 runs to the end.
         limits: see `Limits`.
         stopped: whether `limits.may_call` ended the round.
     """
@@ -123,7 +123,9 @@ class Carrier:
         waiting = [run for run in self.trajectories if run.pending is not None]
         levels = _sigmas([run.pending for run in waiting])
         above = [(max(level), level, run) for run, level in zip(waiting, levels, strict=True)]
-        above = [entry for entry in above if entry[0] >= self.until_sigma]
+        # A run's first call is always made: some samplers shift the first sigma a little, and without it there is
+        # nothing to look at.
+        above = [entry for entry in above if entry[0] >= self.until_sigma or entry[2].denoised is None]
         if not above:
             return 0.0, []
         sigma, level, first = max(above, key=lambda entry: entry[0])
