@@ -218,7 +218,7 @@ class DiffusionStage:
         scenes = shapes.all_scenes()
         prompts = [scene.prompt for scene in scenes] + [""]
         self.context, self.pooled = encode_prompts(args.weights / CLIP_FOLDER, prompts)
-        self.seed, self.batch = args.seed + 20, args.batch or 96
+        self.seed, self.batch = args.seed + 20, args.batch or 64
         self.latents, self.labels = encode_pictures(args.weights, args.runs, args.pictures, self.seed)
         self.model = build_mmdit(args.depth, self.context.shape[-1], self.pooled.shape[-1])
         self.optimizer = torch.optim.AdamW(
