@@ -24,6 +24,7 @@ from analytic import (
     winner,
 )
 
+from noise_search.search.budget import StopRules
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 
@@ -151,6 +152,18 @@ def test_cuts_by_sigma(cuts, steps):
     stops = [cut for _, cut in search.session.rounds][:-1]
     assert stops == pytest.approx([1.1 - 0.1 * k for k in steps])
     assert {c.nfe for c in search.candidates} == {*steps, 10}
+
+
+def test_shares_of_steps_are_exact():
+    """0.29 * 100 is 28.999999999999996."""
+    assert HalvingSearch(0.29, 0.58).cut_steps([1.0 - k / 100 for k in range(101)]) == [29, 58]
+
+
+def test_a_cut_that_drops_nobody_is_no_look():
+    """40 of 160 calls: candidate 0, measured with its looks, and one other beside it."""
+    search = run(HalvingSearch(), 8, rules=StopRules(max_model_calls=40))
+    assert looked(search) == [2, 0]
+    assert search.decodes == 4
 
 
 @pytest.mark.parametrize("cuts", [(0.1, 0.05), (0.05, 0.01)])
