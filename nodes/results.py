@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..search.budget import Budget
-from ..search.recipes import recipes_from_json
+from ..search.recipes import GIVEN, recipes_from_json
 from .noise import BatchNoise, RecipeNoise, join
 from .runner import check_sigmas, count_rows, graphs, repaired
 from .schema import inp, schema
@@ -40,6 +40,11 @@ class NSNoiseFromRecipe(io.ComfyNode):
             raise ValueError(
                 "recipe: its run branched on the way, so that no first noise alone gives its picture: "
                 "use 'Render Candidate'"
+            )
+        if any(r.start == GIVEN for r in recipes):
+            raise ValueError(
+                "recipe: it starts from noise that another node made, not from a seed: use 'Render Candidate' and "
+                "connect that same NOISE"
             )
         noises = [RecipeNoise(r) for r in recipes]
         return io.NodeOutput(noises[0] if len(noises) == 1 else BatchNoise(noises))

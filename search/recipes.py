@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -101,6 +102,8 @@ def recipes_from_json(text: str) -> list[Recipe]:
         ValueError: the text is neither; says what is wrong with it.
     """
     data = _load(text)
+    if data == []:
+        raise ValueError("recipe: an empty list: connect the 'recipe' output of a search, or paste it")
     return [_parse(item) for item in data] if isinstance(data, list) else [_parse(data)]
 
 
@@ -166,32 +169,34 @@ def _load(text: str) -> Any:
         raise ValueError(f"recipe: {len(text)} characters is no recipe (at most {MAX_LENGTH})")
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of too many digits
         raise ValueError(f"recipe: not JSON ({error}): connect the 'recipe' output of a search, or paste it") from error
 
 
 def _parse(data: Any) -> Recipe:
     if not isinstance(data, dict) or "noise_search" not in data:
         raise ValueError("recipe: no recipe of Noise Search: connect the 'recipe' output of a search, or paste it")
-    if data["noise_search"] != VERSION:
-        raise ValueError(f"recipe: version {data['noise_search']!r} is not known here: update Noise Search")
+    if data["noise_search"] is True or data["noise_search"] != VERSION:
+        raise ValueError(f"recipe: version {_shown(data['noise_search'])} is not known here: update Noise Search")
     start = data.get("noise")
     moves = tuple(_move(item) for item in _list(data, "moves"))
     cuts = tuple(_cut(item) for item in _list(data, "cuts"))
+    if start == ZERO and moves:
+        raise ValueError("recipe: 'moves' from a noise that is all zero lead nowhere")
     return Recipe(start if start in (GIVEN, ZERO) else _seed(start, "noise"), _seed(data.get("seed"), "seed"), moves, cuts)
 
 
 def _list(data: dict, name: str) -> list:
     value = data.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError(f"recipe: '{name}' must be a list of objects, not {value!r}")
+        raise ValueError(f"recipe: '{name}' must be a list of objects, not {_shown(value)}")
     return value
 
 
 def _move(item: dict) -> Move:
     kind, amount = item.get("kind"), _number(item.get("amount"), "amount")
     if not isinstance(kind, str) or kind not in MOVES:
-        raise ValueError(f"recipe: unknown move {kind!r}; known: {', '.join(MOVES)}")
+        raise ValueError(f"recipe: unknown move {_shown(kind)}; known: {', '.join(MOVES)}")
     if not -1.0 <= amount <= 1.0:
         raise ValueError(f"recipe: 'amount' is a cosine in [-1, 1], not {amount:g}")
     return Move(kind, _seed(item.get("seed"), "seed"), amount)
@@ -205,17 +210,23 @@ def _cut(item: dict) -> Cut:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
-        raise ValueError(f"recipe: '{name}' must be a finite number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"recipe: '{name}' must be a finite number, not {_shown(value)}")
     return float(value)
 
 
 def _seed(value: Any, name: str) -> int:
     if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 20:
-        raise ValueError(f"recipe: '{name}' must be a seed written as a string of digits, not {value!r}")
+        raise ValueError(f"recipe: '{name}' must be a seed written as a string of digits, not {_shown(value)}")
     if int(value) >= SEED_LIMIT:
         raise ValueError(f"recipe: '{name}' must be below 2^64, not {value}")
     return int(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error message shows it: it may be anything, of any length."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def is_zero(noise: Tensor) -> bool:
