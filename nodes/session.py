@@ -23,9 +23,10 @@ from ..search.rng import RngState, put_rng, take_rng
 from ..search.trajectory import Record, Trajectory
 from . import memory
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
-from .sharing import rows_are_frames, why_alone
+from .sharing import hooks_of, rows_are_frames, why_alone
 
 MIN_WAVE = 8
+CLEAN = 0.0011  # a last sigma up to this is no leftover noise: uni_pc writes 0.001 over the 0 of the SIGMAS it is given
 
 
 class LeftoverNoise:
@@ -176,13 +177,17 @@ class ComfySession:
         return run
 
     def advance(self, runs: Sequence[Trajectory], until_sigma: float = 0.0) -> None:
-        """Advance runs to the cut or the end, in one `guider.sample` or, if they run alone, in one each."""
+        """Advance runs to the cut or the end, in one `guider.sample` or, if they run alone, in one each.
+
+        Hook keyframes are state of the model and only move forward: with them, one for each noise level to go on from.
+        """
         todo = [run for run in runs if not run.finished]
         if self.why_alone:
             for run in todo:
                 self._sample([run], 0.0)
-        elif todo:
-            self._sample(todo, until_sigma)
+        else:
+            for group in self._rounds(todo):
+                self._sample(group, until_sigma)
 
     def decode(self, latent: Any, preview: bool = False) -> Tensor:
         """Return the pictures (F, H, W, 3) of one latent through the stock decode node."""
@@ -206,12 +211,22 @@ class ComfySession:
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
         return Trajectory(self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone), **more)
 
+    def _rounds(self, runs: list[Trajectory]) -> list[list[Trajectory]]:
+        """Return the runs in groups that one `guider.sample` can advance, in order."""
+        if not has_keyframes(self.graph.guider):
+            return [runs] if runs else []
+        groups: dict[Any, list[Trajectory]] = {}
+        for run in runs:
+            key = id(run) if self._adaptive else (run.sample_sigmas, tuple(run.levels))
+            groups.setdefault(key, []).append(run)
+        return list(groups.values())
+
     def _sample(self, runs: list[Trajectory], until_sigma: float) -> None:
         """One round: one `guider.sample` of the user's guider with the carrier as its sampler."""
         latent = self.graph.latent["samples"]
         repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
         rows = join([latent] * repeats)
-        leftover = float(runs[0].sigmas[-1]) > 0.0
+        leftover = float(runs[0].sigmas[-1]) > CLEAN
         carrier = Carrier(
             runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
             on_enter=lambda guider, options: replay_keyframes(guider, options, runs),
@@ -242,12 +257,22 @@ class ComfySession:
         self._called(runs, denoised)
 
 
+def has_keyframes(guider: Any) -> bool:
+    """Whether hooks on the conditioning change their strength along the noise levels."""
+    return any(hook.hook_keyframe.keyframes for hook in hooks_of(guider))
+
+
 def replay_keyframes(guider: Any, options: dict[str, Any], runs: Sequence[Trajectory]) -> None:
-    """Walk hook keyframes through the noise levels that resumed runs have behind them, as one uncut run would."""
-    if "registered_hooks" not in options:
+    """Walk hook keyframes through the noise levels that resumed runs have behind them, as one uncut run would.
+
+    Args:
+        guider: inside its `sample`.
+        options: model options of the round.
+        runs: all with the same levels behind them.
+    """
+    if not has_keyframes(guider):
         return
-    levels = max((run.levels for run in runs), key=len)
-    for sigma in dict.fromkeys(levels):
+    for sigma in runs[0].levels:
         for conds in guider.conds.values():
             for cond in conds or []:
                 hooks, at = cond.get("hooks"), torch.tensor([sigma])

@@ -2,19 +2,22 @@
 
 A patch that remembers across calls, takes a mean over the batch or draws global random numbers would change the
 images of candidates that share a call. That cannot be read off a function, so every callable that the graph put
-into the model must be on the list below, by file of ComfyUI and qualified name. `tests/test_sharing.py` runs each
-entry in lockstep against stock runs.
+into the model must be on the list below, by file of ComfyUI and qualified name. `tests/core/test_sharing.py` runs
+each entry in lockstep against stock runs.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import comfy.hooks
 import comfy.samplers
+import comfy.utils
 import torch
 
 COMFYUI = Path(comfy.samplers.__file__).resolve().parent.parent
@@ -23,9 +26,9 @@ GUIDERS = {
     ("comfy/samplers.py", "CFGGuider"),
     ("comfy_extras/nodes_custom_sampler.py", "Guider_Basic"),
     ("comfy_extras/nodes_custom_sampler.py", "Guider_DualCFG"),
-    ("comfy_extras/nodes_perpneg.py", "Guider_PerpNeg"),
 }
-# Row by row, without memory, without random numbers: tested.
+# Row by row, without memory, without random numbers: tested. Not PerpNeg (it projects on the whole batch), nor
+# RenormCFG and TemporalScoreRescaling (they fail on more than one row).
 CALLABLES = {
     ("comfy_extras/nodes_model_advanced.py", "RescaleCFG"),
     ("comfy_extras/nodes_tcfg.py", "TCFG"),
@@ -34,14 +37,16 @@ CALLABLES = {
     ("comfy_extras/nodes_pag.py", "PerturbedAttentionGuidance"),
     ("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiT"),
     ("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiTSimple"),
-    ("comfy_extras/nodes_sd3.py", "SkipLayerGuidanceSD3"),
-    ("comfy_extras/nodes_perpneg.py", "PerpNeg"),
     ("comfy_extras/nodes_freelunch.py", "FreeU"),
     ("comfy_extras/nodes_freelunch.py", "FreeU_V2"),
     ("comfy_extras/nodes_cfg.py", "CFGZeroStar"),
     ("comfy_extras/nodes_cfg.py", "CFGNorm"),
+    ("comfy_extras/nodes_differential_diffusion.py", "DifferentialDiffusion"),
+    ("comfy_extras/nodes_model_downscale.py", "PatchModelAddDownscale"),
     ("comfy_api/torch_helpers/torch_compile.py", "apply_torch_compile_factory"),
 }
+# A setting, read from the callable's closure, with which an entry of the list takes a mean over the batch.
+COUPLED_BY = {("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiT"): "rescaling_scale"}
 # Entries of model options that hold no code to run.
 DATA = {"sample_sigmas", "registered_hooks", "to_load_options", "torch_compile_kwargs"}
 CONTROLS = {"ControlNet", "ControlLora", "ControlNetSD35", "T2IAdapter"}
@@ -60,11 +65,13 @@ def why_alone(guider: Any) -> list[str]:
         reasons.append(f"guider {type(guider).__qualname__} is not known")
     if not in_comfyui(type(patcher)):
         reasons.append(f"model patcher {type(patcher).__qualname__} is not ComfyUI's")
-    reasons += [f"patch {name} may couple candidates" for name in _unknown_callables(patcher.model_options)]
+    options = (patcher.model_options, getattr(guider, "model_options", {}))
+    reasons += [f"patch {name} may couple candidates" for name in _unknown_callables(options)]
+    reasons += [f"guider.{name} is replaced" for name in _replaced_methods(guider)]
     for group in (patcher.wrappers, patcher.callbacks):
         reasons += [f"wrapper {name} may couple candidates" for name in _unknown_callables(group)]
     reasons += [f"object patch '{name}' is not known" for name, value in patcher.object_patches.items()
-                if not _plain_object(name, value)]  # fmt: skip
+                if not _plain_object(patcher, name, value)]  # fmt: skip
     if getattr(patcher, "injections", None):
         reasons.append("the model carries injections")
     reasons += _model_reasons(patcher.model) + _cond_reasons(guider)
@@ -112,7 +119,7 @@ def _unknown_callables(value: Any) -> list[str]:
     names = []
     for thing in _callables(value):
         file, name = origin(thing)
-        if (file, name) not in CALLABLES:
+        if (file, name) not in CALLABLES or _setting(thing, COUPLED_BY.get((file, name))):
             full = getattr(thing, "__qualname__", type(thing).__qualname__)
             names.append(f"{full.replace('.<locals>', '')} ({Path(file).name})")
     return names
@@ -130,11 +137,28 @@ def _callables(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _plain_object(name: str, value: Any) -> bool:
-    """Whether an object patch works row by row: model samplings of ComfyUI, and compiled models."""
-    if isinstance(value, torch._dynamo.eval_frame.OptimizedModule):
+def _setting(function: Any, name: str | None) -> Any:
+    """Return a variable of the enclosing function that a function uses."""
+    return None if name is None else inspect.getclosurevars(function).nonlocals.get(name)
+
+
+def _replaced_methods(thing: Any) -> list[str]:
+    """Name the methods of a class that foreign code replaced on one of its objects."""
+    if not hasattr(thing, "__dict__"):
+        return []
+    cls = type(thing)
+    return [name for name, value in vars(thing).items() if callable(value) and callable(getattr(cls, name, None))]
+
+
+def _plain_object(patcher: Any, name: str, value: Any) -> bool:
+    """Whether an object patch works row by row: a setting, a sampling or latent format, the compiled original."""
+    if isinstance(value, (bool, int, float, str, torch.dtype, type(None))):
         return True
-    if name != "model_sampling":
+    original = getattr(value, "_orig_mod", None)
+    if original is not None:
+        there = (comfy.utils.get_attr(patcher.model, name), patcher.object_patches_backup.get(name))
+        return any(original is module for module in there)
+    if name not in ("model_sampling", "latent_format"):
         return False
     classes = [cls for cls in type(value).__mro__ if cls not in (object, torch.nn.Module)]
     return all(origin(cls)[0].startswith(("comfy/", "comfy_extras/")) for cls in classes)
@@ -144,22 +168,41 @@ def _model_reasons(model: Any) -> list[str]:
     reasons = []
     if not in_comfyui(type(model)):
         reasons.append(f"model class {type(model).__qualname__} is not ComfyUI's")
+    for part in (model, getattr(model, "diffusion_model", None)):
+        part = getattr(part, "_orig_mod", part)  # a compiled model's
+        reasons += [f"{type(part).__qualname__}.{name} is replaced" for name in _replaced_methods(part)]
     if seed_conditions(model):
         reasons.append("the model's conditioning draws from the seed")
     return reasons
 
 
+def hooks_of(guider: Any) -> list[Any]:
+    """Return all hooks on a guider's conditioning, those that its controls bring included."""
+    conds = _conds(guider)
+    groups = [cond.get("hooks") for cond in conds]
+    groups += [getattr(control, "extra_hooks", None) for cond in conds for control in _controls(cond.get("control"))]
+    return [hook for group in groups for hook in getattr(group, "hooks", [])]
+
+
+def _conds(guider: Any) -> list[dict[str, Any]]:
+    return [cond for conds in getattr(guider, "original_conds", {}).values() for cond in conds]
+
+
 def _cond_reasons(guider: Any) -> list[str]:
-    reasons = []
-    for conds in guider.original_conds.values():
-        for cond in conds:
-            for control in _controls(cond.get("control")):
-                if type(control).__name__ not in CONTROLS or not in_comfyui(type(control)):
-                    reasons.append(f"control {type(control).__qualname__} is not known")
-            for hook in getattr(cond.get("hooks"), "hooks", []):
-                if type(hook).__name__ != "WeightHook":
-                    reasons.append(f"hook {type(hook).__qualname__} is not known")
+    controls = [control for cond in _conds(guider) for control in _controls(cond.get("control"))]
+    unknown = [c for c in controls if type(c).__name__ not in CONTROLS or not in_comfyui(type(c))]
+    reasons = [f"control {type(control).__qualname__} is not known" for control in unknown]
+    reasons += [f"hook {type(hook).__qualname__} is not known" for hook in hooks_of(guider) if not _plain_hook(hook)]
+    if any("gligen" in cond for cond in _conds(guider)):
+        reasons.append("GLIGEN is not tested")
     return reasons
+
+
+def _plain_hook(hook: Any) -> bool:
+    """Whether a hook is ComfyUI's own change of weights, with ComfyUI's own keyframes."""
+    classes = (comfy.hooks.WeightHook, comfy.hooks.HookKeyframeGroup)
+    known = (type(hook), type(hook.hook_keyframe)) == classes
+    return known and hook.custom_should_register is comfy.hooks.default_should_register
 
 
 def _controls(control: Any) -> Iterator[Any]:

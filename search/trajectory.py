@@ -183,7 +183,7 @@ class Trajectory:
             object.__setattr__(self._guider, "_guider", guider)
             return
         self._device, self._mask, self._clean = latent.device, mask, latent
-        sigmas = self.sigmas.to(latent.device)
+        sigmas = self.sigmas.to(latent.device, copy=True)  # uni_pc writes into what it is given
         self._base = clone_options(options)
         self._base.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
         self._guider = GuiderStandIn(self, guider)

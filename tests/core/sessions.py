@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from toys import toy_vae  # boots ComfyUI
+from inprocess import boot
+
+boot()
 
 import comfy.sample
 import comfy_extras.nodes_custom_sampler as stock_nodes
+import torch
 
 from noise_search.nodes.session import ComfySession, Graph
 from noise_search.search.budget import Budget
+from noise_search.search.recipes import Recipe
 from noise_search.search.rng import take_rng
+from toys import counted, sampler, stock
 
 
 def session_for(guider: Any, sampler: Any, sigmas: torch.Tensor, latent: dict, *, seed: int = 0, batching="auto",
@@ -38,3 +42,54 @@ def relative(got: Any, wanted: Any) -> float:
     got, wanted = flat(got).double().cpu(), flat(wanted).double().cpu()
     assert torch.isfinite(wanted).all()
     return float((got - wanted).norm() / wanted.norm())
+
+
+def check_lockstep(
+    g: Any, name: str, sigmas: torch.Tensor, latent: dict, *, seeds: tuple[int, ...] = (5, 11, 42, 7),
+    batching: str = "auto", within: float = 1e-4,
+) -> list[Any]:  # fmt: skip
+    """Candidates share their calls and equal stock runs, also suspended in the middle, pruned and resumed.
+
+    Returns:
+        The stock results.
+    """
+    smp = sampler(name)
+    with counted() as alone:
+        want = [stock(g, seed, smp, sigmas, latent) for seed in seeds]
+    session = session_for(g, smp, sigmas, latent, batching=batching)
+    assert session.why_alone == []
+    runs = [session.start(Recipe(seed, seed)) for seed in seeds]
+    with counted() as calls:
+        session.advance(runs)
+    assert calls.calls * len(seeds) == alone.calls
+    for run, expected in zip(runs, want, strict=True):
+        assert relative(samples_of(run), expected) < within
+
+    session = session_for(g, smp, sigmas, latent, batching=batching)
+    runs = [session.start(Recipe(seed, seed)) for seed in seeds]
+    session.advance(runs, float(sigmas[len(sigmas) // 2 - 1]))
+    assert not any(run.finished for run in runs)
+    runs[0].close()
+    session.advance(runs[1:])
+    for run, expected in zip(runs[1:], want[1:], strict=True):
+        assert relative(samples_of(run), expected) < within
+    return want
+
+
+def check_alone(g: Any, name: str | Any, sigmas: torch.Tensor, latent: dict, *, because: str,
+                seeds: tuple[int, ...] = (5, 11, 42)) -> None:  # fmt: skip
+    """Candidates do not share calls, the reason is given, and they equal stock runs to the bit."""
+    smp = sampler(name) if isinstance(name, str) else name
+    want = [stock(g, seed, smp, sigmas, latent) for seed in seeds]
+    session = session_for(g, smp, sigmas, latent)
+    assert any(because in reason for reason in session.why_alone), session.why_alone
+    assert not session.looks_halfway
+    runs = [session.start(Recipe(seed, seed)) for seed in seeds]
+    session.advance(runs, float(sigmas[1]))
+    for run, expected in zip(runs, want, strict=True):
+        assert run.finished and torch.equal(flat(run.latent), flat(expected))
+
+
+def samples_of(run: Any) -> Any:
+    """What the stock sampler node would hand out."""
+    return getattr(run.latent, "samples", run.latent)
