@@ -11,10 +11,9 @@ import statistics
 import time
 from collections.abc import Callable
 
+import comfy.samplers
 import torch
 from rig import OUTPUT, Rig, Studio, candidate_seeds
-
-import comfy.samplers
 
 CANDIDATES = 32
 MAIN = ("euler", "dpmpp_2m", "euler_ancestral")

@@ -127,8 +127,6 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
     method = settings.method or default_method(settings.budget, len(graph.sigmas) - 1)
     cancelled = False
     try:
-        if first.start == ZERO:
-            refuse_without_randomness(session, search)
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
     except BaseException as error:
@@ -227,18 +225,6 @@ def default_method(images: int, steps: int) -> Method:
     return RandomSearch() if steps <= FEW_STEPS or images < FEW_IMAGES else HalvingSearch()
 
 
-def refuse_without_randomness(session: ComfySession, search: Search) -> None:
-    """Raise if noise is all zero and the sampler draws none: all candidates would be one picture."""
-    runs = [session.start(Recipe(ZERO, seed)) for seed in (search.seed, search.seed ^ 1)]
-    session.advance(runs, 0.0)
-    search.notes.append("two runs were spent on finding out that this sampler draws noise: the connected noise is zero")
-    if torch.equal(pack(_plain(runs[0].latent)), pack(_plain(runs[1].latent))):
-        raise ValueError(
-            "noise: it is all zero and this sampler draws none of its own, so that every candidate is the same picture: "
-            "connect a noise, or use an ancestral or SDE sampler"
-        )
-
-
 def check_inputs(sigmas: Tensor, settings: Settings) -> None:
     """Raise a ValueError that names the input for what cannot be searched."""
     check_sigmas(sigmas)
@@ -268,8 +254,3 @@ def repaired(guider: Any, latent: dict[str, Any]) -> dict[str, Any]:
 def is_interrupt(error: BaseException) -> bool:
     """Whether this is the user's cancel."""
     return isinstance(error, mm.InterruptProcessingException)
-
-
-def _plain(latent: Any) -> Any:
-    return latent.samples if isinstance(latent, LeftoverNoise) else latent
-

@@ -25,13 +25,14 @@ def _known(function: Callable[..., Any], kwargs: dict[str, Any], newer: frozense
 def schema(**kwargs: Any) -> io.Schema:
     """Make an `io.Schema`, without the arguments that this ComfyUI does not know.
 
-    Older cores refuse an output with the id of an input ("latents" in and out): such an output keeps its name
-    on the node and gets an id of its own, on every core.
+    Every output shows its id as its name: older cores would show its type, and three outputs called "IMAGE" cannot
+    be told apart. They also refuse an output with the id of an input ("latents" in and out): such an output keeps
+    its name on the node and gets an id of its own, on every core.
     """
     taken = {item.id for item in kwargs.get("inputs") or []}
     for output in kwargs.get("outputs") or []:
+        output.display_name = output.display_name or output.id
         if output.id in taken:
-            output.display_name = output.display_name or output.id
             output.id = f"{output.id}_out"
     return io.Schema(**_known(io.Schema, kwargs, NEWER_SCHEMA))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..search.affine import renoise
 from ..search.budget import Budget
 from ..search.carrier import Carrier, Limits
-from ..search.recipes import GIVEN, Cut, Recipe
+from ..search.recipes import GIVEN, Cut, Recipe, is_zero
 from ..search.rng import RngState, put_rng, take_rng
 from ..search.trajectory import Record, Trajectory
 from . import memory
@@ -100,6 +100,8 @@ class ComfySession:
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache,
         )  # fmt: skip
         self.max_rows = rows
+        self._nothing_drawn = is_zero(pack(graph.given))
+        self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,9 +114,11 @@ class ComfySession:
 
     @property
     def fixed_steps(self) -> bool:
-        """Known for ComfyUI's own samplers; `dpm_adaptive` and foreign ones have to be measured."""
-        module = getattr(getattr(self.graph.sampler, "sampler_function", None), "__module__", "") or ""
-        return module.startswith("comfy.") and not self._adaptive
+        """Known for ComfyUI's own samplers. `dpm_adaptive`, `dpm_fast` (its steps are not the user's) and foreign
+        ones have to be measured."""
+        function = getattr(self.graph.sampler, "sampler_function", None)
+        module, name = getattr(function, "__module__", "") or "", getattr(function, "__name__", "")
+        return module.startswith("comfy.") and "adaptive" not in name and "fast" not in name
 
     @property
     def _adaptive(self) -> bool:
@@ -181,13 +185,14 @@ class ComfySession:
 
         Hook keyframes are state of the model and only move forward: with them, one for each noise level to go on from.
         """
-        todo = [run for run in runs if not run.finished]
-        if self.why_alone:
-            for run in todo:
-                self._sample([run], 0.0)
-        else:
-            for group in self._rounds(todo):
-                self._sample(group, until_sigma)
+        todo = [run for run in runs if run.alive]
+        if self._nothing_drawn and len(todo) > 1 and self.looks_halfway:
+            self._advance(todo, max(until_sigma, float(self.sigmas[1])))
+            self._refuse_same([run.pending.x for run in todo if run.pending is not None])
+        self._advance(todo, until_sigma)
+        if self._nothing_drawn:
+            self._ended += [run.result for run in todo if run.finished]
+            self._refuse_same(self._ended)
 
     def decode(self, latent: Any, preview: bool = False) -> Tensor:
         """Return the pictures (F, H, W, 3) of one latent through the stock decode node."""
@@ -204,12 +209,31 @@ class ComfySession:
         picked = torch.linspace(0, len(self.sigmas) - 1, steps + 1).round().long()
         other = object.__new__(ComfySession)
         other.__dict__.update(self.__dict__)
-        other.sigmas = self.sigmas[picked]
+        other.sigmas, other._ended = self.sigmas[picked], []
         other.graph = replace(self.graph, sigmas=other.sigmas)
         return other
 
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
         return Trajectory(self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone), **more)
+
+    def _advance(self, runs: Sequence[Trajectory], until_sigma: float) -> None:
+        if self.why_alone:
+            for run in runs:
+                self._sample([run], 0.0)
+        else:
+            for group in self._rounds([run for run in runs if run.alive]):
+                self._sample(group, until_sigma)
+
+    def _refuse_same(self, xs: Sequence[Tensor]) -> None:
+        """Raise if runs from a noise of zeros stay the same; ask no more once two differ."""
+        if len(xs) < 2:
+            return
+        if torch.equal(xs[0], xs[1]):
+            raise ValueError(
+                "noise: it is all zero and this sampler draws none of its own, so that every candidate is the same "
+                "picture: connect a noise, or use an ancestral or SDE sampler"
+            )
+        self._nothing_drawn = False
 
     def _rounds(self, runs: list[Trajectory]) -> list[list[Trajectory]]:
         """Return the runs in groups that one `guider.sample` can advance, in order."""

@@ -180,8 +180,9 @@ class Carrier:
         if self._alone:
             options = first.options
         else:
-            options = apply_changes(self._options, [request.change for request in requests], rows)
-            options.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
+            base = clone_options(self._options)
+            base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
+            options = apply_changes(base, [request.change for request in requests], rows)
         if any(run.keep_records for run in chunk):
             options = clone_options(options)
             _insert_recorders(options, len(self._options.get(POST_CFG, [])), seen)

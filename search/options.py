@@ -118,6 +118,19 @@ def _differences(base: Options, options: Options, path: tuple[str, ...], skip: s
     return found
 
 
+class _Same:
+    """A key that is equal for the same object only; it keeps the object, so that no later one gets its address."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
 def identity(value: Any) -> Hashable:
     """A key that is equal for the same object, for equal plain values, and for containers of such."""
     if isinstance(value, (bool, int, float, str, bytes, type(None))):
@@ -126,4 +139,4 @@ def identity(value: Any) -> Hashable:
         return (type(value).__name__, tuple(identity(v) for v in value))
     if isinstance(value, dict):
         return ("dict", tuple((key, identity(v)) for key, v in sorted(value.items(), key=lambda kv: str(kv[0]))))
-    return ("object", id(value))
+    return _Same(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 from .affine import noise_that_gives
 from .options import Change, Options, change_between, clone_options, identity, run_post_cfg
 from .rng import RngState, put_rng, take_rng
+
+_TRIES_TO_CLOSE = 100  # a sampler may catch the exit and call the model again
 
 
 @dataclass
@@ -75,11 +79,21 @@ class GuiderStandIn:
         return type(object.__getattribute__(self, "_guider"))
 
     def __getattr__(self, name: str) -> Any:
-        writes = object.__getattribute__(self, "_writes")
-        return writes[name] if name in writes else getattr(object.__getattribute__(self, "_guider"), name)
+        writes, guider = self._writes, self._guider
+        if name in writes:
+            return writes[name]
+        value = getattr(guider, name)
+        if isinstance(value, MethodType) and value.__self__ is guider:
+            return MethodType(value.__func__, self)  # what a method such as `set_cfg` writes is the run's own too
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._writes[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self._writes:
+            raise AttributeError(name)
+        del self._writes[name]
 
     def __call__(self, x: Tensor, timestep: Tensor, model_options: Options | None = None, seed: int | None = None):
         return self._trajectory._ask("__call__", self._writes, x, timestep, model_options, seed)
@@ -140,6 +154,7 @@ class Trajectory:
         self._mask: Tensor | None = None
         self._clean: Tensor | None = None
         self._segment = tuple(float(s) for s in sigmas)
+        self._closed = False
 
     @property
     def finished(self) -> bool:
@@ -149,7 +164,7 @@ class Trajectory:
     @property
     def alive(self) -> bool:
         """Whether the run was neither finished nor closed."""
-        return not self.finished and (self._fiber is None or not self._fiber.dead)
+        return not (self.finished or self._closed or (self._fiber is not None and self._fiber.dead))
 
     @property
     def sample_sigmas(self) -> Hashable:
@@ -189,7 +204,7 @@ class Trajectory:
         self._guider = GuiderStandIn(self, guider)
         if self.at is not None:
             sampling = guider.inner_model.model_sampling
-            self.noise = noise_that_gives(sampling, self.at.to(latent.device), sigmas[0], latent)
+            self.noise = noise_that_gives(sampling, self.at.to(latent.device), sigmas[0], latent, mask)
         self.noise = self.noise.to(latent.device, dtype)
         self._fiber = greenlet(self._run)
         self._fiber.gr_context = contextvars.copy_context()
@@ -204,10 +219,13 @@ class Trajectory:
         self._switch(denoised)
 
     def close(self) -> None:
-        """End a suspended run for good; its sampler unwinds."""
-        if self._fiber is not None and not self._fiber.dead:
-            self._fiber.throw(GreenletExit)
-        self.pending = None
+        """End a suspended run for good; its sampler unwinds, and what it raises as it does is of no interest."""
+        self._closed, self.pending = True, None
+        for _ in range(_TRIES_TO_CLOSE):
+            if self._fiber is None or self._fiber.dead:
+                return
+            with contextlib.suppress(Exception), self._inside():
+                self._fiber.throw(GreenletExit)
 
     def rows(self) -> Tensor:
         """Return the result if finished, else the last denoised prediction (R, ...), model space."""
@@ -218,19 +236,30 @@ class Trajectory:
         return torch.zeros_like(self._clean) if self.denoised is None else self.denoised
 
     def _note(self, denoised: Tensor) -> None:
-        self.denoised = denoised if self._mask is None else denoised * self._mask + self._clean * (1.0 - self._mask)
+        if self._mask is None:
+            self.denoised = denoised.clone()  # the sampler may write to what it is given
+        else:
+            self.denoised = denoised * self._mask + self._clean * (1.0 - self._mask)
 
-    def _switch(self, value: Tensor) -> None:
-        """Run the fiber until its next call or its end, with its own global random state."""
-        outside = take_rng(self._device) if self._rng is not None and not self._alone else None
-        if outside is not None:
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Give the fiber its own global random state, and keep it and its gradient mode from the outside."""
+        with torch.no_grad():
+            if self._rng is None or self._alone:
+                yield
+                return
+            outside = take_rng(self._device)
             put_rng(self._rng, self._device)
-        try:
-            out = self._fiber.switch(value)
-        finally:
-            if outside is not None:
+            try:
+                yield
+            finally:
                 self._rng = take_rng(self._device)
                 put_rng(outside, self._device)
+
+    def _switch(self, value: Tensor) -> None:
+        """Run the fiber until its next call or its end."""
+        with self._inside():
+            out = self._fiber.switch(value)
         if isinstance(out, Request):
             self.pending = out
         elif self._fiber.dead:
@@ -246,14 +275,24 @@ class Trajectory:
     def _ask(
         self, method: str, writes: dict, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None
     ) -> Tensor:
-        """Called inside the fiber: hand the request to the scheduler and wait for the answer."""
-        options = self._base if options is None else options
+        """Called inside the fiber: hand the request to the scheduler and wait for the answer.
+
+        Code of the run that is called during a model call (a wrapper that it put around the guider's method) is
+        outside of the fiber, and has the real guider.
+        """
+        options = {} if options is None else options  # the default of ComfyUI's guiders: no patch applies
+        if getcurrent() is not self._fiber:
+            guider = self._guider._guider
+            return getattr(type(guider), method)(guider, x, sigma, options, seed)
         request = Request(method, x, sigma, options, change_between(self._base, options), tuple(sorted(writes.items())), seed)
         twin, self.twin = self.twin, None
         if twin is not None:
             known = answer_from(twin, request)
             if known is not None:
                 self._note(known)
+                self.levels.append(twin.sigma)
+                if self.keep_records:
+                    self.records.append(twin)
                 return known
         return getcurrent().parent.switch(request)
 
@@ -273,14 +312,16 @@ def answer_from(record: Record, request: Request) -> Tensor | None:
         return record.denoised.clone()
     if record.post_cfg_args is None:
         return None
-    return run_post_cfg(request.change.post_cfg, {**record.post_cfg_args, "denoised": record.denoised.clone()})
+    args = {**record.post_cfg_args, "denoised": record.denoised}
+    args = {key: value.clone() if isinstance(value, Tensor) else value for key, value in args.items()}
+    return run_post_cfg(request.change.post_cfg, args)
 
 
 def x_differs(recorded: Tensor, x: Tensor) -> bool:
     """Say whether two noisy latents differ by more than a relative 1e-5."""
     if recorded.shape != x.shape:
         return True
-    return float((recorded - x).norm()) > 1e-5 * float(recorded.norm())
+    return not float((recorded - x).norm()) <= 1e-5 * float(recorded.norm())  # NaN differs
 
 
 def request_key(request: Request) -> Hashable:

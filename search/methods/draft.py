@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 
-
 FEWER = "fewer drafts than planned could be paid for"
 
 
