@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--autoencoder-steps", type=int, default=3900)
     parser.add_argument("--clip-steps", type=int, default=1600)
-    parser.add_argument("--diffusion-steps", type=int, default=4400)
+    parser.add_argument("--diffusion-steps", type=int, default=5200)
     parser.add_argument(
         "--depth", type=int, default=4, help="of the diffusion model; its width is 64 x depth"
     )
