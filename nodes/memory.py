@@ -32,6 +32,11 @@ def rows_that_fit(guider: Any, shape: tuple[int, ...]) -> int:
 
 
 def is_oom(error: BaseException) -> bool:
-    """Whether an exception means that the device's memory ran out."""
+    """Whether an exception means that the device's memory ran out.
+
+    Where torch has no exception of its own for that, ComfyUI takes every `Exception` for it: a cancel still is none.
+    """
+    if isinstance(error, mm.InterruptProcessingException):
+        return False
     known = getattr(mm, "is_oom", None)
     return known(error) if known is not None else isinstance(error, mm.OOM_EXCEPTION)

@@ -19,9 +19,7 @@ def starts_at_maximum(model_sampling: Any, sigma: float) -> bool:
     return math.isclose(largest, sigma, rel_tol=1e-05) or sigma > largest
 
 
-def noise_that_gives(
-    model_sampling: Any, x: Tensor, sigma: Tensor, latent: Tensor, mask: Tensor | None = None
-) -> Tensor:
+def noise_that_gives(model_sampling: Any, x: Tensor, sigma: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the noise with which the first model call of a run over [sigma, ...] on `latent` is at exactly `x`.
 
     Outside of the mask the call sees the noised latent instead of the run's start: at the largest noise level some
@@ -68,6 +66,8 @@ def renoise(model_sampling: Any, x: Tensor, sigma_from: Tensor, sigma_to: Tensor
     """
     if float(sigma_to) < float(sigma_from):
         raise ValueError(f"renoising goes up in sigma: from {float(sigma_from):g} to {float(sigma_to):g} does not")
+    if float(sigma_to) == float(sigma_from):
+        return x.clone()  # also where nothing of the picture is left, and r would be 0 / 0
     alpha_from, scale_from = coefficients(model_sampling, sigma_from, x)
     alpha_to, scale_to = coefficients(model_sampling, sigma_to, x)
     r = alpha_to / alpha_from

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -150,6 +151,9 @@ def neighbor(noise: Tensor, fresh: Tensor, cosine: float) -> Tensor:
         fresh: unit Gaussian (R, ...).
         cosine: tau in [-1, 1]; 0.95 is the seed paper's choice.
 
+    Raises:
+        ValueError: `noise` is all zero, or `fresh` is along it.
+
     References:
         Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
     """
@@ -157,6 +161,8 @@ def neighbor(noise: Tensor, fresh: Tensor, cosine: float) -> Tensor:
     norm = x.norm()
     u = x / norm
     w = v - (v * u).sum() * u
+    if not w.norm() > 1e-6 * v.norm():  # NaN too
+        raise ValueError("recipe: 'neighbor' has no direction: the noise is all zero, or its move draws the same noise")
     w = w / w.norm()
     return (norm * (cosine * u + (1.0 - cosine**2) ** 0.5 * w)).to(noise.dtype)
 
@@ -165,6 +171,8 @@ MOVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"neighbor": neigh
 
 
 def _load(text: str) -> Any:
+    if not isinstance(text, str):
+        raise ValueError(f"recipe: must be text, not {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise ValueError(f"recipe: {len(text)} characters is no recipe (at most {MAX_LENGTH})")
     try:
@@ -176,7 +184,7 @@ def _load(text: str) -> Any:
 def _parse(data: Any) -> Recipe:
     if not isinstance(data, dict) or "noise_search" not in data:
         raise ValueError("recipe: no recipe of Noise Search: connect the 'recipe' output of a search, or paste it")
-    if data["noise_search"] is True or data["noise_search"] != VERSION:
+    if type(data["noise_search"]) is not int or data["noise_search"] != VERSION:
         raise ValueError(f"recipe: version {_shown(data['noise_search'])} is not known here: update Noise Search")
     start = data.get("noise")
     moves = tuple(_move(item) for item in _list(data, "moves"))
@@ -225,7 +233,7 @@ def _seed(value: Any, name: str) -> int:
 
 def _shown(value: Any) -> str:
     """Return a value as an error message shows it: it may be anything, of any length."""
-    text = repr(value)
+    text = reprlib.repr(value)  # not deeper than it is long: a value may be nested to the limit
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 

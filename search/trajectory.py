@@ -268,13 +268,9 @@ class Trajectory:
     def _run(self, sigmas: Tensor) -> Tensor:
         args = {"model_options": clone_options(self._base), "seed": self.seed}
         noise, clean = self.noise.clone(), self._clean.clone()
-        return self.sampler.sample(
-            self._guider, sigmas, args, _ignore_step, noise, clean, self._mask, disable_pbar=True
-        )
+        return self.sampler.sample(self._guider, sigmas, args, _ignore_step, noise, clean, self._mask, disable_pbar=True)
 
-    def _ask(
-        self, method: str, writes: dict, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None
-    ) -> Tensor:
+    def _ask(self, method: str, writes: dict, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None) -> Tensor:
         """Called inside the fiber: hand the request to the scheduler and wait for the answer.
 
         Code of the run that is called during a model call (a wrapper that it put around the guider's method) is
@@ -333,4 +329,3 @@ def request_key(request: Request) -> Hashable:
 
 def _ignore_step(step: int, denoised: Tensor, x: Tensor, total_steps: int) -> None:
     """The step callback of a run: progress and previews are made where the model is called."""
-

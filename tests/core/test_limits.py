@@ -1,0 +1,389 @@
+"""What bounds model calls: memory, the user's cancel, the budget; and the exact sequence of calls."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+
+pytestmark = pytest.mark.comfy
+
+from inprocess import boot
+
+boot()
+
+import comfy.model_management as mm
+import comfy.samplers
+import torch
+from sessions import relative, session_for
+
+from noise_search.nodes import memory
+from noise_search.search.budget import StopRules
+from noise_search.search.carrier import Limits
+from noise_search.search.recipes import Recipe
+from toys import counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
+
+SEEDS = tuple(range(5))
+STEPS = 6
+
+
+class Faulty:
+    """The model call of every CFGGuider, with a fault before or after it: `fault(rows, number of the call)`."""
+
+    def __init__(self, monkeypatch, fault, after=lambda rows, call: None):
+        self.calls: list[int] = []
+        original = comfy.samplers.CFGGuider.predict_noise
+
+        def predict_noise(this, x, *args, **kwargs):
+            self.calls.append(x.shape[0])
+            fault(x.shape[0], len(self.calls))
+            out = original(this, x, *args, **kwargs)
+            after(x.shape[0], len(self.calls))
+            return out
+
+        monkeypatch.setattr(comfy.samplers.CFGGuider, "predict_noise", predict_noise)
+
+
+def started(name="euler", seeds=SEEDS, max_rows=8, kind="eps", **more):
+    """A session, its unstarted runs, and its sigmas."""
+    g, latent = guider(toy_model(kind)), empty_latent(kind)
+    session = session_for(g, sampler(name), sigmas_for(g.model_patcher, steps=STEPS), latent, max_rows=max_rows, **more)
+    return session, [session.start(Recipe(seed, seed)) for seed in seeds], session.sigmas
+
+
+def check_stock(session, runs, bound=1e-4):
+    graph = session.graph
+    for run in runs:
+        assert run.finished
+        want = stock(graph.guider, run.seed, graph.sampler, graph.sigmas, graph.latent)
+        assert relative(run.latent, want) <= bound
+
+
+# Micro-batches
+
+
+@pytest.mark.parametrize(
+    "runs,max_rows,sizes",
+    [(5, 4, [4, 1]), (5, 1, [1] * 5), (7, 8, [4, 2, 1]), (8, 8, [8]), (5, 6, [4, 1]), (3, 2, [2, 1]), (1, 8, [1])],
+)
+def test_the_sequence_of_calls(runs, max_rows, sizes):
+    """Powers of two, few sizes (a compiled model is compiled for each); all runs at a sigma before the next sigma."""
+    session, made, sigmas = started(seeds=range(runs), max_rows=max_rows)
+    with counted() as calls:
+        session.advance(made)
+    assert list(zip(calls.sigmas, calls.rows_of, strict=True)) == [
+        (float(sigma), rows) for sigma in sigmas[:-1] for rows in sizes
+    ]
+    assert session.limits.smaller_calls == 0 and session.max_rows == max_rows
+
+
+def test_the_largest_sigma_first():
+    """Runs that were left at different levels: those behind catch up, then all go on together."""
+    session, runs, sigmas = started(max_rows=4)
+    session.advance(runs[:3], float(sigmas[2]))
+    session.advance(runs[3:4], float(sigmas[0]))
+    with counted() as calls:
+        session.advance([runs[3], *runs[:3], runs[4]])
+    assert list(zip(calls.sigmas, calls.rows_of, strict=True)) == [
+        (float(sigmas[0]), 1), (float(sigmas[1]), 2), (float(sigmas[2]), 2),
+        *[(float(sigma), rows) for sigma in sigmas[3:-1] for rows in (4, 1)],
+    ]  # fmt: skip
+    check_stock(session, runs)
+
+
+def test_nothing_left_to_do_is_no_call():
+    session, runs, sigmas = started()
+    session.advance([])
+    session.advance(runs)
+    with counted() as calls:
+        session.advance(runs)
+        session.advance(runs, float(sigmas[2]))
+    assert calls.calls == 0 and session.budget.nfe == len(runs) * STEPS
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["", "mask"])
+@pytest.mark.parametrize("kind", ["eps", "flow"])
+@pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_2m", "uni_pc", "lms", "deis", "euler_cfg_pp", "ddim"])
+def test_calls_of_one_row_are_stock_to_the_bit(name, kind, masked):
+    g, latent = guider(toy_model(kind)), empty_latent(kind)
+    if masked:
+        latent["samples"] = torch.ones(1, g.model_patcher.model.latent_format.latent_channels, 8, 8)
+        latent["noise_mask"] = mask(latent)
+    session = session_for(g, sampler(name), sigmas_for(g.model_patcher, steps=STEPS), latent, max_rows=1)
+    runs = [session.start(Recipe(seed, seed)) for seed in SEEDS[:3]]
+    session.advance(runs[:2], float(session.sigmas[2]))
+    session.advance(runs)
+    check_stock(session, runs, bound=0.0)
+
+
+@pytest.mark.parametrize("max_rows", [2, 4, 8])
+def test_other_sizes_agree(max_rows):
+    session, runs, _ = started("dpmpp_2m", max_rows=max_rows)
+    session.advance(runs)
+    check_stock(session, runs)
+
+
+# Memory
+
+
+def out_of_memory_above(rows_that_fit):
+    def fault(rows, call):
+        if rows > rows_that_fit:
+            raise mm.OOM_EXCEPTION(f"no room for {rows} rows")
+
+    return fault
+
+
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_2m", "heun"])
+@pytest.mark.parametrize("fits,sizes", [(2, [2, 2, 1]), (1, [1] * 5), (4, [4, 1])])
+def test_out_of_memory_halves_the_call_and_loses_no_candidate(monkeypatch, name, fits, sizes):
+    session, runs, sigmas = started(name, max_rows=4 if fits == 4 else 8)
+    session.limits.on_oom = lambda: emptied.append(session.limits.max_rows)
+    emptied = []
+    faulty = Faulty(monkeypatch, out_of_memory_above(fits))
+    session.advance(runs, float(sigmas[1]))
+    assert session.limits.smaller_calls == len(emptied) == {4: 0, 2: 1, 1: 2}[fits]
+    assert session.max_rows == session.limits.max_rows == fits
+    assert [rows for rows in faulty.calls if rows <= fits][: len(sizes)] == sizes
+    assert all(rows <= fits for rows in faulty.calls[len(emptied) :])  # it fails once for each size
+    session.advance(runs)
+    assert len(emptied) == session.limits.smaller_calls  # the smaller size is kept
+    done = sum(rows for rows in faulty.calls if rows <= fits)
+    assert session.budget.nfe == done == sum(run.nfe for run in runs)  # calls that failed are not counted
+    monkeypatch.undo()
+    check_stock(session, runs)
+
+
+def test_out_of_memory_in_the_middle(monkeypatch):
+    """Another program takes the memory in the third call of seven rows."""
+
+    def fault(rows, call):
+        if call > 5 and rows > 1:
+            raise mm.OOM_EXCEPTION("gone")
+
+    session, runs, _ = started(seeds=range(7))
+    Faulty(monkeypatch, fault)
+    session.advance(runs)
+    assert session.limits.smaller_calls == 2 and session.limits.max_rows == 1
+    monkeypatch.undo()
+    check_stock(session, runs)
+
+
+@pytest.mark.parametrize("batching", ["auto", "off"])
+def test_out_of_memory_of_one_row_is_the_same_error(monkeypatch, batching):
+    error = mm.OOM_EXCEPTION("no room at all")
+
+    def fault(rows, call):
+        if call > 4:
+            raise error
+
+    session, runs, _ = started(batching=batching, max_rows=8 if batching == "auto" else None)
+    faulty = Faulty(monkeypatch, fault)
+    with pytest.raises(mm.OOM_EXCEPTION) as raised:
+        session.advance(runs)
+    assert raised.value is error
+    assert faulty.calls[-1] == 1
+    for run in runs:
+        run.close()
+
+
+def test_memory_is_not_held_while_a_smaller_call_is_tried(monkeypatch):
+    """The error's traceback holds the frames of the failed call, and so its tensors."""
+    alive, tensors = [], []
+
+    def fault(rows, call):
+        if rows > 2:
+            activation = torch.zeros(8)
+            tensors.append(weakref.ref(activation))
+            raise mm.OOM_EXCEPTION("no room")
+
+    session, runs, _ = started()
+    session.limits.on_oom = lambda: alive.append(tensors[-1]())
+    Faulty(monkeypatch, fault)
+    session.advance(runs)
+    assert alive == [None]
+
+
+@pytest.mark.parametrize("error", [ValueError("shape"), RuntimeError("mat1 and mat2"), KeyError("y")])
+def test_other_errors_pass_at_once(monkeypatch, error):
+    def fault(rows, call):
+        if call == 3:
+            raise error
+
+    session, runs, _ = started()
+    faulty = Faulty(monkeypatch, fault)
+    with pytest.raises(type(error)) as raised:
+        session.advance(runs)
+    assert raised.value is error
+    assert len(faulty.calls) == 3 and session.limits.smaller_calls == 0
+    monkeypatch.undo()
+    session.advance(runs)  # the runs still wait for the call that failed
+    assert all(run.nfe == STEPS for run in runs)
+    check_stock(session, runs)
+
+
+def test_rows_that_fit(monkeypatch):
+    g = guider(toy_model("eps"))
+    monkeypatch.setattr(g.model_patcher.model, "memory_required", lambda shape: 1e6 * shape[0])
+    memories, found = (0.0, 1e6, 2.4e6, 5e6, 1e7, 2e7, 4e7, 1e8, 1e12), []
+    for free in memories:
+        monkeypatch.setattr(mm, "get_free_memory", lambda *args, free=free: free)
+        found.append(memory.rows_that_fit(g, (1, 4, 8, 8)))
+    assert found == sorted(found) and found[0] == 1 and found[-1] == memory.MAX_ROWS
+    assert all(rows & (rows - 1) == 0 for rows in found) and len(set(found)) > 3
+    for rows, free in zip(found, memories, strict=True):
+        assert rows == 1 or 2 * rows * 1e6 <= free  # cond and uncond of each
+
+
+def test_rows_that_fit_grows_smaller_with_the_latent():
+    g = guider(toy_model("eps"))
+    found = [memory.rows_that_fit(g, (1, 4, size, size)) for size in (8, 128, 512, 2048, 8192, 32768)]
+    assert found == sorted(found, reverse=True) and min(found) >= 1
+
+
+# Cancel
+
+
+@pytest.fixture
+def cancelled():
+    """Cancel as the interrupt button does, and leave no cancel behind."""
+    yield lambda: mm.interrupt_current_processing(True)
+    mm.interrupt_current_processing(False)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("batching", ["auto", "off"])
+@pytest.mark.parametrize("early", [False, True], ids=["at its end", "at its start"])
+def test_cancel_within_a_call_stops_before_the_next(monkeypatch, cancelled, early, batching, k):
+    """Core looks inside of its model call too: a call that it gives up there is not counted."""
+    session, runs, _ = started(batching=batching)
+
+    def cancel(rows, call):
+        if call == k:
+            cancelled()
+
+    faulty = Faulty(monkeypatch, cancel) if early else Faulty(monkeypatch, lambda rows, call: None, cancel)
+    with pytest.raises(mm.InterruptProcessingException):
+        session.advance(runs)
+    assert len(faulty.calls) == k
+    assert session.budget.nfe == sum(faulty.calls) or (early and session.budget.nfe == sum(faulty.calls[:-1]))
+    assert session.limits.smaller_calls == 0
+    for run in runs:
+        run.close()
+        assert not run.alive
+    session.advance([again := session.start(Recipe(9, 9))])
+    monkeypatch.undo()
+    check_stock(session, [again])
+
+
+def test_cancel_before_the_first_call(monkeypatch, cancelled):
+    session, runs, _ = started()
+    faulty = Faulty(monkeypatch, lambda rows, call: None)
+    cancelled()
+    with pytest.raises(mm.InterruptProcessingException):
+        session.advance(runs)
+    assert faulty.calls == [] and session.budget.nfe == 0
+
+
+def test_what_was_suspended_before_a_cancel_goes_on(monkeypatch, cancelled):
+    """A node may keep the best so far, and finish it."""
+    session, runs, sigmas = started()
+    session.advance(runs, float(sigmas[1]))
+    Faulty(monkeypatch, lambda rows, call: cancelled() if call == 2 else None)
+    with pytest.raises(mm.InterruptProcessingException):
+        session.advance(runs)
+    monkeypatch.undo()
+    session.advance(runs)
+    check_stock(session, runs)
+
+
+@pytest.mark.parametrize("no_oom_class", [False, True], ids=["", "torch without an out-of-memory error"])
+def test_a_cancel_inside_the_model_is_not_out_of_memory(monkeypatch, no_oom_class):
+    """A progress hook may raise it there; where torch has no error of its own, core takes `Exception` for it."""
+    if no_oom_class:
+        monkeypatch.setattr(mm, "OOM_EXCEPTION", Exception)
+
+    def fault(rows, call):
+        if call == 3:
+            raise mm.InterruptProcessingException()
+
+    session, runs, _ = started()
+    faulty = Faulty(monkeypatch, fault)
+    with pytest.raises(mm.InterruptProcessingException):
+        session.advance(runs)
+    assert len(faulty.calls) == 3 and session.limits.smaller_calls == 0
+
+
+def test_a_cancel_caught_by_a_sampler_comes_back(monkeypatch, cancelled):
+    """The scheduler asks before every call: no sampler sees it, so none can swallow it."""
+    caught = []
+
+    def sample(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        for i in range(len(sigmas) - 1):
+            try:
+                denoised = model(x, sigmas[i] * x.new_ones([x.shape[0]]), **extra_args)
+            except mm.InterruptProcessingException as error:
+                caught.append(error)
+                return x
+            x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+        return x
+
+    session, runs, _ = started()
+    session.graph.sampler = comfy.samplers.KSAMPLER(sample)
+    runs = [session.start(Recipe(seed, seed)) for seed in SEEDS]
+    Faulty(monkeypatch, lambda rows, call: cancelled() if call == 2 else None)
+    with pytest.raises(mm.InterruptProcessingException):
+        session.advance(runs)
+    assert caught == []
+    for run in runs:
+        run.close()
+
+
+# Budget
+
+
+@pytest.mark.parametrize("batching", ["auto", "off"])
+@pytest.mark.parametrize("cap", [6, 7, 13, 17, 24, 29])
+def test_the_budget_is_never_exceeded(cap, batching):
+    session, runs, _ = started(batching=batching, seeds=range(4), max_rows=4 if batching == "auto" else None)
+    session.budget.rules = StopRules(max_model_calls=cap)
+    session.advance(runs[:1])
+    session.budget.run_cost = session.budget.nfe
+    first = runs[0].latent
+    with counted() as calls:
+        session.advance(runs[1:])
+    assert session.budget.nfe == STEPS + calls.rows <= cap
+    finished = [run for run in runs if run.finished]
+    if cap >= 4 * STEPS:
+        assert finished == runs
+    else:
+        assert runs[0] in finished and runs[0].latent is first and runs[3] not in finished
+    for run in runs:
+        assert (run.latent is None) == (run.nfe == 0)
+    check_stock(session, finished)
+    with counted() as calls:
+        session.advance([run for run in runs if not run.finished])
+    assert session.budget.nfe <= cap and (calls.calls == 0 or batching == "off")
+    for run in runs:
+        run.close()
+
+
+def test_candidate_0_is_rendered_whatever_the_budget():
+    session, runs, _ = started()
+    session.budget.rules = StopRules(max_model_calls=1)
+    session.advance(runs[:1])
+    assert runs[0].finished and session.budget.nfe == STEPS
+
+
+def test_the_default_limits_are_one_row_and_no_end():
+    limits = Limits()
+    assert limits.max_rows == 1 and limits.may_call(100) and not limits.is_oom(MemoryError())
+
+
+def test_listeners_hear_of_every_call():
+    heard = []
+    session, runs, _ = started(max_rows=4, called=lambda served, rows: heard.append((tuple(served), rows.shape[0])))
+    session.advance(runs)
+    assert [rows for _, rows in heard] == [4, 1] * STEPS
+    assert heard[0] == (tuple(runs[:4]), 4) and heard[1] == ((runs[4],), 1)
+    assert sum(rows for _, rows in heard) == session.budget.nfe
