@@ -73,14 +73,14 @@ class RecipeNoise:
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Any:
         """Return unit Gaussian noise of the latent's shape, on the CPU."""
-        noise = recipe_noise(self.recipe, input_latent, self.given)
         samples = input_latent["samples"]
-        if noise.shape != pack(samples).shape:
+        shape = tuple(pack(samples).shape)
+        if self.given is not None and tuple(self.given.shape) != shape:
             raise ValueError(
-                f"noise: this winner was found for a latent of shape {tuple(noise.shape)}, not "
-                f"{tuple(pack(samples).shape)}: connect a latent of the same size"
+                f"noise: this winner was found for a latent of shape {tuple(self.given.shape)}, not {shape}: connect a "
+                "latent of the same size"
             )
-        return unpack_like(noise, samples)
+        return unpack_like(recipe_noise(self.recipe, input_latent, self.given), samples)
 
 
 class SegmentNoise:
@@ -122,14 +122,14 @@ def row_latent(latent: dict[str, Any], row: int) -> dict[str, Any]:
     out.pop("batch_index", None)
     mask = latent.get("noise_mask")
     if mask is not None:
-        out["noise_mask"] = _row_mask(mask, row)
+        out["noise_mask"] = mask_rows(mask, [row])
     return out
 
 
-def _row_mask(mask: Any, row: int) -> Any:
+def mask_rows(mask: Any, rows: Sequence[int]) -> Any:
+    """Return the rows of a mask that belong to latent rows; itself if one mask serves all."""
     if mask.is_nested:
-        return NestedTensor([_row_mask(part, row) for part in mask.unbind()])
+        return NestedTensor([mask_rows(part, rows) for part in mask.unbind()])
     if mask.ndim < 3 or mask.shape[0] == 1:
         return mask
-    index = row % mask.shape[0]  # core repeats masks cyclically too
-    return mask[index : index + 1]
+    return mask[[row % mask.shape[0] for row in rows]]  # core repeats masks cyclically too

@@ -22,7 +22,7 @@ from ..search.methods.halving import HalvingSearch
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
-from .noise import BatchNoise, RecipeNoise, draw, join, pack, row_latent, rows_of
+from .noise import BatchNoise, RecipeNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
 from .report import report, score_held_out
@@ -83,13 +83,19 @@ def search_graph(
     """Search for every row of the latent batch, one after another, and return the node's outputs."""
     check_inputs(sigmas, settings)
     latent = repaired(guider, latent)
-    progress = Progress(guider, count_rows(guider, latent), settings.budget, len(sigmas) - 1)
+    searches = count_rows(guider, latent)
+    progress = Progress(guider, searches, settings.budget, len(sigmas) - 1)
     outcomes: list[Outcome] = []
     for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae)):
-        outcomes.append(search_row(graph, settings, progress, row))
+        try:
+            outcomes.append(search_row(graph, settings, progress, row))
+        except BaseException as error:
+            if not (is_interrupt(error) and settings.keep_on_cancel and outcomes):
+                raise
+            break  # nothing to keep of this row; there is of those before it
         if outcomes[-1].cancelled:
             break
-    return outputs(outcomes, latent, sigmas)
+    return outputs(outcomes, latent, sigmas, searches > 1)
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:
@@ -103,6 +109,9 @@ def graphs(
     """Yield what each search works on: row b of latent, noise, mask, conditioning and control hints."""
     count = count_rows(guider, latent)
     given = noise.generate_noise(latent)
+    shape, wanted = tuple(pack(given).shape), tuple(pack(latent["samples"]).shape)
+    if shape != wanted:
+        raise ValueError(f"noise: its shape is {shape}, the latent's is {wanted}: connect a noise made for this latent")
     state = take_rng(guider.model_patcher.load_device)
     if count == 1:
         yield Graph(guider, sampler, sigmas, latent, noise, given, state, vae, preview_vae)
@@ -192,12 +201,15 @@ def plot(search: Search, method: Method) -> Tensor:
     return draw_curve(Curve(calls, scores, search.baseline.score, title, search.judge.verifier.name))
 
 
-def outputs(outcomes: list[Outcome], latent: dict[str, Any], sigmas: Tensor) -> io.NodeOutput:
-    """Stack what the searches found into the node's outputs."""
+def outputs(outcomes: list[Outcome], latent: dict[str, Any], sigmas: Tensor, batch: bool) -> io.NodeOutput:
+    """Stack what the searches found into the node's outputs; `batch`: they are rows of a latent batch."""
     first = outcomes[0]
     single = len(outcomes) == 1
-    out_latent = {key: value for key, value in latent.items() if key != "batch_index" or single}
+    out_latent = {key: value for key, value in latent.items() if key != "batch_index" or not batch}
     out_latent["samples"] = join([o.latent for o in outcomes])
+    if batch and latent.get("noise_mask") is not None:
+        rows = [row for row, o in enumerate(outcomes) for _ in range(o.latent.shape[0])]
+        out_latent["noise_mask"] = mask_rows(latent["noise_mask"], rows)
     noise = first.noise if single else BatchNoise([o.noise for o in outcomes])
     reports = [o.report for o in outcomes]
     recipes = [json.loads(o.recipe.to_json()) for o in outcomes]
