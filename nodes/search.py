@@ -18,6 +18,7 @@ CATEGORY = "noise search"
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 CANCEL, KEEP_BEST = "cancel", "keep best"
 STOP, SKIP = "stop", "skip"
+ON_CANCEL, ON_ERROR, BATCHING = [CANCEL, KEEP_BEST], [STOP, SKIP], ["auto", "on", "off"]
 ALIASES = ["best of n", "seed search", "reroll", "inference-time scaling", "best seed"]
 
 
@@ -44,12 +45,12 @@ def optional_inputs() -> list[Any]:
             "and your own seed for the report, so that you see whether the search only fooled the first one."),
         inp(io.Vae, "preview_vae", optional=True, tooltip="A cheap VAE (TAESD) for looking at half-finished candidates. "
             "Finished ones are always decoded with vae."),
-        inp(io.Combo, "on_cancel", optional=True, options=[CANCEL, KEEP_BEST], default=CANCEL, advanced=True,
+        inp(io.Combo, "on_cancel", optional=True, options=ON_CANCEL, default=CANCEL, advanced=True,
             tooltip="What pressing Cancel does: cancel the workflow, or end the search and go on with the best so far."),
-        inp(io.Combo, "on_verifier_error", optional=True, options=[STOP, SKIP], default=STOP, advanced=True,
+        inp(io.Combo, "on_verifier_error", optional=True, options=ON_ERROR, default=STOP, advanced=True,
             tooltip="When the verifier fails on a picture: stop with the error, or skip: that candidate ranks last, "
             "and the report says so."),
-        inp(io.Combo, "batching", optional=True, options=["auto", "on", "off"], default="auto", advanced=True,
+        inp(io.Combo, "batching", optional=True, options=BATCHING, default="auto", advanced=True,
             tooltip="Whether candidates share model calls. auto: where it is known to change no picture. on: always, "
             "at your own risk. off: one at a time."),
     ]  # fmt: skip
@@ -111,6 +112,8 @@ class NSSearchSampler(io.ComfyNode):
         vae, verifier, budget, keep, method=None, limits=None, held_out=None, preview_vae=None,
         on_cancel=CANCEL, on_verifier_error=STOP, batching="auto",
     ) -> io.NodeOutput:  # fmt: skip
+        check_choice("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS)
+        check_choice("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS)
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(positive, negative)
         guider.set_cfg(cfg)
@@ -157,10 +160,19 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
         return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings)
 
 
+def check_choice(name: str, value: str, options: list[str]) -> None:
+    """Raise a ValueError that names the input unless `value` is an option: older cores do not look."""
+    if value not in options:
+        raise ValueError(f"{name}: {value!r} is none of {', '.join(options)}")
+
+
 def _settings(
     verifier: Any, budget: int, keep: int, method: Any, limits: StopRules | None, held_out: Any, on_cancel: str,
     on_verifier_error: str, batching: str,
 ) -> Settings:  # fmt: skip
+    check_choice("on_cancel", on_cancel, ON_CANCEL)
+    check_choice("on_verifier_error", on_verifier_error, ON_ERROR)
+    check_choice("batching", batching, BATCHING)
     return Settings(
         verifier, budget, keep, method, limits or StopRules(), held_out, on_cancel == KEEP_BEST,
         on_verifier_error == SKIP, batching,

@@ -100,7 +100,8 @@ class Server:
         command = [sys.executable, str(find_comfyui() / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
         command += ["--disable-api-nodes", "--disable-auto-launch", "--preview-method", "latent2rgb"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+        # One thread, as for the tests in process: two servers on two cores would wait for each other's.
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base, env=environment

@@ -328,6 +328,15 @@ def test_drafts_must_be_shorter_than_runs(node, inputs, says):
     assert calls.rows == 0
 
 
+@pytest.mark.parametrize("name", ["on_cancel", "on_verifier_error", "batching", "sampler_name", "scheduler"])
+def test_an_unknown_choice_is_refused(name):
+    """Older cores do not look at the choices of such nodes."""
+    model = toy_model("eps")
+    with pytest.raises(ValueError, match=f"^{name}: 'no such' is none of "), counted() as calls:
+        simple_search(model, empty_latent("eps"), toy_vae("eps"), cond(model, 1), cond(model, 2), **{name: "no such"})
+    assert calls.rows == 0
+
+
 # Models.
 
 
@@ -555,6 +564,14 @@ def test_cancel_may_keep_the_best_so_far(method, monkeypatch):
     assert relative(got.latents["samples"][:1], stock_with(graph, got.noise)) < 1e-4
     assert relative(got.images, decoded(graph, got.latents["samples"])) < 1e-4
     assert got.plot.shape == (1, 600, 960, 3)
+
+
+def test_cancel_keeps_every_run_that_ended_alone():
+    """Runs that share no calls end one after another: each is scored before the next begins."""
+    graph = parts("eps")
+    with at_call(6 * 3 + 2, interrupt):
+        got = search_with(graph, 3, budget=8, method=RandomSearch(), batching="off", on_cancel="keep best")
+    assert sorted(got.report["order"]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("on_cancel", ["cancel", "keep best"])
