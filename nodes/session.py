@@ -126,7 +126,7 @@ class ComfySession:
 
     @property
     def wave(self) -> int:
-        return max(MIN_WAVE, self.max_rows)
+        return 1 if self.why_alone else max(MIN_WAVE, self.max_rows)  # what ended is scored before the next begins
 
     def draw(self, seed: int) -> Tensor:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed if nested."""
