@@ -296,6 +296,8 @@ def replay_keyframes(guider: Any, options: dict[str, Any], runs: Sequence[Trajec
     """
     if not has_keyframes(guider):
         return
+    for hook in hooks_of(guider):
+        hook.hook_keyframe._curr_t = -1.0  # ComfyUI's own reset leaves the last noise level of the round before
     for sigma in runs[0].levels:
         for conds in guider.conds.values():
             for cond in conds or []:

@@ -254,13 +254,42 @@ def test_hooks_with_keyframes(name, guarantee):
     want = check_lockstep(g, name, sigmas, latent)
     assert relative(stock(guider(model), 5, name, sigmas, latent), want[0]) > 1e-3
 
-    for cut in (1, 3, 5, 6):
+    for cut in (0, 1, 3, 5, 6):
         session = session_for(g, sampler(name), sigmas, latent)
         runs = [session.start(Recipe(seed, seed)) for seed in (5, 11)]
         session.advance(runs, float(sigmas[cut]))
         session.advance(runs)
         assert relative(runs[0].latent, want[0]) < 1e-4
         assert relative(runs[1].latent, want[1]) < 1e-4
+
+
+def test_keyframes_begin_anew_where_another_run_was_left():
+    """ComfyUI's reset of keyframes forgets the last noise level, and counts no step when it comes again."""
+    model = toy_model("eps")
+    g, sigmas, latent = hooked_guider(model, guarantee=2), sigmas_for(model, steps=8), empty_latent("eps")
+    want = stock(g, 11, "euler", sigmas, latent)
+    session = session_for(g, sampler("euler"), sigmas, latent)
+    runs = [session.start(Recipe(seed, seed)) for seed in (5, 11)]
+    session.advance(runs[:1], float(sigmas[0]))
+    session.advance(runs[1:])
+    assert relative(runs[1].latent, want) < 1e-4
+
+
+def test_keyframes_stand_still_outside_the_timestep_range():
+    """Keyframes that guarantee steps count those in which their conditioning takes part."""
+    model = toy_model("eps")
+    g, sigmas, latent = hooked_guider(model, guarantee=2), sigmas_for(model, steps=8), empty_latent("eps")
+    (hooked,) = g.original_conds["positive"]
+    begin, end = 0.45, 1.0
+    plain = guider(model).original_conds["positive"]
+    g.original_conds["positive"] = [{**hooked, "start_percent": begin, "end_percent": end}, *plain]
+    want = stock(g, 5, "euler", sigmas, latent)
+    for cut in (3, 5, 6):
+        session = session_for(g, sampler("euler"), sigmas, latent)
+        run = session.start(Recipe(5, 5))
+        session.advance([run], float(sigmas[cut]))
+        session.advance([run])
+        assert relative(run.latent, want) < 1e-4
 
 
 def test_without_the_replay_keyframes_would_be_wrong(monkeypatch):

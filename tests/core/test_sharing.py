@@ -340,7 +340,18 @@ def hook_that_decides(model):
     return hooked(model, hook)
 
 
+def memory_in_the_options(model):
+    def remembers(args):
+        options = args["model_options"]["transformer_options"]
+        options["calls so far"] = options.get("calls so far", 0) + 1
+        return args["denoised"] * (1.0 + 0.1 * options["calls so far"])
+
+    model.set_model_sampler_post_cfg_function(remembers)
+    return guider(model)
+
+
 FOREIGN = {
+    memory_in_the_options: "remembers",
     unknown_guider: "ForeignGuider", unknown_post_cfg: "foreign_post_cfg", unknown_wrapper: "foreign_wrapper",
     unknown_option_of_guider: "foreign_post_cfg", unknown_callback: "foreign_callback",
     unknown_object_patch: "diffusion_model.last", unknown_compiled_object: "diffusion_model.last",
