@@ -13,6 +13,8 @@ from searching import FarFrom, decoded, noise_of, parts, search, search_with, si
 from sessions import relative
 from toys import ToyVerifier, cond, counted, empty_latent, run_node, toy_model, toy_vae
 
+import comfy.samplers
+
 from noise_search.nodes import memory
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
@@ -75,6 +77,22 @@ def test_stock_nodes_make_the_winner_again(method, kind, masked, sampler_name):
     by_recipe = stock_with(graph, noise_of(got.recipe), got.sigmas)
     assert relative(by_recipe, again) == 0.0
     assert relative(stock_with(graph, 3), again) > 1e-3  # and the test can tell
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_also_with_a_sampler_that_draws_from_the_global_generator(method):
+    def drawing(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        for sigma, below in zip(sigmas[:-1], sigmas[1:], strict=True):
+            denoised = model(x, sigma * x.new_ones(len(x)), **extra_args)
+            x = denoised + below * torch.randn(x.shape)
+        return x
+
+    graph = parts("eps", comfy.samplers.KSAMPLER(drawing))
+    got = search_with(graph, 3, method=METHODS[method], budget=5, verifier=far(graph, 3))
+    assert got.report["best"]["index"] > 0
+    assert relative(got.latents["samples"], stock_with(graph, got.noise)) < 1e-4
+    torch.manual_seed(1)  # whatever was drawn before
+    assert relative(got.latents["samples"], stock_with(graph, noise_of(got.recipe))) < 1e-4
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -206,6 +224,22 @@ def test_a_search_never_returns_less_than_the_users_own_seed():
         got = search_with(graph, 3, method=method, budget=5, verifier=verifier)
         assert got.report["best"]["index"] == 0 and got.seed == 3
         assert relative(got.latents["samples"], stock_with(graph, 3)) < 1e-5
+
+
+def test_preview_vae_is_for_looking_only():
+    """Half-finished pictures are decoded with it, finished ones with vae."""
+    graph = parts("eps", steps=8)
+    shown: dict[str, int] = {"vae": 0, "preview": 0}
+    for name, vae in (("vae", graph["vae"]), ("preview", toy_vae("eps"))):
+        def decode(samples, *args, _name=name, _decode=vae.decode, **kwargs):
+            shown[_name] += len(samples)
+            return _decode(samples, *args, **kwargs)
+
+        vae.decode = decode
+    got = search_with(graph, 3, budget=4, method=HalvingSearch(), preview_vae=vae)
+    looks = sum(len(c["looks"]) for c in got.report["candidates"])
+    finished = sum(c["status"] == "finished" for c in got.report["candidates"])
+    assert shown == {"vae": finished, "preview": looks} and looks > 4
 
 
 def test_without_a_method_halving_where_there_is_a_half():
