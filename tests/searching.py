@@ -170,19 +170,25 @@ def interrupt() -> None:
 
 
 @contextlib.contextmanager
-def at_call(number: int, action: Callable[[], None], *, each: bool = False) -> Iterator[list[int]]:
+def at_call(
+    number: int, action: Callable[[], None], *, each: bool = False, late: bool = False
+) -> Iterator[list[int]]:
     """Do something inside the `number`-th guided call (from 1), or in each from then on; yields the rows of every call.
 
-    Cancel is taken back at the end.
+    `late`: when the model has already answered (it notices Cancel by itself). Cancel is taken back at the end.
     """
     cls, rows = comfy.samplers.CFGGuider, []
     original = cls.outer_predict_noise
 
     def outer_predict_noise(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         rows.append(x.shape[0])
-        if len(rows) == number or (each and len(rows) > number):
+        due = len(rows) == number or (each and len(rows) > number)
+        if due and not late:
             action()
-        return original(self, x, *args, **kwargs)
+        answer = original(self, x, *args, **kwargs)
+        if due and late:
+            action()
+        return answer
 
     cls.outer_predict_noise = outer_predict_noise
     try:

@@ -541,10 +541,11 @@ def test_a_held_out_verifier_that_fails_is_named():
 # Cancel, and memory.
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
 @pytest.mark.parametrize("method", [RandomSearch(), ZeroOrderSearch(neighbors=2), HalvingSearch()])
-def test_cancel_stops_at_the_next_call_with_comfyuis_own_exception(method, monkeypatch):
+def test_cancel_stops_at_the_next_call_with_comfyuis_own_exception(method, late, monkeypatch):
     monkeypatch.setattr(memory, "MAX_ROWS", 2)
-    with at_call(10, interrupt) as rows, pytest.raises(mm.InterruptProcessingException):
+    with at_call(10, interrupt, late=late) as rows, pytest.raises(mm.InterruptProcessingException):
         search("eps", budget=8, method=method)
     assert len(rows) == 10
 
@@ -597,14 +598,15 @@ def test_cancel_in_the_second_row_of_a_batch_keeps_the_first():
     assert got.images.shape[0] == 2 and len(json.loads(got.recipe)) == 2
 
 
+@pytest.mark.parametrize("budget", [1, 3])
 @pytest.mark.parametrize("where", ["verifier", "decode"])
-def test_cancel_inside_a_verifier_or_a_decoder_passes(where, monkeypatch):
+def test_cancel_inside_a_verifier_or_a_decoder_passes(where, budget, monkeypatch):
     """Also where failures are skipped."""
     def cancelled(*args, **kwargs):
         raise mm.InterruptProcessingException()
 
     graph = parts("eps")
-    options = {"budget": 3, "on_verifier_error": "skip"}
+    options = {"budget": budget, "on_verifier_error": "skip"}
     if where == "verifier":
         options["verifier"] = Broken(cancelled)
     else:
