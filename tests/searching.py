@@ -2,7 +2,7 @@
 
     found = search("eps", seed=3, budget=6, method=HalvingSearch())      # NSSearchSamplerAdvanced
     found.images, found.latents, found.noise, ..., found.report          # its outputs; report parsed strictly
-    want = stock_result("eps", 3, "euler")                               # stock SamplerCustomAdvanced
+    want = stock_with(parts("eps"), 3)                                   # stock SamplerCustomAdvanced
     with at_call(3, interrupt): ...                                      # something happens inside a model call
 """
 
@@ -14,16 +14,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
-from toys import (  # boots ComfyUI
-    ToyVerifier, empty_latent, guider, mask, run_node, sampler, sigmas_for, stock, toy_model, toy_vae,
-)  # fmt: skip
+from inprocess import boot
+
+boot()
 
 import comfy.model_management as mm
 import comfy.samplers
+import torch
 
 from noise_search.nodes.results import NSNoiseFromRecipe, NSRenderCandidate
 from noise_search.nodes.search import NSSearchSampler, NSSearchSamplerAdvanced
+from toys import (
+    ToyVerifier,
+    empty_latent,
+    guider,
+    mask,
+    run_node,
+    sampler,
+    sigmas_for,
+    stock,
+    toy_model,
+    toy_vae,
+)  # fmt: skip
 
 STEPS = 6
 
@@ -142,7 +154,7 @@ class FarFrom:
 
 @dataclass
 class Broken:
-    """A verifier that does `what` on one picture of its life, counted from 0 or for pictures that are `brightest`."""
+    """A toy verifier that answers with `what` where `breaks` says so of the pictures it is given."""
 
     what: Callable[[torch.Tensor], torch.Tensor]
     breaks: Callable[[torch.Tensor], bool] = lambda images: True

@@ -7,21 +7,32 @@ import math
 
 import pytest
 
+from inprocess import boot
+
 pytestmark = pytest.mark.comfy
 
-import torch
-from searching import (
-    Broken, FarFrom, at_call, decoded, interrupt, noise_of, parts, render, search, search_with, simple_search, stock_with,
-)  # fmt: skip
-from sessions import relative
-from toys import (
-    FRAMES, ToyVerifier, cond, counted, empty_latent, guider, mask, run_node, stock, tiny_controlnet, tiny_unet, toy_model, toy_vae,
-)  # fmt: skip
+boot()
 
 import comfy.model_management as mm
 import comfy.samplers
 import comfy.utils
+import torch
 from comfy.nested_tensor import NestedTensor
+from searching import (
+    Broken,
+    FarFrom,
+    at_call,
+    decoded,
+    interrupt,
+    noise_of,
+    parts,
+    render,
+    search,
+    search_with,
+    simple_search,
+    stock_with,
+)  # fmt: skip
+from sessions import relative
 
 from noise_search.nodes import memory
 from noise_search.nodes.methods import NSBudget, NSRandomSearch, NSZeroOrderSearch
@@ -30,6 +41,19 @@ from noise_search.search.judge import VerifierError
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
+from toys import (
+    FRAMES,
+    ToyVerifier,
+    cond,
+    counted,
+    empty_latent,
+    guider,
+    run_node,
+    tiny_controlnet,
+    tiny_unet,
+    toy_model,
+    toy_vae,
+)  # fmt: skip
 
 TOP = 2**64 - 1
 
@@ -585,9 +609,8 @@ def test_cancel_before_anything_was_finished(on_cancel):
 def test_cancel_in_the_second_row_of_a_batch_keeps_the_first():
     latent = {**empty_latent("eps", batch=3), "noise_mask": torch.rand(3, 1, 8, 8)}
     graph = parts("eps", latent=latent)
-    with at_call(6 + 3, interrupt):  # in the second search's only run
-        with pytest.raises(mm.InterruptProcessingException):
-            search_with(graph, 3, budget=1)
+    with at_call(6 + 3, interrupt), pytest.raises(mm.InterruptProcessingException):  # in the second search's only run
+        search_with(graph, 3, budget=1)
     with at_call(6 + 3, interrupt):
         got = search_with(graph, 3, budget=1, on_cancel="keep best")
         assert not mm.processing_interrupted()

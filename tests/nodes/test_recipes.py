@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from inprocess import boot
+
 pytestmark = pytest.mark.comfy
+
+boot()
 
 import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import flat, relative
-from toys import empty_latent, run_node
 
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import NeighborProposal
+from toys import empty_latent, run_node
 
 GOOD = {"noise_search": 1, "noise": "5", "seed": "7"}
 MOVE = {"kind": "neighbor", "seed": "9", "amount": 0.9}
@@ -106,7 +110,8 @@ HOSTILE = {
     "cut up": text(cuts=[{**CUT, "sigma": 3.0}]), "cut at 0": text(cuts=[{**CUT, "sigma": 0.0}]),
     "cut seed": text(cuts=[{**CUT, "seed": None}]), "cut nan": text(cuts=[{**CUT, "sigma": float("nan")}]),
     "cut huge": text(cuts=[{**CUT, "renoise_to": 10**400}]), "surrogate": text(noise="\ud800"),
-    "long word": text(seed="x" * 50_000), "long move": text(moves="x" * 50_000), "neighbor of zero": text(noise="zero", moves=[MOVE]),
+    "long word": text(seed="x" * 50_000), "long move": text(moves="x" * 50_000),
+    "neighbor of zero": text(noise="zero", moves=[MOVE]),
 }  # fmt: skip
 
 

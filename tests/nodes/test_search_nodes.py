@@ -6,20 +6,23 @@ import json
 
 import pytest
 
+from inprocess import boot
+
 pytestmark = pytest.mark.comfy
 
+boot()
+
+import comfy.samplers
 import torch
 from searching import FarFrom, decoded, noise_of, parts, search, search_with, simple_search, stock_with, without_seconds
 from sessions import relative
-from toys import ToyVerifier, cond, counted, empty_latent, run_node, toy_model, toy_vae
-
-import comfy.samplers
 
 from noise_search.nodes import memory
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import NeighborProposal
+from toys import ToyVerifier, cond, counted, empty_latent, run_node, toy_model, toy_vae
 
 METHODS = {
     "random": RandomSearch(),
@@ -163,7 +166,7 @@ def test_plot_shows_the_search_and_marks_the_baseline():
     graph = parts("eps")
     got = search_with(graph, 3, budget=8, method=RandomSearch(), verifier=far(graph, 3))
     assert got.plot.shape == (1, 600, 960, 3) and got.plot.dtype == torch.float32
-    assert 0.0 <= got.plot.min() and got.plot.max() <= 1.0
+    assert got.plot.min() >= 0.0 and got.plot.max() <= 1.0
     picture = got.plot[0]
     marks, curve = near(picture, BASE), near(picture, CURVE)
     across = marks.sum(dim=1).max()  # the dashed line of the baseline: half of the width
