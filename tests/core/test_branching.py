@@ -13,6 +13,7 @@ from inprocess import boot, run_node
 
 boot()
 
+import comfy.model_patcher
 import comfy.model_sampling
 import comfy.samplers
 import comfy.utils
@@ -345,6 +346,38 @@ def test_the_graphs_own_post_cfg_functions_are_in_the_record():
         session.advance([twin])
         assert run.nfe + twin.nfe == STEPS
         assert relative(twin.latent, setup.stock()) < 1e-5
+
+
+def test_a_runs_own_post_cfg_functions_are_replayed_on_what_they_were_given():
+    """They change the answer, by the step seed: the twin's own are applied, the parent's are not."""
+
+    def sample(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        strength = 1.0 + 0.1 * (extra_args["seed"] % 5)
+
+        def post_cfg(args):
+            return args["denoised"] * strength + 0.1 * args["uncond_denoised"]
+
+        options = extra_args["model_options"].copy()
+        options = comfy.model_patcher.set_model_options_post_cfg_function(options, post_cfg)
+        for i in range(len(sigmas) - 1):
+            denoised = model(x, sigmas[i] * x.new_ones([x.shape[0]]), **{**extra_args, "model_options": options})
+            x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+        return x
+
+    model = run_node("RescaleCFG", model=toy_model("eps"), multiplier=0.9)[0]
+    setup = Setup(name=comfy.samplers.KSAMPLER(sample), g=guider(model, cfg=6.0))
+    session, run = setup.left_at(2.0)
+    record = run.records[-1]
+    twins = [session.branch(run, record, cut_at(record, seed)) for seed in (SEED, SEED + 1)]
+    session.advance(twins)
+    assert [run.nfe + twin.nfe for twin in twins] == [STEPS, STEPS]
+    assert relative(twins[0].latent, setup.stock()) < 1e-5
+    computed = session.branch(run, record, cut_at(record, SEED + 1))
+    computed.twin = None
+    session.advance([computed])
+    assert computed.nfe == twins[1].nfe + 1
+    assert relative(twins[1].latent, computed.latent) < 1e-5
+    assert relative(twins[1].latent, twins[0].latent) > 1e-2
 
 
 def test_many_twins_of_several_parents():

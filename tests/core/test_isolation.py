@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -363,6 +365,7 @@ def test_options_that_the_graph_nests(gain):
         return guider(model)
 
     g = check(Plain(call), make=make, shared=False)
+    assert {steps for _, steps in gain} == {tuple(range(n)) for n in range(1, 7)}
     assert g.model_patcher.model_options["transformer_options"]["mine"] == {"gain": 1.0, "steps": []}
 
 
@@ -396,23 +399,29 @@ def test_each_run_sees_the_sigmas_of_its_own_segment():
     assert seen == {**{seed: sigmas.tolist() for seed in SEEDS}, 77: sigmas[2:].tolist()}
 
 
-def test_a_records_key_outlives_what_it_was_made_of():
-    """A closed parent's objects are gone; a new object at the same address is not the same object."""
+def test_a_record_keeps_what_its_key_was_made_of():
+    """Else a new object of a twin, at the address of a dead one of its parent, would be taken for the same."""
+
+    class Mark:
+        pass
+
+    marks = []
 
     def begin(model, extra_args):
-        model.cfg = torch.tensor(1.0 + 0.1 * (extra_args["seed"] % 9))
+        model.mark = Mark()
+        marks.append(weakref.ref(model.mark))
 
-    session, _, sigmas = started(Plain(begin=begin))
-    for seed in range(8):
-        run = session.start(Recipe(seed, seed), keep_records=True)
-        session.advance([run], float(sigmas[2]))
-        record = run.records[-1]
-        run.close()
-        del run
-        twin = session.branch(None, record, Cut(record.sigma, record.sigma, 1, seed + 1))
-        session.advance([twin], float(sigmas[2]))
-        assert twin.nfe == 1  # computed: its cfg is another tensor, wherever it lies in memory
-        twin.close()
+    session, (run,), sigmas = started(Plain(begin=begin), seeds=(5,), keep_records=True)
+    session.advance([run], float(sigmas[2]))
+    record = run.records[-1]
+    run.close()
+    del run
+    gc.collect()
+    assert marks[0]() is not None
+    twin = session.branch(None, record, Cut(record.sigma, record.sigma, 1, 5))
+    session.advance([twin], float(sigmas[2]))
+    assert twin.nfe == 1  # computed: its mark is another object
+    twin.close()
 
 
 # Context, gradients
@@ -558,7 +567,10 @@ def test_closing_a_sampler_that_holds_on():
         for _ in range(3):
             with contextlib.suppress(BaseException):
                 return model(x, level, **extra_args)
+        gave_up.append(extra_args["seed"])
         raise Odd("gave up")
+
+    gave_up = []
 
     session, runs, sigmas = started(Plain(call))
     session.advance(runs, float(sigmas[2]))
@@ -566,6 +578,7 @@ def test_closing_a_sampler_that_holds_on():
     for run in runs:
         run.close()
         assert not run.alive and run.pending is None
+    assert gave_up == list(SEEDS)
     session.advance(runs)
     assert session.budget.nfe == nfe
 
