@@ -217,7 +217,7 @@ def outputs(outcomes: list[Outcome], latent: dict[str, Any], sigmas: Tensor, bat
         torch.cat([o.images for o in outcomes]), out_latent, noise, sigmas, first.seed,
         sum(o.score for o in outcomes) / len(outcomes),
         json.dumps(recipes[0] if single else recipes),
-        json.dumps(reports[0] if single else reports, allow_nan=False),
+        json.dumps(reports[0] if single else reports, allow_nan=False, indent=1),
         torch.cat([o.plot for o in outcomes]),
     )  # fmt: skip
 
