@@ -26,7 +26,7 @@ MODULES = ("shapes", "pictures", "studio")
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=40, help="how many prompts (default 40)")
+    parser.add_argument("--prompts", type=int, default=24, help="how many prompts (default 24)")
     parser.add_argument("--budget", type=int, default=16, help="whole images for each prompt (default 16)")
     parser.add_argument("--seed", type=int, default=1, help="first seed; prompts and pictures follow from it")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..search.affine import renoise
 from ..search.budget import Budget
+from ..search.calls import Record
 from ..search.carrier import Carrier, Limits
 from ..search.recipes import GIVEN, Cut, Recipe, is_zero
 from ..search.rng import RngState, put_rng, take_rng
-from ..search.trajectory import Record, Trajectory
+from ..search.trajectory import Trajectory
 from . import memory
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
 from .sharing import hooks_of, rows_are_frames, why_alone

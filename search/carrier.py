@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calls import Record, Request, request_key
 from .options import POST_CFG, Options, apply_changes, clone_options, rows_of
-from .trajectory import Record, Request, Trajectory, request_key
+from .trajectory import Trajectory
 
 
 def _always(rows: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -14,54 +13,11 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
 from .affine import noise_that_gives
-from .options import Change, Options, change_between, clone_options, identity, run_post_cfg
+from .calls import Record, Request, answer_from
+from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
 
 _TRIES_TO_CLOSE = 100  # a sampler may catch the exit and call the model again
-
-
-@dataclass
-class Request:
-    """A model call that a sampler run waits for.
-
-    Attributes:
-        method: name of the guider's method that was called.
-        x: noisy latent (R, ...).
-        sigma: the sigma argument as given, (R,) or 0-d.
-        options: the model options as given.
-        change: what this run changed in them.
-        guider_writes: attributes the sampler set on its guider.
-        seed: the seed argument.
-    """
-
-    method: str
-    x: Tensor
-    sigma: Tensor
-    options: Options
-    change: Change
-    guider_writes: tuple[tuple[str, Any], ...]
-    seed: int | None
-
-
-@dataclass
-class Record:
-    """A model call that was answered: enough to start a branch from, and to answer its twin.
-
-    Attributes:
-        x: noisy latent (R, ...) the model saw.
-        sigma: its noise level.
-        denoised: the guider's answer before the run's own post-CFG functions, (R, ...), model space; None if
-            the guider does more after those than return their result, so that it cannot be known.
-        post_cfg_args: what post-CFG functions are given ("cond_denoised", "uncond_denoised", ...), rows cut;
-            None if the guider calls no post-CFG function.
-        key: what must be equal for the answer to hold for another run.
-    """
-
-    x: Tensor
-    sigma: float
-    denoised: Tensor | None
-    post_cfg_args: dict[str, Any] | None
-    key: Hashable
 
 
 class GuiderStandIn:
@@ -291,40 +247,6 @@ class Trajectory:
                     self.records.append(twin)
                 return known
         return getcurrent().parent.switch(request)
-
-
-def answer_from(record: Record, request: Request) -> Tensor | None:
-    """Return a call's answer from another run's record, or None if the record does not hold for it.
-
-    It holds if x (to a relative 1e-5), sigma and everything that may not differ within a call are the same; the
-    run's own post-CFG functions are replayed on the recorded conditional and unconditional predictions.
-    """
-    sigma = request.sigma.flatten()
-    if request_key(request) != record.key or not bool(torch.all(sigma == record.sigma)):
-        return None
-    if record.denoised is None or x_differs(record.x, request.x):
-        return None
-    if not request.change.post_cfg:
-        return record.denoised.clone()
-    if record.post_cfg_args is None:
-        return None
-    args = {**record.post_cfg_args, "denoised": record.denoised}
-    args = {key: value.clone() if isinstance(value, Tensor) else value for key, value in args.items()}
-    return run_post_cfg(request.change.post_cfg, args)
-
-
-def x_differs(recorded: Tensor, x: Tensor) -> bool:
-    """Say whether two noisy latents differ by more than a relative 1e-5."""
-    if recorded.shape != x.shape:
-        return True
-    return not float((recorded - x).norm()) <= 1e-5 * float(recorded.norm())  # NaN differs
-
-
-def request_key(request: Request) -> Hashable:
-    """What two requests must have in common, beside sigma, to be answered by one call."""
-    writes = tuple((name, identity(value)) for name, value in request.guider_writes)
-    x = request.x
-    return (request.method, tuple(x.shape), x.dtype, str(x.device), request.change.key, writes)
 
 
 def _ignore_step(step: int, denoised: Tensor, x: Tensor, total_steps: int) -> None:
