@@ -22,6 +22,7 @@ import comfy.samplers  # noqa: E402
 import torch  # noqa: E402
 
 studio = importlib.import_module("noise_search_demo.studio")
+SAMPLER_NAMES = comfy.samplers.SAMPLER_NAMES
 Studio, CFG, SCHEDULER, STEPS = studio.Studio, studio.CFG, studio.SCHEDULER, studio.STEPS
 
 

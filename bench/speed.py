@@ -11,9 +11,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-import comfy.samplers
 import torch
-from rig import OUTPUT, Rig, Studio, candidate_seeds
+from rig import OUTPUT, SAMPLER_NAMES, Rig, Studio, candidate_seeds
 
 CANDIDATES = 32
 MAIN = ("euler", "dpmpp_2m", "euler_ancestral")
@@ -50,9 +49,12 @@ def measure(name: str, studio: Studio, runs: int, single: bool) -> dict[str, flo
 def main() -> None:
     """Measure the main samplers with five runs, all others with three."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; 1 on a busy machine")
     parser.add_argument("--main-only", action="store_true", help="only " + ", ".join(MAIN))
-    names = [*MAIN, *(n for n in comfy.samplers.SAMPLER_NAMES if n not in MAIN)]
-    if parser.parse_args().main_only:
+    names = [*MAIN, *(n for n in SAMPLER_NAMES if n not in MAIN)]
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.main_only:
         names = list(MAIN)
     OUTPUT.mkdir(exist_ok=True)
     with torch.inference_mode(), open(OUTPUT / "speed.csv", "w", newline="") as file:
