@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ONE_PROCESS = ("test_sharing.py",)  # files whose tests count what the others of the file did
 NEEDS_COMFYUI = re.compile(r"^pytestmark\s*=.*\.(comfy|server|browser)\b", re.MULTILINE)
 
 
@@ -51,6 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("server") or item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.xdist_group("server"))
+            elif item.path.name in ONE_PROCESS:
+                item.add_marker(pytest.mark.xdist_group(item.path.name))
     if not config.getoption("--pure"):
         return
     rings = ("comfy", "server", "browser")

@@ -84,7 +84,7 @@ def test_stock_nodes_turn_a_prompt_into_a_picture(towers) -> None:  # noqa: ANN0
     assert pictures.std() > 0.05
 
 
-def test_the_autoencoder_keeps_what_the_oracle_reads() -> None:
+def test_the_autoencoder_keeps_what_the_oracle_reads(extension) -> None:  # noqa: ANN001
     import nodes
 
     from noise_search.demo.oracle import exact_score
