@@ -47,20 +47,23 @@ def measure(name: str, studio: Studio, runs: int, single: bool) -> dict[str, flo
 
 
 def main() -> None:
-    """Measure the main samplers with five runs, all others with three."""
+    """Measure the main samplers and all others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; 1 on a busy machine")
+    parser.add_argument("--runs", type=int, default=5, help="interleaved runs of " + ", ".join(MAIN))
+    parser.add_argument("--other-runs", type=int, default=3, help="interleaved runs of the other samplers")
     parser.add_argument("--main-only", action="store_true", help="only " + ", ".join(MAIN))
-    names = [*MAIN, *(n for n in SAMPLER_NAMES if n not in MAIN)]
+    parser.add_argument("--others-only", action="store_true", help="all but these")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.main_only:
-        names = list(MAIN)
+    others = [name for name in SAMPLER_NAMES if name not in MAIN]
+    names = [*([] if args.others_only else MAIN), *([] if args.main_only else others)]
     OUTPUT.mkdir(exist_ok=True)
-    with torch.inference_mode(), open(OUTPUT / "speed.csv", "w", newline="") as file:
+    target = OUTPUT / ("speed-others.csv" if args.others_only else "speed.csv")
+    with torch.inference_mode(), open(target, "w", newline="") as file:
         studio, writer = Studio(), None
         for name in names:
-            row = measure(name, studio, 5 if name in MAIN else 3, single=name in MAIN)
+            row = measure(name, studio, args.runs if name in MAIN else args.other_runs, single=name in MAIN)
             writer = writer or csv.DictWriter(file, list(row))
             if file.tell() == 0:
                 writer.writeheader()
