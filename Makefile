@@ -35,7 +35,7 @@ bench: setup
 
 # The browser tests need a browser; they are skipped where none can be installed.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		{ apt-get install -y -qq --no-install-recommends chromium || \
 		  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } } >/dev/null 2>&1 || \

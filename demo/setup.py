@@ -53,18 +53,23 @@ def main() -> None:
     if not python.exists():
         print(f"setup: making {folder}", file=sys.stderr)
         venv.create(folder, with_pip=True)
+        (folder / "noise-search.made").touch()
     pip = [str(python), "-m", "pip"]
     given = os.environ.get("COMFYUI_PATH")
     comfyui = Path(given).resolve() if given else fetch_comfyui(pip, ROOT / ".comfyui" / "ComfyUI")
     if not (comfyui / "main.py").exists():
         sys.exit(f"setup: COMFYUI_PATH={given} holds no main.py: point it at a ComfyUI checkout, or unset it")
+    # An environment that comes with torch (the user's own, another build) keeps it.
+    made = (folder / "noise-search.made").exists()
+    there = subprocess.run([str(python), "-c", "import torch, torchvision, torchaudio"], capture_output=True, check=False)
+    torch = TORCH if made or there.returncode else []
     needs = [comfyui / "requirements.txt", ROOT / "requirements.txt"]
     wanted = hashlib.sha256(repr([TORCH, TOOLS, [p.read_text() for p in needs]]).encode()).hexdigest()
     stamp = folder / "noise-search.stamp"
     if not stamp.exists() or stamp.read_text() != wanted:
         print("setup: installing ComfyUI's requirements (some minutes, once)", file=sys.stderr)
         files = [word for path in needs for word in ("-r", str(path))]
-        subprocess.run([*pip, "install", "--quiet", *TORCH, *files, *TOOLS], check=True)
+        subprocess.run([*pip, "install", "--quiet", *torch, *files, *TOOLS], check=True)
         stamp.write_text(wanted)
     print(comfyui)
 

@@ -65,7 +65,8 @@ class Progress:
     def _sampled(self, denoised: Tensor) -> Image.Image | None:
         if self._previewer is None or denoised.ndim not in (4, 5):
             return None
-        return _fitted(self._previewer.decode_latent_to_preview_image("JPEG", denoised[:1])[1])
+        shown = self._previewer.decode_latent_to_preview_image("JPEG", denoised[:1])
+        return None if shown is None else _fitted(shown[1])  # other packs' previewers may show elsewhere
 
     def _beside(self, sampled: Image.Image | None) -> Image.Image | None:
         """Put what is being sampled left of the best so far."""

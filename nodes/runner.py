@@ -108,13 +108,14 @@ def graphs(
 ) -> Iterator[Graph]:
     """Yield what each search works on: row b of latent, noise, mask, conditioning and control hints."""
     count = count_rows(guider, latent)
-    given = noise.generate_noise(latent)
+    given = noise.generate_noise(latent).to("cpu")
     shape, wanted = tuple(pack(given).shape), tuple(pack(latent["samples"]).shape)
     if shape != wanted:
         raise ValueError(f"noise: its shape is {shape}, the latent's is {wanted}: connect a noise made for this latent")
     state = take_rng(guider.model_patcher.load_device)
     if count == 1:
-        yield Graph(guider, sampler, sigmas, latent, noise, given, state, vae, preview_vae)
+        one = guider if rows_are_frames(guider) else row_guider(guider, 0)  # of many rows core uses the first too
+        yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae)
         return
     for row in range(count):
         yield Graph(
@@ -170,11 +171,11 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     images = torch.cat([search.pictures(candidate) for candidate in finalists])
     held_out = None
     if settings.held_out is not None:
-        judge = Judge(settings.held_out, skip_errors=settings.skip_errors, is_interrupt=is_interrupt)
+        judge = Judge(settings.held_out, skip_errors=True, is_interrupt=is_interrupt)  # it must not cost the winner
         held_out = score_held_out(search, judge, finalists)
     said = report(search, session, method, held_out)
-    log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s", method.name, score,
-             search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds)  # fmt: skip
+    log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
+             search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
     latents = [c.latent.samples if isinstance(c.latent, LeftoverNoise) else c.latent for c in finalists]
     return Outcome(
         images, join(latents), winner_noise(best, session), best.recipe.seed, score, best.recipe, said,

@@ -169,16 +169,19 @@ class ComfySession:
     def replay(self, recipe: Recipe) -> Trajectory:
         """Render a recipe with all its segments; return its ended last run."""
         run = self.start(recipe, keep_records=bool(recipe.cuts))
-        for index, cut in enumerate(recipe.cuts):
-            self.advance([run], cut.sigma)
-            record = next((r for r in reversed(run.records) if abs(r.sigma - cut.sigma) <= 1e-5 * cut.sigma), None)
-            if record is None:
-                raise ValueError(
-                    f"recipe: no model call at its cut, sigma {cut.sigma:g}: it was found with other sigmas or sampler"
-                )
-            run.close()
-            run = self.branch(run, record, cut, keep_records=index + 1 < len(recipe.cuts))
-        self.advance([run])
+        try:
+            for index, cut in enumerate(recipe.cuts):
+                self.advance([run], cut.sigma)
+                record = next((r for r in reversed(run.records) if abs(r.sigma - cut.sigma) <= 1e-5 * cut.sigma), None)
+                if record is None:
+                    raise ValueError(
+                        f"recipe: no model call at its cut, sigma {cut.sigma:g}: it was found with other sigmas or sampler"
+                    )
+                run.close()
+                run = self.branch(run, record, cut, keep_records=index + 1 < len(recipe.cuts))
+            self.advance([run])
+        finally:
+            run.close()  # an ended run stays as it is
         return run
 
     def advance(self, runs: Sequence[Trajectory], until_sigma: float = 0.0) -> None:

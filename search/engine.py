@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from .budget import Budget
@@ -247,7 +248,12 @@ class Search:
         pool = Pool(self.judge.combine) if pool is None else pool
         if not candidates:
             return pool
-        raw = self.judge.score(candidates, [self._decode(latent, preview) for latent in latents], latents)
+        raws, size = [], self.session.wave  # so many pictures at a time: they are large
+        for first in range(0, len(candidates), size):
+            some = latents[first : first + size]
+            pictures = [self._decode(latent, preview) for latent in some]
+            raws.append(self.judge.score(candidates[first : first + size], pictures, some))
+        raw = torch.cat(raws)
         pool.add(candidates, raw)
         for candidate, row in zip(candidates, raw.tolist(), strict=True):
             candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True))})

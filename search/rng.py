@@ -24,7 +24,9 @@ def take_rng(device: torch.device) -> RngState:
     """Return the present state of the CPU's and of `device`'s global generator."""
     if device.type == "cpu":
         return RngState(torch.get_rng_state(), None)
-    backend = getattr(torch, device.type)
+    backend = getattr(torch, device.type, None)
+    if not hasattr(backend, "get_rng_state"):  # DirectML has no generator of its own to ask for
+        return RngState(torch.get_rng_state(), None)
     state = backend.get_rng_state() if device.type == "mps" else backend.get_rng_state(device)
     return RngState(torch.get_rng_state(), state)
 

@@ -179,6 +179,7 @@ class Trajectory:
         self._closed, self.pending = True, None
         for _ in range(_TRIES_TO_CLOSE):
             if self._fiber is None or self._fiber.dead:
+                self._guider = None
                 return
             with contextlib.suppress(Exception), self._inside():
                 self._fiber.throw(GreenletExit)
@@ -219,7 +220,7 @@ class Trajectory:
         if isinstance(out, Request):
             self.pending = out
         elif self._fiber.dead:
-            self.result = out
+            self.result, self._guider = out, None  # ends the cycle of references: tensors go at once
 
     def _run(self, sigmas: Tensor) -> Tensor:
         args = {"model_options": clone_options(self._base), "seed": self.seed}
