@@ -1,7 +1,9 @@
 """Builds the example workflows in ComfyUI's own page, so that they are what the page itself would save.
 
-    .venv/bin/python tests/make_workflows.py            the workflows: UI form, and API form for the tests
-    .venv/bin/python tests/make_workflows.py --pictures their pictures too, after a run with the demo model
+    .venv/bin/python tests/make_workflows.py                     UI form, and API form for the tests
+    .venv/bin/python tests/make_workflows.py --pictures --nodes2 their pictures, after a run with the demo model
+
+Build the workflows on the oldest ComfyUI (newer pages read what older ones wrote), the pictures on a new one.
 """
 
 from __future__ import annotations
@@ -19,17 +21,26 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from examples import (
-    API_FORMS, CHECKPOINT, CLIP_VISION, DEMO_LOADERS, DEMO_VALUES, NAMES, ROOT, STAND_INS, USER_FORMS, demo_form,
+    API_FORMS,
+    CHECKPOINT,
+    CLIP_VISION,
+    DEMO_LOADERS,
+    DEMO_VALUES,
+    NAMES,
+    ROOT,
+    STAND_INS,
+    USER_FORMS,
+    demo_form,
 )  # fmt: skip
-from live import Server
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from live import Server
 from webui import FLAGS, WebUI, find_browser
 
 CHECKPOINT_FILE = {
     "name": "v1-5-pruned-emaonly-fp16.safetensors",
-    "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
-    "v1-5-pruned-emaonly-fp16.safetensors",
+    "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
     "directory": "checkpoints",
 }
 CLIP_FILE = {
@@ -41,11 +52,7 @@ PROMPT = "a red fox sitting to the left of a blue wooden chair, in a sunlit gard
 NEGATIVE = "blurry, deformed, text, watermark"
 SEED = 6
 PLOT_OUTPUT = 8
-RECIPE = (
-    '{"noise_search": 1, "noise": "6", "seed": "6", '
-    '"moves": [{"kind": "neighbor", "seed": "1001", "amount": 0.95}, '
-    '{"kind": "neighbor", "seed": "1002", "amount": 0.95}]}'
-)
+RECIPE = '{"noise_search": 1, "noise": "675941448269958", "seed": "675941448269958"}'
 RUN = {"steps": 20, "cfg": 7.5, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
 MODEL, PROMPTS, JUDGE, SEARCH, RESULT = "#3f789e", "#8AA", "#88A", "#8A8", "#b58b2a"  # the page's own group colors
 
@@ -117,13 +124,13 @@ def text_to_image() -> Graph:
     )  # fmt: skip
     text = """
 ### Search instead of re-rolling
-This node takes the place of a **KSampler** and a **VAE Decode**. It tries many seeds for the price of `budget` whole images,
+This node takes the place of a **KSampler** and a **VAE Decode**. It tries many seeds for the price of *budget* whole images,
 lets a *verifier* score them, and returns the best. Your own seed is always one of them.
 
-**Change:** the prompt (encoder and verifier both read it) · your checkpoint, size, steps and cfg · `budget`: 4 to 64.
+**Change:** the prompt (encoder and verifier both read it) · your checkpoint, size, steps and cfg · *budget*: 4 to 64.
 
-**Needed in models/clip_vision:** `model.safetensors` of openai/clip-vit-large-patch14, saved as
-`clip-vit-large-patch14.safetensors`.
+**Needed in models/clip_vision:** model.safetensors of openai/clip-vit-large-patch14, saved as
+*clip-vit-large-patch14.safetensors*.
 """
     return Graph("text_to_image_search", (
         (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
@@ -157,7 +164,8 @@ def advanced() -> Graph:
 ### Any guider, sampler and sigmas
 The search node takes the place of **SamplerCustomAdvanced**: put your own guider, sampler and scheduler nodes here.
 
-**Halving Search** starts about 32 seeds for a budget of 16, scores them unfinished after 25 % and 50 % of the steps, and drops the worse.
+**Halving Search** starts about 32 seeds for a budget of 16, scores them unfinished after 25 % and 50 % of the steps,
+and drops the worse.
 **Search Limits** ends the search after 600 seconds, whatever the budget says.
 
 **Reuse:** copy the recipe into the workflow *reuse_a_winner*.
@@ -194,7 +202,7 @@ size as in the search you get the same picture, for the price of one image.
 
 Then vary one thing: more steps, another sampler, a LoRA, another word in the prompt. The layout mostly stays.
 
-The recipe here is a sample: seed 6, moved twice to a neighboring noise.
+The recipe here is a sample: a seed that a search found.
 """
     return Graph("reuse_a_winner", (
         (Group("1 · As in the search", MODEL, ((checkpoint(), *prompts(), latent()),)),),
@@ -218,7 +226,7 @@ def score_batch() -> Graph:
     decode = Node("decode", "VAEDecode", {}, {"samples": ("sample", 0), "vae": ("ckpt", 2)}, (320, 0))
     both = Node(
         "both", "NSVerifierEnsemble", {"weight_1": 1.0, "weight_2": 0.3, "mode": "rank mean"},
-        {"verifier_1": ("clipscore", 0), "verifier_2": ("statistics", 0)}, (330, 0),
+        {"verifier_1": ("clipscore", 0), "verifier_2": ("statistics", 0)}, (330, 500),
     )  # fmt: skip
     score = Node("score", "NSScoreImages", {"keep": 0}, {"images": ("decode", 0), "verifier": ("both", 0)}, (260, 0))
     text = """
@@ -229,7 +237,7 @@ loaded ones too.
 The ensemble ranks by how well the picture fits the prompt (weight 1) and a little by sharpness, exposure and color
 (weight 0.3). Add your own verifiers.
 
-`keep` 1 puts out the best only. `order` says which pictures of the batch they were.
+*keep* 1 puts out the best only. *order* says which pictures of the batch they were.
 """
     return Graph("score_a_batch", (
         (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent(8)),)),),
@@ -273,7 +281,7 @@ async ({columns, gap, groupGap, pad, head}) => {
           if (spec.collapsed) node.flags.collapsed = true
           if (spec.models.length) node.properties.models = spec.models
           const least = node.computeSize()
-          const low = spec.size[1] || least[1]
+          const low = spec.size[1] || least[1] + (spec.type.startsWith('NS') ? 36 : 0)  // Nodes 2.0 are taller
           node.setSize([Math.round(Math.max(spec.size[0], 10)), Math.round(Math.max(low, least[1]))])
           node.pos = [columnX, nodeY + 30]
           made[spec.key] = node
@@ -346,9 +354,7 @@ def on_demo(graph: Graph) -> Graph:
     loaders = tuple(Node(kind, kind, values, size=(310, 0)) for kind, values in DEMO_LOADERS.items())
 
     def changed(node: Node) -> Node:
-        links = {
-            name: STAND_INS[slot] if key == "ckpt" else (key, slot) for name, (key, slot) in node.links.items()
-        }
+        links = {name: STAND_INS[slot] if key == "ckpt" else (key, slot) for name, (key, slot) in node.links.items()}
         if node.type == "NSClipScore":
             links |= {"clip": STAND_INS[1], "clip_vision": CLIP_VISION}
         values = {k: v for k, v in DEMO_VALUES.get(node.type, {}).items() if k not in node.links}
@@ -428,10 +434,10 @@ def save_picture(image: Image.Image, path: Path, width: int, quality: int = 86) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", action="store_true", help="make the pictures too")
+    parser.add_argument("--pictures", action="store_true", help="make the pictures, not the workflows")
     parser.add_argument("--only", choices=NAMES, help="one workflow")
-    parser.add_argument("--nodes2", action="store_true", help="pictures by the newer renderer, to look at")
-    parser.add_argument("--raw", type=Path, help="put full-size pictures there, and no others")
+    parser.add_argument("--nodes2", action="store_true", help="pictures by the newer renderer")
+    parser.add_argument("--raw", type=Path, help="put full-size pictures there instead")
     args = parser.parse_args()
     chosen = [graph for graph in GRAPHS if args.only in (None, graph.name)]
     with Server() as server, sync_playwright() as playwright:
@@ -440,16 +446,16 @@ def main() -> None:
         for graph in chosen:
             page = browser.new_page(viewport={"width": 1600, "height": 1000})
             ui = WebUI(page, server, nodes2=args.nodes2)
-            if not args.raw:
+            if not args.pictures:
                 write(ui, graph)
-            if args.pictures:
+            else:
                 image = picture(ui, graph)
                 if args.raw:
                     image.save(args.raw / f"{graph.name}.png")
                 else:
                     save_picture(image, USER_FORMS / f"{graph.name}.jpg", 1280)
                 if graph.name == NAMES[0] and not args.raw:
-                    save_picture(image, ROOT / "docs" / "images" / "text_to_image_search.jpg", 1600, 88)
+                    save_picture(image, ROOT / "docs" / "images" / "text_to_image_search.jpg", 1600)
             print(graph.name, *ui.errors, sep="\n  ")
             page.close()
         browser.close()

@@ -1,0 +1,176 @@
+"""The example workflows: fit to be shipped, and run on a real server with the demo model."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from examples import NAMES, ROOT, USER_FORMS, api_form, demo_form, user_form
+from PIL import Image
+
+from node_api import NODES
+
+STOCK = {
+    "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler",
+    "KSamplerSelect", "MarkdownNote", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RandomNoise",
+    "SamplerCustomAdvanced", "SaveImage", "VAEDecode",
+}  # fmt: skip
+NOT_PORTABLE = re.compile(r"(?<![:/\w])/(?:home|root|tmp|work|usr|mnt)/|[A-Z]:\\\\|api[_-]?key|hf_[A-Za-z0-9]{8}", re.IGNORECASE)
+TITLE = 30  # pixels above a node's position
+PLOT = (960, 600)
+
+
+def of_type(workflow: dict[str, Any], kind: str) -> str:
+    """Return the id of the one node of a type."""
+    (found,) = (node_id for node_id, node in workflow.items() if node["class_type"] == kind)
+    return found
+
+
+def pictures(server: Any, workflow: dict[str, Any]) -> dict[str, list[np.ndarray]]:
+    """Run a workflow; return the pictures of its output nodes, by type, (H, W, 3) in 0 to 255."""
+    result = server.run(workflow)
+    return {
+        f"{workflow[node_id]['class_type']}{node_id}": [
+            np.asarray(Image.open(io.BytesIO(server.image(entry))).convert("RGB")) for entry in output["images"]
+        ]
+        for node_id, output in result.outputs.items()
+        if "images" in output
+    }
+
+
+def boxes(workflow: dict[str, Any]) -> dict[str, tuple[float, float, float, float]]:
+    """Return left, top, right and bottom of every node."""
+    out = {}
+    for node in workflow["nodes"]:
+        (x, y), (w, h) = node["pos"], node["size"]
+        out[f"{node['type']} {node['id']}"] = (x, y - TITLE, x + w, y + h)
+    return out
+
+
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def test_every_example_is_known_and_has_a_picture():
+    assert sorted(path.stem for path in USER_FORMS.glob("*.json")) == sorted(NAMES)
+    assert sorted(path.stem for path in USER_FORMS.glob("*.jpg")) == sorted(NAMES)
+    for path in [*USER_FORMS.glob("*.jpg"), *(ROOT / "docs" / "images").iterdir()]:
+        assert path.stat().st_size < 300_000, path.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestUserForm:
+    def test_only_core_and_this_pack(self, name):
+        types = {node["type"] for node in user_form(name)["nodes"]}
+        assert types <= STOCK | set(NODES), types - STOCK - set(NODES)
+
+    def test_nothing_of_the_machine_it_was_made_on(self, name):
+        for form in (user_form(name), api_form(name)):
+            assert NOT_PORTABLE.findall(json.dumps(form)) == []
+
+    def test_seeds_stay_as_they_are(self, name):
+        for node in user_form(name)["nodes"]:
+            assert not {"randomize", "increment", "decrement"} & set(map(str, node.get("widgets_values", [])))
+
+    def test_layout(self, name):
+        workflow = user_form(name)
+        places = boxes(workflow)
+        names = sorted(places)
+        assert [(a, b) for a in names for b in names if a < b and overlap(places[a], places[b])] == []
+        groups = [(g["bounding"][0], g["bounding"][1], g["bounding"][0] + g["bounding"][2],
+                   g["bounding"][1] + g["bounding"][3]) for g in workflow["groups"]]  # fmt: skip
+        assert len(groups) >= 4 and all(group["title"] for group in workflow["groups"])
+        for title, (left, top, right, bottom) in places.items():
+            held = [g for g in groups if g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3]]
+            touched = [g for g in groups if overlap(g, (left, top, right, bottom))]
+            assert held == touched and len(held) == (0 if title.startswith("MarkdownNote") else 1), title
+
+    def test_links_go_left_to_right_or_down(self, name):
+        places = {node["id"]: node["pos"] for node in user_form(name)["nodes"]}
+        for _, origin, _, target, _, _ in user_form(name)["links"]:
+            (x0, y0), (x1, y1) = places[origin], places[target]
+            assert x1 > x0 or (x1 == x0 and y1 > y0)
+
+    def test_well_known_files_can_be_fetched(self, name):
+        for node in user_form(name)["nodes"]:
+            if node["type"] not in ("CheckpointLoaderSimple", "NSClipScore"):
+                continue
+            (model,) = node["properties"]["models"]
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(".safetensors")
+            assert model["name"] in node["widgets_values"]
+
+
+def test_demo_form_changes_loaders_and_values_only():
+    checkpoint = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "x.safetensors"}}
+    decode = {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["1", 2]}, "_meta": {"title": "Decode"}}
+    sample = {"class_type": "KSampler", "inputs": {"model": ["1", 0], "steps": 20, "seed": 5}}
+    out = demo_form({"1": checkpoint, "2": sample, "3": decode})
+    assert out["2"]["inputs"] == {"model": ["UNETLoader", 0], "seed": 5, "steps": 16}
+    assert out["3"] == {"class_type": "VAEDecode", "inputs": {"samples": ["2", 0], "vae": ["VAELoader", 0]}}
+    assert set(out) == {"2", "3", "UNETLoader", "VAELoader"}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_on_the_demo_model(server, name):
+    shown = pictures(server, api_form(name))
+    plots = [picture for kind, found in shown.items() if kind.startswith("Preview") for picture in found
+             if picture.shape == (PLOT[1], PLOT[0], 3)]  # fmt: skip
+    rest = [p for found in shown.values() for p in found if p.shape != (PLOT[1], PLOT[0], 3)]
+    searches = "NSSearchSampler" in json.dumps(api_form(name))
+    assert len(plots) == searches
+    assert len(rest) == {"text_to_image_search": 4, "score_a_batch": 8}.get(name, 1)
+    for picture in rest:
+        assert picture.shape == (64, 64, 3)
+    for picture in [*plots, *rest]:
+        assert picture.std() > 5  # not blank
+    assert len({picture.tobytes() for picture in rest}) == len(rest)
+
+
+@pytest.mark.server
+def test_a_found_recipe_gives_the_picture_again_by_stock_sampling(server):
+    searching, again = api_form("text_to_image_search"), api_form("reuse_a_winner")
+    search = of_type(searching, "NSSearchSampler")
+    searching["recipe"] = {"class_type": "PreviewAny", "inputs": {"source": [search, 6]}}
+    searching["order"] = {"class_type": "SaveImage", "inputs": {"images": [search, 0], "filename_prefix": "winner"}}
+    found = server.run(searching)
+    (recipe,) = found.outputs["recipe"]["text"]
+    assert json.loads(recipe)["noise"] != str(searching[search]["inputs"]["seed"])  # not the user's own seed
+    again[of_type(again, "NSNoiseFromRecipe")]["inputs"]["recipe"] = recipe
+    winner = np.asarray(Image.open(io.BytesIO(server.image(found.outputs["order"]["images"][0]))).convert("RGB"))
+    (rendered,) = pictures(server, again).values()
+    assert np.abs(rendered[0].astype(int) - winner.astype(int)).max() <= 1
+
+
+@pytest.mark.server
+def test_the_search_finds_better_than_the_own_seed(server):
+    workflow = api_form("text_to_image_search")
+    found = server.run(workflow)
+    report = json.loads(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
+    assert report["model_calls"] == 16 * 16
+    assert report["verifier_calls"] == 3.5 * 16
+    assert report["best"]["score"] >= report["baseline"]["score"]
+    assert report["gain"] == pytest.approx(report["best"]["score"] - report["baseline"]["score"])
+
+
+@pytest.mark.server
+def test_scored_batch_is_the_stock_batch_in_another_order(server):
+    workflow = copy.deepcopy(api_form("score_a_batch"))
+    decode, score = of_type(workflow, "VAEDecode"), of_type(workflow, "NSScoreImages")
+    sorted_id = of_type(workflow, "PreviewImage")
+    workflow["stock"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}}
+    assert workflow[sorted_id]["inputs"]["images"] == [score, 0]
+    found = server.run(workflow)
+
+    def load(node_id: str) -> list[bytes]:
+        return [np.asarray(Image.open(io.BytesIO(server.image(entry)))).tobytes() for entry in found.outputs[node_id]["images"]]
+
+    order = [int(index) for index in found.outputs[of_type(workflow, "PreviewAny")]["text"][0].split(",")]
+    stock = load("stock")
+    assert sorted(order) == list(range(8))
+    assert load(sorted_id) == [stock[index] for index in order]
