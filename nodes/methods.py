@@ -16,7 +16,7 @@ from .sockets import Budget, Method, Proposal
 
 CATEGORY = "noise search/methods"
 PROPOSALS = "noise search/proposals"
-PAPER = "Ma et al. 2025 (arXiv 2501.09732)"
+PAPER = "Ma et al. 2025, arXiv 2501.09732"
 
 
 def _proposal_input(default: str) -> Any:
@@ -64,10 +64,10 @@ class NSZeroOrderSearch(io.ComfyNode):
             inputs=[
                 inp(io.Int, "neighbors", default=4, min=1, max=256, tooltip="Candidates per round. Paper: 2 or 4."),
                 inp(io.Float, "cosine", default=0.95, min=-1.0, max=0.9999, step=0.01, round=0.0001,
-                    tooltip="How alike a neighbor's noise is to the pivot's: larger is closer. Paper: 0.95; useful: 0.8 "
+                    tooltip="How alike a neighbor's noise is to the best so far: larger is closer. Paper: 0.95; useful: 0.8 "
                     "to 0.99. 0 is as far as fresh noise."),
-                inp(io.Combo, "on_stall", options=list(STALLS), default="keep", tooltip="When no neighbor is better: keep "
-                    "the pivot and draw others (the paper), restart from fresh noise, or shrink the angle by half."),
+                inp(io.Combo, "on_stall", options=list(STALLS), default="keep", tooltip="When all neighbors are worse: keep "
+                    "the best noise and try others (the paper), restart from fresh noise, or shrink the distance by half."),
                 _draft_input(),
                 _proposal_input("neighbors at this cosine"),
             ],
@@ -93,9 +93,9 @@ class NSHalvingSearch(io.ComfyNode):
             search_aliases=["early pruning", "successive halving", "seed pruning"],
             inputs=[
                 inp(io.Float, "first_cut", default=0.25, min=0.0, max=100000.0, step=0.01, round=0.0001,
-                    tooltip="Where the first half is dropped: a share of the steps (paper: 0.25), or a sigma."),
+                    tooltip="Where the first half is dropped: a share of the steps (paper: 0.25), or a noise level (sigma)."),
                 inp(io.Float, "second_cut", default=0.5, min=0.0, max=100000.0, step=0.01, round=0.0001,
-                    tooltip="Where half of the rest is dropped: a share of the steps (paper: 0.5), or a sigma."),
+                    tooltip="Where half of the rest is dropped: a share of the steps (paper: 0.5), or a noise level (sigma)."),
                 inp(io.Combo, "cut_by", options=["steps", "sigma"], default="steps", tooltip="What the cuts are given in. "
                     "By sigma for strongly shifted schedules, where a quarter of the steps is still all noise."),
                 _proposal_input("independent Gaussian noise"),
@@ -136,8 +136,8 @@ class NSNeighborProposal(io.ComfyNode):
             node_id="NSNeighborProposal",
             display_name="Neighbor Proposal",
             category=PROPOSALS,
-            description="Noise at a fixed angle from the pivot's (your own seed's in a random search): variations of one "
-            f"layout instead of new ones ({PAPER}).",
+            description="Noise at a fixed distance from your own seed's (in a zero-order search: from the best so far's): "
+            f"variations of one layout instead of new ones ({PAPER}).",
             search_aliases=["variations", "variation noise"],
             inputs=[
                 inp(io.Float, "cosine", default=0.95, min=-1.0, max=0.9999, step=0.01, round=0.0001,
@@ -164,8 +164,8 @@ class NSBudget(io.ComfyNode):
             "always rendered.",
             search_aliases=["early stop", "time limit", "patience"],
             inputs=[
-                inp(io.Int, "max_model_calls", default=0, min=0, max=10**9, tooltip="Model calls in all (NFE: one guided "
-                    "call on one latent row). 0: no limit. The paper's searches: 500 to 3000."),
+                inp(io.Int, "max_model_calls", default=0, min=0, max=10**9, tooltip="Model calls in all. With most "
+                    "samplers one step of one picture is one call. 0: no limit. The paper's searches: 500 to 3000."),
                 inp(io.Float, "max_seconds", default=0.0, min=0.0, max=10.0**7, step=1.0, tooltip="Wall-clock seconds. "
                     "Nothing is started that would not fit, by what a candidate took so far. 0: no limit."),
                 inp(io.Float, "target_score", default=0.0, min=-1e9, max=1e9, step=0.01, tooltip="Stop once the best "

@@ -30,7 +30,7 @@ class NSNoiseFromRecipe(io.ComfyNode):
             inputs=[
                 inp(io.String, "recipe", multiline=True, tooltip="The recipe output of a search, connected or pasted."),
             ],
-            outputs=[io.Noise.Output("noise", tooltip="The winner's noise and step seed.")],
+            outputs=[io.Noise.Output("noise", tooltip="The winner's noise, with its seed for the sampler's own randomness.")],
         )
 
     @classmethod
@@ -59,14 +59,14 @@ class NSRenderCandidate(io.ComfyNode):
             node_id="NSRenderCandidate",
             display_name="Render Candidate",
             category=CATEGORY,
-            description="Renders a recipe again, with all its segments: the winner, or any candidate of the report.",
+            description="Renders a recipe again: the winner, or any other candidate of the report.",
             search_aliases=["recipe", "rerender"],
             inputs=[
                 inp(io.Noise, "noise", tooltip="The noise that the search was given. Only used by recipes that start "
                     "from it ('noise': 'given')."),
                 inp(io.Guider, "guider", tooltip="The search's guider."),
                 inp(io.Sampler, "sampler", tooltip="The search's sampler."),
-                inp(io.Sigmas, "sigmas", tooltip="The search's sigmas, in model units."),
+                inp(io.Sigmas, "sigmas", tooltip="The search's sigmas (noise levels)."),
                 inp(io.Latent, "latent_image", tooltip="The search's latent."),
                 inp(io.Vae, "vae", tooltip="Decodes the picture."),
                 inp(io.String, "recipe", multiline=True, tooltip="A recipe: the search's output, or a candidate's in its "

@@ -39,7 +39,7 @@ def optional_inputs() -> list[Any]:
     """Return the optional search inputs that both nodes have, in order."""
     return [
         inp(Method, "method", optional=True, tooltip="How the budget is spent. Without one: halving search, or random "
-            "search for a budget below 4 or 8 steps and fewer."),
+            "search for budgets below 4 and for runs of 8 steps or fewer."),
         inp(Budget, "limits", optional=True, tooltip="Further limits: model calls, seconds, a target score, patience."),
         inp(Verifier, "held_out", optional=True, tooltip="A second verifier that never chooses. It scores the winners "
             "and your own seed for the report, so that you see whether the search only fooled the first one."),
@@ -51,7 +51,8 @@ def optional_inputs() -> list[Any]:
             tooltip="When the verifier fails on a picture: stop with the error, or skip: that candidate ranks last, "
             "and the report says so."),
         inp(io.Combo, "batching", optional=True, options=BATCHING, default="auto", advanced=True,
-            tooltip="Whether candidates share model calls. auto: where it is known to change no picture. on: always, "
+            tooltip="Whether several candidates go through the model together, which is faster. auto: where "
+            "it is known to change no picture. on: always, "
             "at your own risk. off: one at a time."),
     ]  # fmt: skip
 
@@ -62,8 +63,8 @@ def search_outputs() -> list[Any]:
         io.Image.Output("images", tooltip="The best pictures, best first."),
         io.Latent.Output("latents", tooltip="Their latents, best first."),
         io.Noise.Output("noise", tooltip="The winner's noise, for SamplerCustomAdvanced and the like."),
-        io.Sigmas.Output("sigmas", tooltip="The sigmas of the winner's (last) run, to go with noise."),
-        io.Int.Output("seed", tooltip="The winner's step seed. The noise output carries it too."),
+        io.Sigmas.Output("sigmas", tooltip="The noise levels of the winner's run, to go with noise."),
+        io.Int.Output("seed", tooltip="The winner's seed of the sampler's own randomness. The noise output carries it too."),
         io.Float.Output("score", tooltip="The winner's score."),
         io.String.Output("recipe", tooltip="A short text that renders the winner again, for Noise from Recipe."),
         io.String.Output("report", tooltip="JSON: baseline and best score, every candidate, what it cost."),
@@ -87,7 +88,7 @@ class NSSearchSampler(io.ComfyNode):
             inputs=[
                 inp(io.Model, "model", tooltip="The diffusion model, with whatever LoRAs and patches you use."),
                 inp(io.Int, "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True,
-                    tooltip="Your seed: candidate 0, and what the seeds of all others are derived from."),
+                    tooltip="Your seed. It is the first picture tried, and the seeds of all others are derived from it."),
                 inp(io.Int, "steps", default=20, min=1, max=10000, tooltip="Steps of a full run, as in KSampler. "
                     "Usual: 20 to 30."),
                 inp(io.Float, "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01,
@@ -140,10 +141,10 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
             "It tries many noises, judges the pictures with a verifier, and returns the best.",
             search_aliases=ALIASES,
             inputs=[
-                inp(io.Noise, "noise", tooltip="Your noise: candidate 0, and what all others are derived from."),
+                inp(io.Noise, "noise", tooltip="Your noise. It is the first one tried, and all others are derived from it."),
                 inp(io.Guider, "guider", tooltip="Any guider: model, conditioning and guidance."),
                 inp(io.Sampler, "sampler", tooltip="Any sampler, stochastic and adaptive ones too."),
-                inp(io.Sigmas, "sigmas", tooltip="Noise levels of a full run, in model units. They need not end in 0."),
+                inp(io.Sigmas, "sigmas", tooltip="Noise levels of a full run, from a scheduler node. They need not end in 0."),
                 inp(io.Latent, "latent_image", tooltip="The latent to denoise. A batch is searched row by row."),
                 *search_inputs(),
                 *optional_inputs(),

@@ -18,6 +18,7 @@ GIVEN, ZERO = "given", "zero"
 SEED_LIMIT = 2**64
 DRAWN_SEED_LIMIT = 2**50  # browsers round larger integers
 MAX_LENGTH = 100_000  # characters; a recipe comes from a stranger's workflow
+COPIED = ' \n\t",'  # what may stand around a recipe that was copied out of a report
 Draw = Callable[[int], Tensor]
 
 
@@ -175,6 +176,8 @@ def _load(text: str) -> Any:
         raise ValueError(f"recipe: must be text, not {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise ValueError(f"recipe: {len(text)} characters is no recipe (at most {MAX_LENGTH})")
+    if text.strip(COPIED).startswith('{\\"'):  # copied out of a report, which holds recipes as JSON strings
+        text = text.strip(COPIED).replace('\\"', '"')
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of too many digits

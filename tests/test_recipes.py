@@ -59,6 +59,14 @@ def test_there_and_back(recipe):
     assert recipes_from_json(f"[{text}, {text}]") == [recipe, recipe]
 
 
+@pytest.mark.parametrize("around", ["{}", '"{}"', '"{}",\n', "  {}\n"])
+def test_a_recipe_copied_out_of_a_report_is_read(around):
+    report = json.dumps({"recipe": FULL.to_json()}, indent=1)
+    copied = report.split('"recipe": "')[1].rsplit('"', 1)[0]
+    assert copied.startswith('{\\"')
+    assert recipes_from_json(around.replace("{}", copied)) == [FULL]
+
+
 def test_the_text_is_stable():
     """Published: old recipes must be read for ever."""
     text = Recipe(5, 6, (Move("neighbor", 7, 0.95),), (Cut(1.5, 2.5, 8, 9),)).to_json()
