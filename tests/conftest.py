@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ONE_PROCESS = ("test_sharing.py",)  # files whose tests count what the others of the file did
 NEEDS_COMFYUI = re.compile(r"^pytestmark\s*=.*\.(comfy|server|browser)\b", re.MULTILINE)
 
 
@@ -47,13 +46,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.pluginmanager.hasplugin("xdist"):  # one server for all who need one
-        for item in items:
-            if item.get_closest_marker("server") or item.get_closest_marker("browser"):
-                item.add_marker(pytest.mark.xdist_group("server"))
-            elif item.path.name in ONE_PROCESS:
-                item.add_marker(pytest.mark.xdist_group(item.path.name))
+    for item in items:
+        if item.get_closest_marker("server") or item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("server"))  # one server for all who need one
     if not config.getoption("--pure"):
         return
     rings = ("comfy", "server", "browser")

@@ -555,11 +555,12 @@ def test_held_out_is_reported_and_never_chooses():
         assert watched.report["model_calls"] == plain.report["model_calls"]
 
 
-def test_a_held_out_verifier_that_fails_is_named():
-    with pytest.raises(VerifierError, match="the broken one"):
-        search("eps", held_out=Broken(raises))
-    got = search("eps", held_out=Broken(raises), on_verifier_error="skip")
-    assert got.report["held_out"]["problems"] and set(got.report["held_out"]["scores"].values()) == {None}
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_held_out_verifier_that_fails_is_named_and_costs_no_winner(policy):
+    got = search("eps", held_out=Broken(raises), on_verifier_error=policy)
+    assert "the broken one" in got.report["held_out"]["problems"][0]
+    assert set(got.report["held_out"]["scores"].values()) == {None}
+    assert got.report["best"]["index"] == search("eps").report["best"]["index"]
 
 
 # Cancel, and memory.
