@@ -83,19 +83,6 @@ class RecipeNoise:
         return unpack_like(recipe_noise(self.recipe, input_latent, self.given), samples)
 
 
-class SegmentNoise:
-    """A NOISE that starts the last segment of a branched run, for the latent it was found with."""
-
-    def __init__(self, noise: Any, seed: int, rng_seed: int) -> None:
-        """Hold the noise (as the latent is: plain or nested), the step seed, and the seed drawn last."""
-        self.noise, self.seed, self._rng_seed = noise, seed, rng_seed
-
-    def generate_noise(self, input_latent: dict[str, Any]) -> Any:
-        """Return the noise of the segment, on the CPU."""
-        draw(input_latent, self._rng_seed)
-        return self.noise
-
-
 class BatchNoise:
     """A NOISE for a latent batch whose rows were searched one after another."""
 

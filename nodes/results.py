@@ -10,7 +10,7 @@ from ..search.recipes import GIVEN, recipes_from_json
 from .noise import BatchNoise, RecipeNoise, join
 from .runner import check_sigmas, count_rows, graphs, repaired
 from .schema import inp, schema
-from .session import ComfySession, LeftoverNoise
+from .session import ComfySession, samples_of
 
 CATEGORY = "noise search"
 
@@ -90,7 +90,7 @@ class NSRenderCandidate(io.ComfyNode):
             session = ComfySession(graph, Budget(1))
             rendered = session.replay(one).latent
             images.append(session.decode(rendered))
-            latents.append(rendered.samples if isinstance(rendered, LeftoverNoise) else rendered)
+            latents.append(samples_of(rendered))
         return io.NodeOutput(torch.cat(images), {**latent, "samples": join(latents)})
 
 

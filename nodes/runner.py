@@ -27,7 +27,7 @@ from .plot import Curve, draw_curve
 from .progress import Progress
 from .report import report, score_held_out
 from .rows import row_guider
-from .session import ComfySession, Graph, LeftoverNoise
+from .session import ComfySession, Graph, samples_of
 from .sharing import rows_are_frames
 
 log = logging.getLogger("noise-search")
@@ -176,7 +176,7 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     said = report(search, session, method, held_out)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
-    latents = [c.latent.samples if isinstance(c.latent, LeftoverNoise) else c.latent for c in finalists]
+    latents = [samples_of(c.latent) for c in finalists]
     return Outcome(
         images, join(latents), winner_noise(best, session), best.recipe.seed, score, best.recipe, said,
         plot(search, method), cancelled,

@@ -43,6 +43,11 @@ class LeftoverNoise:
         self.samples, self.denoised = samples, denoised
 
 
+def samples_of(latent: Any) -> Any:
+    """Return what the sampler put out for a result, leftover noise or not."""
+    return latent.samples if isinstance(latent, LeftoverNoise) else latent
+
+
 @dataclass
 class Graph:
     """What the user connected, for one search.
@@ -100,9 +105,13 @@ class ComfySession:
             max_rows=rows, may_call=self._may_call, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache,
         )  # fmt: skip
-        self.max_rows = rows
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
+
+    @property
+    def max_rows(self) -> int:
+        """Most latent rows in one model call, as memory allows so far."""
+        return self.limits.max_rows
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,13 +126,17 @@ class ComfySession:
     def fixed_steps(self) -> bool:
         """Known for ComfyUI's own samplers. `dpm_adaptive`, `dpm_fast` (its steps are not the user's) and foreign
         ones have to be measured."""
-        function = getattr(self.graph.sampler, "sampler_function", None)
-        module, name = getattr(function, "__module__", "") or "", getattr(function, "__name__", "")
-        return module.startswith("comfy.") and "adaptive" not in name and "fast" not in name
+        module = getattr(self._function, "__module__", "") or ""
+        return module.startswith("comfy.") and not self._adaptive and "fast" not in self._function.__name__
 
     @property
     def _adaptive(self) -> bool:
-        return "adaptive" in getattr(getattr(self.graph.sampler, "sampler_function", None), "__name__", "")
+        return "adaptive" in getattr(self._function, "__name__", "")
+
+    @property
+    def _function(self) -> Any:
+        """The function behind ComfyUI's own samplers; None for a SAMPLER of another make."""
+        return getattr(self.graph.sampler, "sampler_function", None)
 
     @property
     def wave(self) -> int:
@@ -267,7 +280,6 @@ class ComfySession:
             join([noise] * repeats), rows, carrier, runs[0].sigmas, denoise_mask=mask, callback=None,
             disable_pbar=True, seed=runs[0].seed,
         )  # fmt: skip
-        self.max_rows = self.limits.max_rows
         per_run = latent.shape[0]
         for index, run in enumerate(runs):
             if run.denoised is not None or run.finished:

@@ -23,8 +23,6 @@ _TRIES_TO_CLOSE = 100  # a sampler may catch the exit and call the model again
 class GuiderStandIn:
     """What a sampler run sees as the guider: its model calls suspend the run, its writes stay its own."""
 
-    _OWN = ("_guider", "_trajectory", "_writes")
-
     def __init__(self, trajectory: Trajectory, guider: Any) -> None:
         object.__setattr__(self, "_trajectory", trajectory)
         object.__setattr__(self, "_guider", guider)

@@ -28,7 +28,7 @@ def session_for(guider: Any, sampler: Any, sigmas: torch.Tensor, latent: dict, *
     graph = Graph(guider, sampler, sigmas, latent, noise, given, take_rng(torch.device("cpu")), None)
     session = ComfySession(graph, Budget(1000), batching=batching, **more)
     if max_rows is not None:
-        session.limits.max_rows = session.max_rows = max_rows
+        session.limits.max_rows = max_rows
     return session
 
 
