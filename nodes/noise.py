@@ -83,12 +83,30 @@ class RecipeNoise:
         return unpack_like(recipe_noise(self.recipe, input_latent, self.given), samples)
 
 
+class SegmentNoise:
+    """A NOISE that starts the last segment of a branched run, for the latent it was found with."""
+
+    def __init__(self, noise: Tensor, seed: int, drawn: int) -> None:
+        """Hold the packed noise (R, ...), the step seed, and the seed that was drawn last before the run."""
+        self.noise, self.seed, self._drawn = noise, seed, drawn
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Any:
+        """Return the segment's noise, on the CPU; the global random state is where its run found it."""
+        samples = input_latent["samples"]
+        if pack(samples).shape != self.noise.shape:
+            wanted, got = tuple(self.noise.shape), tuple(pack(samples).shape)
+            raise ValueError(f"noise: made for the latent it was found with, of shape {wanted}, not {got}")
+        draw(input_latent, self._drawn)
+        return unpack_like(self.noise, samples)
+
+
 class BatchNoise:
     """A NOISE for a latent batch whose rows were searched one after another."""
 
-    def __init__(self, noises: Sequence[Any]) -> None:
-        """Hold one NOISE per row; the step seed is the first one's."""
+    def __init__(self, noises: Sequence[Any], sigmas: Sequence[Tensor]) -> None:
+        """Hold one NOISE and its sigmas per row; the step seed is the first one's."""
         self.noises = list(noises)
+        self._one_run = all(torch.equal(levels, sigmas[0]) for levels in sigmas)
         self.seed = self.noises[0].seed
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Any:
@@ -98,6 +116,11 @@ class BatchNoise:
             raise ValueError(
                 f"noise: it is for a latent batch of {len(self.noises)}, not of {samples.shape[0]}: "
                 "connect the latent batch it was found with"
+            )
+        if not self._one_run:
+            raise ValueError(
+                "noise: the winners of this batch branched at different noise levels, so that no single run gives them "
+                "all: use the latents output, or render each row's recipe with 'Render Candidate'"
             )
         rows = [row_latent(input_latent, row) for row in range(len(self.noises))]
         return join([noise.generate_noise(row) for noise, row in zip(self.noises, rows, strict=True)])

@@ -22,7 +22,7 @@ from ..search.methods.halving import HalvingSearch
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
-from .noise import BatchNoise, RecipeNoise, draw, join, mask_rows, pack, row_latent, rows_of
+from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
 from .report import report, score_held_out
@@ -63,6 +63,7 @@ class Outcome:
         report: JSON values.
         plot: IMAGE (1, H, W, 3).
         cancelled: the user cancelled, and what was found is kept.
+        sigmas: noise levels of the winner's last segment (S + 1,).
     """
 
     images: Tensor
@@ -74,6 +75,7 @@ class Outcome:
     report: dict[str, Any]
     plot: Tensor
     cancelled: bool
+    sigmas: Tensor
 
 
 def search_graph(
@@ -95,7 +97,7 @@ def search_graph(
             break  # nothing to keep of this row; there is of those before it
         if outcomes[-1].cancelled:
             break
-    return outputs(outcomes, latent, sigmas, searches > 1)
+    return outputs(outcomes, latent, searches > 1)
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:
@@ -178,8 +180,8 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
              search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
     latents = [samples_of(c.latent) for c in finalists]
     return Outcome(
-        images, join(latents), winner_noise(best, session), best.recipe.seed, score, best.recipe, said,
-        plot(search, method), cancelled,
+        images, join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
+        plot(search, method), cancelled, best.segment_start[1] if best.recipe.cuts else session.sigmas,
     )  # fmt: skip
 
 
@@ -187,6 +189,8 @@ def winner_noise(best: Candidate, session: ComfySession) -> Any:
     """Return the NOISE that stock nodes turn into the winner; the user's own for candidate 0."""
     if best.index == 0 and not session.graph.row_of_batch:
         return session.graph.noise
+    if best.recipe.cuts:
+        return SegmentNoise(best.segment_start[0], best.recipe.step_seed, best.recipe.cuts[-1].noise_seed)
     return RecipeNoise(best.recipe, pack(session.graph.given) if best.recipe.start == GIVEN else None)
 
 
@@ -202,7 +206,7 @@ def plot(search: Search, method: Method) -> Tensor:
     return draw_curve(Curve(calls, scores, search.baseline.score, title, search.judge.verifier.name))
 
 
-def outputs(outcomes: list[Outcome], latent: dict[str, Any], sigmas: Tensor, batch: bool) -> io.NodeOutput:
+def outputs(outcomes: list[Outcome], latent: dict[str, Any], batch: bool) -> io.NodeOutput:
     """Stack what the searches found into the node's outputs; `batch`: they are rows of a latent batch."""
     first = outcomes[0]
     single = len(outcomes) == 1
@@ -211,11 +215,11 @@ def outputs(outcomes: list[Outcome], latent: dict[str, Any], sigmas: Tensor, bat
     if batch and latent.get("noise_mask") is not None:
         rows = [row for row, o in enumerate(outcomes) for _ in range(o.latent.shape[0])]
         out_latent["noise_mask"] = mask_rows(latent["noise_mask"], rows)
-    noise = first.noise if single else BatchNoise([o.noise for o in outcomes])
+    noise = first.noise if single else BatchNoise([o.noise for o in outcomes], [o.sigmas for o in outcomes])
     reports = [o.report for o in outcomes]
     recipes = [json.loads(o.recipe.to_json()) for o in outcomes]
     return io.NodeOutput(
-        torch.cat([o.images for o in outcomes]), out_latent, noise, sigmas, first.seed,
+        torch.cat([o.images for o in outcomes]), out_latent, noise, first.sigmas, first.seed,
         sum(o.score for o in outcomes) / len(outcomes),
         json.dumps(recipes[0] if single else recipes),
         json.dumps(reports[0] if single else reports, allow_nan=False, indent=1),

@@ -15,10 +15,11 @@ import torch
 from nodes import VAEDecode
 from torch import Tensor
 
-from ..search.affine import renoise
+from ..search.affine import coefficients, renoise
 from ..search.budget import Budget
 from ..search.calls import Record
 from ..search.carrier import Carrier, Limits
+from ..search.probe import Probe
 from ..search.recipes import GIVEN, Cut, Recipe, is_zero
 from ..search.rng import RngState, put_rng, take_rng
 from ..search.trajectory import Trajectory
@@ -89,7 +90,7 @@ class ComfySession:
             batching: "auto", or "on" / "off" to override what the graph allows.
             called: told after every model call.
         """
-        self.graph, self.budget, self._called = graph, budget, called
+        self.graph, self.budget, self._called, self._batching = graph, budget, called, batching
         self.sigmas = graph.sigmas
         self.device = graph.guider.model_patcher.load_device
         reasons = why_alone(graph.guider) if batching == "auto" else []
@@ -107,6 +108,26 @@ class ComfySession:
         )  # fmt: skip
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
+        self._stochastic: bool | None = None
+
+    @property
+    def noise_shares(self) -> Tensor:
+        like = torch.zeros(1)
+        pairs = [coefficients(self._model_sampling, sigma, like) for sigma in self.sigmas.float().cpu()]
+        return torch.tensor([scale / (alpha + scale) for alpha, scale in pairs])
+
+    @property
+    def stochastic(self) -> bool:
+        if self._stochastic is None:
+            recipes = [Recipe(0, 0), Recipe(0, 1)]
+            probe = Probe(*(self.start(recipe) for recipe in recipes))
+            self._guided(probe, 1, torch.zeros_like(pack(self.graph.latent["samples"])), self.sigmas, 0)
+            self._stochastic = probe.stochastic
+        return self._stochastic
+
+    @property
+    def _model_sampling(self) -> Any:
+        return self.graph.guider.model_patcher.get_model_object("model_sampling")
 
     @property
     def max_rows(self) -> int:
@@ -146,7 +167,7 @@ class ComfySession:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed if nested."""
         return draw(self.graph.latent, seed)
 
-    def start(self, recipe: Recipe, keep_records: bool = False) -> Trajectory:
+    def start(self, recipe: Recipe, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare the first run of a recipe."""
         noise = self.noise_of(recipe)
         return self._trajectory(self.sigmas, recipe.seed, noise, keep_records=keep_records, rng=take_rng(self.device))
@@ -159,12 +180,11 @@ class ComfySession:
             return given
         return recipe_noise(recipe, self.graph.latent, given)
 
-    def branch(self, run: Trajectory, record: Record, cut: Cut, keep_records: bool = False) -> Trajectory:
+    def branch(self, record: Record, cut: Cut, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare a run from a recorded model call of another, renoised or not, with its own seed.
 
         Args:
-            run: the run it leaves.
-            record: one of its answered calls.
+            record: one of that run's answered calls.
             cut: noise level to start from, seeds.
             keep_records: as for `start`.
         """
@@ -174,24 +194,23 @@ class ComfySession:
         rng = take_rng(self.device)
         twin, x = (record, record.x) if cut.renoise_to == cut.sigma else (None, None)
         if x is None:
-            sampling = self.graph.guider.model_patcher.get_model_object("model_sampling")
             levels = torch.tensor([cut.sigma, cut.renoise_to], device=record.x.device)
-            x = renoise(sampling, record.x, levels[0], levels[1], eps)
+            x = renoise(self._model_sampling, record.x, levels[0], levels[1], eps)
         return self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
 
     def replay(self, recipe: Recipe) -> Trajectory:
         """Render a recipe with all its segments; return its ended last run."""
-        run = self.start(recipe, keep_records=bool(recipe.cuts))
+        cuts = [*recipe.cuts, None]
+        run = self.start(recipe, keep_records=_level(cuts[0]))
         try:
-            for index, cut in enumerate(recipe.cuts):
+            for cut, following in zip(cuts, cuts[1:], strict=False):
                 self.advance([run], cut.sigma)
-                record = next((r for r in reversed(run.records) if abs(r.sigma - cut.sigma) <= 1e-5 * cut.sigma), None)
-                if record is None:
+                if not run.records:
                     raise ValueError(
                         f"recipe: no model call at its cut, sigma {cut.sigma:g}: it was found with other sigmas or sampler"
                     )
                 run.close()
-                run = self.branch(run, record, cut, keep_records=index + 1 < len(recipe.cuts))
+                run = self.branch(run.records[-1], cut, keep_records=_level(following))
             self.advance([run])
         finally:
             run.close()  # an ended run stays as it is
@@ -226,7 +245,7 @@ class ComfySession:
         picked = torch.linspace(0, len(self.sigmas) - 1, steps + 1).round().long()
         other = object.__new__(ComfySession)
         other.__dict__.update(self.__dict__)
-        other.sigmas, other._ended = self.sigmas[picked], []
+        other.sigmas, other._ended, other._stochastic = self.sigmas[picked], [], None
         other.graph = replace(self.graph, sigmas=other.sigmas)
         return other
 
@@ -258,35 +277,38 @@ class ComfySession:
             return [runs] if runs else []
         groups: dict[Any, list[Trajectory]] = {}
         for run in runs:
-            key = id(run) if self._adaptive else (run.sample_sigmas, tuple(run.levels))
+            key = id(run) if self._adaptive else (run.segment(), tuple(run.levels))
             groups.setdefault(key, []).append(run)
         return list(groups.values())
 
     def _sample(self, runs: list[Trajectory], until_sigma: float) -> None:
         """One round: one `guider.sample` of the user's guider with the carrier as its sampler."""
-        latent = self.graph.latent["samples"]
         repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
-        rows = join([latent] * repeats)
         leftover = float(runs[0].sigmas[-1]) > CLEAN
         carrier = Carrier(
             runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
+            whole_segments=self._batching == "on" or has_keyframes(self.graph.guider),
             on_enter=lambda guider, options: replay_keyframes(guider, options, runs),
         )  # fmt: skip
         if self.why_alone:
             runs[0].put_rng(self.device)
-        noise = unpack_like(runs[0].start_noise(pack(latent)), latent)
-        mask = self.graph.latent.get("noise_mask")
-        out = self.graph.guider.sample(
-            join([noise] * repeats), rows, carrier, runs[0].sigmas, denoise_mask=mask, callback=None,
-            disable_pbar=True, seed=runs[0].seed,
-        )  # fmt: skip
-        per_run = latent.shape[0]
+        noise = runs[0].start_noise(pack(self.graph.latent["samples"]))
+        out = self._guided(carrier, repeats, noise, runs[0].sigmas, runs[0].seed)
+        per_run = self.graph.latent["samples"].shape[0]
         for index, run in enumerate(runs):
             if run.denoised is not None or run.finished:
                 run.latent = _to_intermediate(rows_of(out, index * per_run, per_run))
             if leftover and run.finished:
                 denoised = _to_intermediate(rows_of(out, (len(runs) + index) * per_run, per_run))
                 run.latent = LeftoverNoise(run.latent, denoised)
+
+    def _guided(self, sampler: Any, repeats: int, noise: Tensor, sigmas: Tensor, seed: int) -> Any:
+        """Run a SAMPLER inside the user's guider, over `repeats` candidates' rows of the packed `noise`."""
+        latent = self.graph.latent["samples"]
+        return self.graph.guider.sample(
+            join([unpack_like(noise, latent)] * repeats), join([latent] * repeats), sampler, sigmas,
+            denoise_mask=self.graph.latent.get("noise_mask"), callback=None, disable_pbar=True, seed=seed,
+        )  # fmt: skip
 
     def _may_call(self, rows: int) -> bool:
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -295,6 +317,10 @@ class ComfySession:
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
         self.budget.nfe += denoised.shape[0]
         self._called(runs, denoised)
+
+
+def _level(cut: Cut | None) -> tuple[float, ...]:
+    return () if cut is None else (cut.sigma,)
 
 
 def has_keyframes(guider: Any) -> bool:

@@ -75,6 +75,11 @@ class Budget:
         images = math.inf if self.run_cost is None else self.images * self.run_cost
         return min(images, self.rules.max_model_calls or math.inf)
 
+    @property
+    def runs_left(self) -> int:
+        """How many more full runs the number of images pays for, whatever other limits say; all before the first."""
+        return self.images if self.run_cost is None else max(0, (self.images * self.run_cost - self.nfe) // self.run_cost)
+
     def allows(self, rows: int) -> bool:
         """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
         return self.run_cost is None or self.nfe + rows <= self.cap - self.reserved

@@ -76,6 +76,11 @@ def answer_from(record: Record, request: Request) -> Tensor | None:
     return run_post_cfg(request.change.post_cfg, args)
 
 
+def same_level(sigma: float, other: float) -> bool:
+    """Say whether two noise levels are one, but for rounding."""
+    return abs(sigma - other) <= 1e-5 * other
+
+
 def x_differs(recorded: Tensor, x: Tensor) -> bool:
     """Say whether two noisy latents differ by more than a relative 1e-5."""
     if recorded.shape != x.shape:

@@ -27,6 +27,8 @@ class Candidate:
         nfe: model calls spent on it, in latent rows.
         status: "waiting", "finished", "pruned", "draft" or "cut off" (the budget ended within it).
         latent: what the sampler node would have put out, kept for rendering.
+        records: model calls of its ended run that a branch may leave it at.
+        segment_start: see `session.Run`.
     """
 
     index: int
@@ -38,6 +40,8 @@ class Candidate:
     nfe: int = 0
     status: str = "waiting"
     latent: Any = None
+    records: Sequence[Any] = ()
+    segment_start: Any = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the report says of it: plain JSON values, NaN as None."""

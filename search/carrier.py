@@ -65,6 +65,7 @@ class Carrier:
     def __init__(
         self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
         *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False, denoised_too: bool = False,
+        whole_segments: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a round.
 
@@ -76,12 +77,13 @@ class Carrier:
             alone: there is one run and it is never suspended: its calls are passed on untouched, since what is
                 patched into the model may keep state in the very objects it is given.
             denoised_too: append the last denoised predictions of all runs to the rows that `sample` returns.
+            whole_segments: only runs whose noise levels are all the same share a call, those behind them included.
         """
         self.trajectories = list(trajectories)
         self.until_sigma = until_sigma
         self.limits = limits
         self.stopped = False
-        self._on_enter, self._alone, self._denoised_too = on_enter, alone, denoised_too
+        self._on_enter, self._alone, self._denoised_too, self._whole = on_enter, alone, denoised_too, whole_segments
         self._guider: Any = None
         self._options: Options = {}
 
@@ -130,14 +132,14 @@ class Carrier:
         if not above:
             return 0.0, []
         sigma, level, first = max(above, key=lambda entry: entry[0])
-        key = self._key(first)
+        key = self._key(first, sigma)
         if min(level) != max(level):
             return sigma, [first]  # rows at different noise levels: conditioning ranges would look at the first row only
-        return sigma, [run for _, other, run in above if other == level and self._key(run) == key]
+        return sigma, [run for _, other, run in above if other == level and self._key(run, sigma) == key]
 
-    @staticmethod
-    def _key(run: Trajectory) -> Hashable:
-        return (request_key(run.pending), run.sample_sigmas)
+    def _key(self, run: Trajectory, sigma: float) -> Hashable:
+        """Branches share calls with other runs once the noise levels that lie before them are the same."""
+        return (request_key(run.pending), run.segment() if self._whole else run.segment(sigma))
 
     def _answer(self, group: list[Trajectory], sigma: float) -> None:
         """Answer the runs of a group in as few calls as memory allows."""
@@ -149,21 +151,21 @@ class Carrier:
             if not self.limits.may_call(count * rows):
                 self.stopped = True
                 return
-            denoised, seen = self._call_or_halve(chunk)
+            denoised, seen = self._call_or_halve(chunk, sigma)
             if denoised is None:
                 continue
             todo = todo[count:]
             self.limits.called(chunk, denoised)
             for index, run in enumerate(chunk):
                 part = denoised[index * rows : (index + 1) * rows]
-                if run.keep_records:
-                    run.records.append(_record(run.pending, seen, part, index * rows, count * rows))
+                if run.keeps(sigma):
+                    run.keep(_record(run.pending, seen, part, index * rows, count * rows))
                 run.answer(part, rows, sigma)
 
-    def _call_or_halve(self, chunk: list[Trajectory]) -> tuple[Tensor | None, dict | None]:
+    def _call_or_halve(self, chunk: list[Trajectory], sigma: float) -> tuple[Tensor | None, dict | None]:
         """Call the guider for a chunk; on out-of-memory halve the size of calls and return (None, None)."""
         try:
-            return self._call(chunk)
+            return self._call(chunk, sigma)
         except Exception as error:
             if len(chunk) == 1 or not self.limits.is_oom(error):
                 raise
@@ -172,7 +174,7 @@ class Carrier:
         self.limits.on_oom()
         return None, None
 
-    def _call(self, chunk: list[Trajectory]) -> tuple[Tensor, dict | None]:
+    def _call(self, chunk: list[Trajectory], sigma: float) -> tuple[Tensor, dict | None]:
         """Make one model call for all runs of a chunk; return denoised rows and what post-CFG functions saw."""
         requests = [run.pending for run in chunk]
         first = requests[0]
@@ -184,13 +186,13 @@ class Carrier:
             base = clone_options(self._options)
             base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
             options = apply_changes(base, [request.change for request in requests], rows)
-        if any(run.keep_records for run in chunk):
+        if any(run.keeps(sigma) for run in chunk):
             options = clone_options(options)
             _insert_recorders(options, len(self._options.get(POST_CFG, [])), seen)
         x = first.x if len(chunk) == 1 else torch.cat([request.x for request in requests])
-        sigma = first.sigma if len(chunk) == 1 else torch.cat([_per_row(r) for r in requests])
+        levels = first.sigma if len(chunk) == 1 else torch.cat([_per_row(r) for r in requests])
         with _written(self._guider, first.guider_writes):
-            denoised = getattr(self._guider, first.method)(x, sigma, model_options=options, seed=first.seed)
+            denoised = getattr(self._guider, first.method)(x, levels, model_options=options, seed=first.seed)
         if "result" in seen and not torch.equal(seen.pop("result"), denoised):
             seen.clear()  # the guider goes on after its post-CFG functions: their replay would miss that
         return denoised, seen or None

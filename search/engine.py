@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .budget import Budget
+from .calls import same_level
 from .candidates import Candidate, Pool, Round
 from .judge import Judge
 from .proposals import GaussianProposal, NoiseProposal
-from .recipes import Recipe
+from .recipes import Cut, Recipe, derived_seed
 from .session import Run, Session
 
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
@@ -40,6 +42,8 @@ class Search:
         session, judge, budget: what it works with.
         seed: the user's seed.
         baseline: candidate 0, the user's own noise and seed.
+        origin: what a method starts from: candidate 0, or the winner of the method before it in a chain.
+        branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
         candidates: all so far, by index.
         finished: the pool of fully rendered ones.
         rounds: what was told so far.
@@ -64,6 +68,8 @@ class Search:
         """
         self.session, self.judge, self.budget, self.seed = session, judge, budget, seed
         self.baseline = Candidate(0, baseline)
+        self.origin = self.baseline
+        self.branch_levels: tuple[float, ...] = ()
         self.candidates = [self.baseline]
         self.finished = Pool(judge.combine)
         self.rounds: list[Round] = []
@@ -76,16 +82,17 @@ class Search:
         self._pictures: dict[int, Tensor] = {}
         self._shown: int | None = None
         self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
+        self._levels: list[float] = []  # of candidate 0's model calls, in order
 
     # What methods say.
 
     @property
     def images(self) -> int:
-        """How many full runs the budget pays for; all that were asked for while the cost of one is unknown."""
+        """How many full runs the budget pays for, the origin's included; all while the cost of one is unknown."""
         if self.budget.run_cost is None:
             return self.budget.images
         more = self.budget.affordable(self.budget.run_cost, self.budget.images)
-        return max(1, min(self.budget.images, len(self.finished.members) + more))
+        return max(1, more + (self.origin.status == "finished"))
 
     @property
     def steps(self) -> int:
@@ -119,12 +126,73 @@ class Search:
 
     def propose(self, proposal: NoiseProposal | None = None, pivot: Candidate | None = None) -> Candidate:
         """Draw a new candidate, by default independent of all others."""
-        pivot = pivot or self.baseline
+        pivot = pivot or self.origin
         index = len(self.candidates)
         recipe = (proposal or GaussianProposal()).propose(self.seed, index, pivot.recipe)
         local = recipe.start == pivot.recipe.start and bool(recipe.moves)
         self.candidates.append(Candidate(index, recipe, parent=pivot.index if local else None))
         return self.candidates[-1]
+
+    def branch(self, parent: Candidate, sigma: float, renoise_to: float | None = None) -> Candidate:
+        """Start a new candidate at a model call of another's run, with step noise of its own.
+
+        Args:
+            parent: the candidate it leaves, suspended or finished.
+            sigma: the noise level of that call; one of `branch_levels`.
+            renoise_to: the higher noise level to start from, by the forward process; None adds nothing.
+
+        Raises:
+            ValueError: the parent's run made no model call there.
+        """
+        run = self._runs.get(parent.index)
+        records = parent.records if run is None else run.records
+        record = next((r for r in records if same_level(r.sigma, sigma)), None)
+        if record is None:
+            raise ValueError(
+                f"sampler: it makes no model call at the noise level {sigma:g} of the sigmas, so that no run can branch "
+                "there: use a sampler that does (euler, euler_ancestral, dpmpp_2m), or another method"
+            )
+        index = len(self.candidates)
+        noise_seed, seed = derived_seed(self.seed, index, "renoise"), derived_seed(self.seed, index)
+        cut = Cut(sigma, sigma if renoise_to is None else renoise_to, noise_seed, seed)
+        self.candidates.append(Candidate(index, parent.recipe.branched(cut), parent=parent.index))
+        self._runs[index] = self.session.branch(record, cut, self.branch_levels)
+        return self.candidates[-1]
+
+    def calls(self, high: float, low: float = 0.0) -> int:
+        """Return the NFE of a run below the noise level `high` down to and with `low`, by candidate 0's full run.
+
+        That is a branch at `high` whose first call is known; one that was renoised to `high` makes one call more.
+        """
+        return self.rows * sum(low * (1 - 1e-5) <= level < high * (1 - 1e-5) for level in self._levels)
+
+    @property
+    def rows(self) -> int:
+        """Latent rows of one candidate, so NFE of one call; known once candidate 0 is rendered."""
+        return self.baseline.nfe // max(len(self._levels), 1)
+
+    @property
+    def why_no_branches(self) -> str:
+        """Why a method that branches cannot work here, in words; empty if it can."""
+        if not self.session.looks_halfway:
+            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
+        if not self.session.fixed_steps:
+            return "the sampler chooses its own steps"
+        return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
+
+    @contextmanager
+    def spending(self, images: int) -> Iterator[None]:
+        """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
+        whole, self.budget.images = self.budget.images, images
+        try:
+            yield
+        finally:
+            self.budget.images, self.stopped = whole, ""
+
+    def forget(self, candidates: Sequence[Candidate]) -> None:
+        """Free what branches of ended candidates would start from."""
+        for candidate in candidates:
+            candidate.records = ()
 
     def render(self, candidates: Sequence[Candidate]) -> Iterator[Round]:
         """Run candidates to their end and score them, as far as the budget reaches; one round for each wave."""
@@ -206,7 +274,7 @@ class Search:
     def _advance(self, session: Session, candidates: Sequence[Candidate], until_sigma: float) -> None:
         for candidate in candidates:
             if candidate.index not in self._runs:
-                self._runs[candidate.index] = session.start(candidate.recipe)
+                self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels)
         runs = [self._runs[c.index] for c in candidates]
         before = [run.nfe for run in runs]
         started = time.perf_counter()
@@ -227,9 +295,11 @@ class Search:
     def _score_finished(self, wave: Sequence[Candidate]) -> Iterator[Round]:
         done = [c for c in wave if c.index in self._runs]
         for candidate in done:
-            candidate.status, candidate.latent = "finished", self._runs.pop(candidate.index).latent
+            run = self._runs.pop(candidate.index)
+            candidate.status, candidate.latent = "finished", run.latent
+            candidate.records, candidate.segment_start = run.records, run.segment_start
             if candidate is self.baseline:
-                self.budget.run_cost = max(1, candidate.nfe)
+                self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
         if not done:
             return
         pictures = [self._decode(c.latent, False) for c in done]
@@ -295,5 +365,12 @@ class Search:
         count = min(len(todo), self.wave(self.steps))
         if self.budget.run_cost is None:
             return 1 if self.baseline_first else count
-        started = min(self._runs[c.index].nfe if c.index in self._runs else 0 for c in todo[:count])
-        return self.budget.affordable(max(self.dearest(self.steps) - started, 1), count)
+        return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
+
+    def _cost_to_end(self, candidate: Candidate) -> int:
+        run = self._runs.get(candidate.index)
+        if run is None or not candidate.recipe.cuts:
+            return max(self.dearest(self.steps) - (0 if run is None else run.nfe), 1)
+        cut = candidate.recipe.cuts[-1]
+        first = self.rows if cut.renoise_to > cut.sigma else 0
+        return max(self.calls(cut.renoise_to) + first - run.nfe, 1)

@@ -71,6 +71,11 @@ class Recipe:
     moves: tuple[Move, ...] = ()
     cuts: tuple[Cut, ...] = ()
 
+    @property
+    def step_seed(self) -> int:
+        """Step seed of the last run."""
+        return self.cuts[-1].seed if self.cuts else self.seed
+
     def to_json(self) -> str:
         """Return the recipe as JSON; seeds are strings, since browsers round large numbers."""
         data: dict[str, Any] = {"noise_search": VERSION, "noise": str(self.start), "seed": str(self.seed)}
@@ -93,8 +98,12 @@ class Recipe:
         return _parse(_load(text))
 
     def moved(self, move: Move) -> Recipe:
-        """Return the recipe of a noise one move further."""
-        return replace(self, moves=(*self.moves, move))
+        """Return the recipe of a noise one move further, of a run without cuts."""
+        return replace(self, moves=(*self.moves, move), cuts=())
+
+    def branched(self, cut: Cut) -> Recipe:
+        """Return the recipe of a run that leaves this one."""
+        return replace(self, cuts=(*self.cuts, cut))
 
 
 def recipes_from_json(text: str) -> list[Recipe]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .recipes import Recipe
+from .recipes import Cut, Recipe
 
 
 class Run(Protocol):
@@ -17,11 +17,17 @@ class Run(Protocol):
         nfe: model calls so far, in latent rows.
         finished: whether it came to its end.
         latent: result, or denoised prediction of a run that waits; latent space of the VAE.
+        records: model calls it can be left at for a branch; each has its `sigma`.
+        levels: noise levels of its model calls so far, in order.
+        segment_start: what a stock run of a branch's own segment starts from; None for a whole run.
     """
 
     nfe: int
     finished: bool
     latent: Any
+    records: Sequence[Any]
+    levels: Sequence[float]
+    segment_start: Any
 
     def close(self) -> None: ...
 
@@ -31,6 +37,9 @@ class Session(Protocol):
 
     Attributes:
         sigmas: the user's noise levels (S + 1,), descending, model units.
+        noise_shares: how much of a latent is noise at each of them (S + 1,), in [0, 1]: scale / (alpha + scale) of
+            x = alpha latent + scale noise. Sigma itself for flow models.
+        stochastic: whether the sampler draws noise of its own, so that runs with different step seeds part.
         looks_halfway: whether runs can be suspended and resumed.
         fixed_steps: whether every full run is known to take the same number of model calls.
         wave: how many runs are best advanced together.
@@ -38,13 +47,18 @@ class Session(Protocol):
     """
 
     sigmas: Tensor
+    noise_shares: Tensor
+    stochastic: bool
     looks_halfway: bool
     fixed_steps: bool
     wave: int
     why_alone: Sequence[str]
 
-    def start(self, recipe: Recipe) -> Run:
-        """Prepare the run of a recipe; no model call is made."""
+    def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
+        """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""
+
+    def branch(self, record: Any, cut: Cut, keep_records: Sequence[float] = ()) -> Run:
+        """Prepare a run from a recorded call of another, renoised or not, with its own seed; no model call is made."""
 
     def advance(self, runs: Sequence[Run], until_sigma: float = 0.0) -> None:
         """Run until every run's next model call has a sigma below `until_sigma`, or to the end; count the calls."""

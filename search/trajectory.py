@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Hashable, Iterator
+import math
+from collections.abc import Hashable, Iterator, Sequence
 from types import MethodType
 from typing import Any
 
@@ -13,7 +14,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
 from .affine import noise_that_gives
-from .calls import Record, Request, answer_from
+from .calls import Record, Request, answer_from, same_level
 from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
 
@@ -71,12 +72,12 @@ class Trajectory:
         latent: denoised or result as the guider handed it out (latent space of the VAE), set by the session.
         nfe: model calls so far, in latent rows.
         levels: noise levels of the answered calls, in order, model units.
-        records: answered calls, kept if `keep_records`.
+        records: answered calls, as far as `keep_records` says.
     """
 
     def __init__(
         self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
-        *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool = False, alone: bool = False,
+        *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False, alone: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a run; nothing is computed yet.
 
@@ -89,7 +90,7 @@ class Trajectory:
             alone: the run has the global generators for itself: what is patched into the model may draw from them.
             at: noisy latent (R, ...) at sigmas[0] to start from instead of noise.
             twin: the record of the run this one branches from, to answer its first call if it is the same call.
-            keep_records: keep every answered call.
+            keep_records: keep every answered call, or the last one at each of these noise levels.
         """
         self.sampler, self.sigmas, self.noise, self.seed = sampler, sigmas, noise, seed
         self.at, self.twin, self.keep_records = at, twin, keep_records
@@ -121,9 +122,13 @@ class Trajectory:
         return not (self.finished or self._closed or (self._fiber is not None and self._fiber.dead))
 
     @property
-    def sample_sigmas(self) -> Hashable:
-        """The run's noise levels as a key: patches may read them."""
-        return self._segment
+    def segment_start(self) -> tuple[Tensor, Tensor] | None:
+        """Noise (R, ...) and sigmas that a stock run of a branch's own segment starts from; None for a whole run."""
+        return None if self.at is None or self.noise is None else (self.noise.cpu(), self.sigmas)
+
+    def segment(self, sigma: float = math.inf) -> Hashable:
+        """Return the run's own noise levels from `sigma` down as a key: models and patches may read them."""
+        return tuple(level for level in self._segment if level <= sigma * (1 + 1e-5))
 
     def put_rng(self, device: torch.device) -> None:
         """Put the global generators where the run starts."""
@@ -171,6 +176,18 @@ class Trajectory:
         self._note(denoised)
         self.pending = None
         self._switch(denoised)
+
+    def keeps(self, sigma: float) -> bool:
+        """Whether the call at a noise level is kept."""
+        if isinstance(self.keep_records, bool):
+            return self.keep_records
+        return any(same_level(sigma, level) for level in self.keep_records)
+
+    def keep(self, record: Record) -> None:
+        """Keep an answered call; of several at one level only the last, unless all are wanted."""
+        if not isinstance(self.keep_records, bool):
+            self.records = [r for r in self.records if not same_level(r.sigma, record.sigma)]
+        self.records.append(record)
 
     def close(self) -> None:
         """End a suspended run for good; its sampler unwinds, and what it raises as it does is of no interest."""
@@ -242,8 +259,8 @@ class Trajectory:
             if known is not None:
                 self._note(known)
                 self.levels.append(twin.sigma)
-                if self.keep_records:
-                    self.records.append(twin)
+                if self.keeps(twin.sigma):
+                    self.keep(twin)
                 return known
         return getcurrent().parent.switch(request)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from noise_search.search.budget import Budget, StopRules
 from noise_search.search.engine import Search
 from noise_search.search.judge import Judge
-from noise_search.search.recipes import Recipe, make_noise
+from noise_search.search.recipes import Cut, Recipe, derived_seed, make_noise
 
 SIZE = 48  # of a latent; a picture is 4 x 4 x 3
 SEED = 7
@@ -38,22 +38,73 @@ def latent_of(images: Tensor) -> Tensor:
     return ((images - 0.5) / 0.05).reshape(len(images), SIZE)
 
 
-class AnalyticRun:
-    """A run whose model calls are at `levels`."""
+STEP_NOISE = 0.75  # of a latent's variance, when the sampler is stochastic
 
-    def __init__(self, noise: Tensor, levels: Sequence[float], blur: float) -> None:
-        self.noise, self.levels, self.blur = noise, levels, blur
-        self.nfe, self.latent, self.closed = 0, None, False
+
+def known_share(level: float, stochastic: bool) -> float:
+    """How much of the latent's variance is decided when a run is at a level: all of it if it is deterministic."""
+    return 1.0 - STEP_NOISE * level if stochastic else 1.0
+
+
+def kept_by_renoising(low: float, high: float, stochastic: bool) -> float:
+    """Factor on what was decided at `low` when it is renoised to `high`; fresh noise makes up the variance."""
+    ratio = known_share(high, stochastic) / known_share(low, stochastic)
+    return (1.0 - (high - low)) * math.sqrt(ratio)
+
+
+@dataclass
+class Left:
+    """A model call that a branch may start from."""
+
+    sigma: float
+    known: Tensor
+
+
+class AnalyticRun:
+    """A run whose model calls are at `levels`; each step of a stochastic one adds a little of its own noise."""
+
+    def __init__(
+        self, known: Tensor, seed: int, levels: Sequence[float], blur: float, stochastic: bool,
+        keep: Sequence[float] = (), answered: int = 0,
+    ) -> None:  # fmt: skip
+        self.known, self.seed, self.levels_of_run, self.blur = known, seed, list(levels), blur
+        self.stochastic, self.keep = stochastic, keep
+        self.done, self.nfe, self.latent, self.closed = 0, 0, None, False
+        self.records: list[Left] = []
+        self.segment_start = None
+        for _ in range(answered):
+            self.call()
+        self.nfe = 0
 
     @property
     def finished(self) -> bool:
-        return self.nfe == len(self.levels)
+        return self.done == len(self.levels_of_run)
+
+    @property
+    def levels(self) -> list[float]:
+        return self.levels_of_run[: self.done]
+
+    @property
+    def next_level(self) -> float:
+        return self.levels_of_run[self.done]
+
+    def call(self) -> None:
+        """One model call, and the step after it."""
+        level, index = self.next_level, self.done
+        if any(abs(level - wanted) < 1e-6 for wanted in self.keep):
+            self.records = [r for r in self.records if r.sigma != level] + [Left(level, self.known)]
+        self.promise = 0.1 + 0.9 * self.known + self.blur * level * self.known.roll(7, 1)
+        self.done, self.nfe = self.done + 1, self.nfe + 1
+        following = 0.0 if self.finished else self.next_level
+        added = known_share(following, self.stochastic) - known_share(level, self.stochastic)
+        if added > 0:
+            position = len(self.levels_of_run) - index  # from the end, so that a twin with the same seed is the same
+            self.known = self.known + math.sqrt(added) * draw(derived_seed(self.seed, "step", position))
 
     def show(self) -> None:
         """Set the latent to what the calls so far promise."""
-        if self.nfe:
-            share = 0.0 if self.finished else self.blur * self.levels[self.nfe - 1]
-            self.latent = 0.1 + 0.9 * self.noise + share * self.noise.roll(7, 1)
+        if self.done:
+            self.latent = 0.1 + 0.9 * self.known if self.finished else self.promise
 
     def close(self) -> None:
         self.closed = True
@@ -68,7 +119,8 @@ class AnalyticSession:
         heun: two calls for each step but the last.
         blur: how much of a half-way prediction misleads.
         frames: pictures of one latent.
-        started, rounds: recipes that were started; (runs, cut) of every `advance`.
+        stochastic: three quarters of a latent's variance come from step noise.
+        started, branches, rounds: recipes that were started; cuts; (runs, cut) of every `advance`.
         on_call: told of every model call.
     """
 
@@ -78,12 +130,14 @@ class AnalyticSession:
     heun: bool = False
     blur: float = 1.0
     frames: int = 1
+    stochastic: bool = False
     looks_halfway: bool = True
     fixed_steps: bool = True
     wave: int = 8
     why_alone: Sequence[str] = ()
     on_call: Callable[[], None] = lambda: None
     started: list[tuple[int, Recipe]] = field(default_factory=list)
+    branches: list[Cut] = field(default_factory=list)
     rounds: list[tuple[int, float]] = field(default_factory=list)
     runs: list[AnalyticRun] = field(default_factory=list)
 
@@ -91,15 +145,35 @@ class AnalyticSession:
     def sigmas(self) -> Tensor:
         return torch.linspace(1.0, 0.0, self.steps + 1)
 
-    def start(self, recipe: Recipe) -> AnalyticRun:
+    @property
+    def noise_shares(self) -> Tensor:
+        return self.sigmas
+
+    def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> AnalyticRun:
         self.started.append((self.steps, recipe))
         levels = self.sigmas[:-1].tolist()
         if self.heun:
             levels = [level for pair in zip(levels, levels[1:], strict=False) for level in pair] + levels[-1:]
         if self.calls is not None:
             levels = torch.linspace(1.0, 0.0, self.calls(recipe.seed) + 1)[:-1].tolist()
-        self.runs.append(AnalyticRun(make_noise(recipe, draw), levels, self.blur))
-        return self.runs[-1]
+        known = make_noise(recipe, draw) * math.sqrt(known_share(1.0, self.stochastic))
+        return self._run(AnalyticRun(known, recipe.seed, levels, self.blur, self.stochastic, keep_records))
+
+    def branch(self, record: Left, cut: Cut, keep_records: Sequence[float] = ()) -> AnalyticRun:
+        self.branches.append(cut)
+        levels = [level for level in self.sigmas[:-1].tolist() if level <= cut.renoise_to + 1e-6]
+        if self.heun:
+            levels = [level for pair in zip(levels, levels[1:], strict=False) for level in pair] + levels[-1:]
+        known, answered = record.known, 1
+        if cut.renoise_to > cut.sigma:
+            kept = kept_by_renoising(cut.sigma, cut.renoise_to, self.stochastic)
+            fresh = known_share(cut.renoise_to, self.stochastic) - kept**2 * known_share(cut.sigma, self.stochastic)
+            known, answered = kept * known + math.sqrt(fresh) * draw(cut.noise_seed), 0
+        return self._run(AnalyticRun(known, cut.seed, levels, self.blur, self.stochastic, keep_records, answered))
+
+    def _run(self, run: AnalyticRun) -> AnalyticRun:
+        self.runs.append(run)
+        return run
 
     def advance(self, runs: Sequence[AnalyticRun], until_sigma: float = 0.0) -> None:
         """One call at a time, at the largest waiting sigma, as long as the budget allows it."""
@@ -107,11 +181,11 @@ class AnalyticSession:
         waiting = [run for run in runs if not run.finished]
         assert not any(run.closed for run in runs)
         while waiting and self.budget.allows(1):
-            run = max(waiting, key=lambda run: run.levels[run.nfe])
-            if run.levels[run.nfe] < until_sigma:
+            run = max(waiting, key=lambda run: run.next_level)
+            if run.next_level < until_sigma:
                 break
             self.budget.nfe += 1
-            run.nfe += 1
+            run.call()
             self.on_call()
             waiting = [run for run in waiting if not run.finished]
         for run in runs:

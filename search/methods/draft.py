@@ -9,56 +9,91 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from ..candidates import Candidate, Pool
-from ..engine import Round, Search
+from ..candidates import Candidate, Pool, Round
+from ..engine import Search
 
 FEWER = "fewer drafts than planned could be paid for"
 
 
-def check_draft_steps(search: Search, steps: int) -> None:
-    """Refuse drafts that are no shorter than the full run."""
-    if not 1 <= steps < search.steps:
-        most = search.steps - 1
-        raise ValueError(f"'draft_steps' must be from 1 to {most} for a run of {most + 1} steps, not {steps} (0: off)")
+class Trials:
+    """Scores whole candidates, as full renders or as drafts, for methods that ask for noise and are told scores.
+
+    Attributes:
+        pool: what was scored; scores in it can be compared.
+        left: how many more candidates are to be tried.
+    """
+
+    def __init__(self, search: Search, draft_steps: int) -> None:
+        """Prepare trials of `draft_steps` steps; 0 for full renders.
+
+        Raises:
+            ValueError: drafts would be no shorter than the full run.
+        """
+        if draft_steps and not draft_steps < search.steps:
+            most = search.steps - 1
+            raise ValueError(f"'draft_steps' must be from 1 to {most} for a run of {most + 1} steps, not {draft_steps} (0: off)")
+        self.search, self.steps = search, draft_steps
+        self.pool = Pool(search.judge.combine) if draft_steps else search.finished
+        self.left = 0
+
+    def begin(self, score_origin: bool = True) -> Iterator[Round]:
+        """Render the origin in full; drafts are compared with its draft, unless it is not to be among them."""
+        yield from self.search.render([self.search.origin])
+        self.left = self._affordable() if self.steps else self.search.budget.runs_left
+        if self.steps and self.left > 0 and score_origin:
+            yield from self.score([self.search.origin])
+
+    def score(self, candidates: Sequence[Candidate]) -> Iterator[Round]:
+        """Try candidates, at most as many as are left, in waves, as far as the budget reaches."""
+        candidates = list(candidates)[: self.left]
+        self.left -= len(candidates)
+        if self.steps:
+            self._draft(candidates)
+        else:
+            yield from self.search.render(candidates)
+
+    def end(self) -> Iterator[Round]:
+        """Render the best draft in full."""
+        if self.steps and self.pool.members:
+            yield from self.search.render([self.pool.ranked()[0][0]])
+
+    @property
+    def going_on(self) -> bool:
+        """Whether there is something left to try."""
+        return self.left > 0 and not self.search.over()
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Combined scores by the candidates' indices."""
+        return {candidate.index: score for candidate, score in self.pool.ranked()}
+
+    def _cost(self) -> int:
+        """NFE of a draft: the dearest so far, or its share of a full run, rounded up."""
+        search = self.search
+        return search.dearest(self.steps) or math.ceil((search.budget.run_cost or search.steps) * self.steps / search.steps)
+
+    def _affordable(self) -> int:
+        """How many drafts can be paid for beside the winner's full render."""
+        budget = self.search.budget
+        return 0 if budget.run_cost is None else max(0, (budget.images - 1) * budget.run_cost - budget.nfe) // self._cost()
+
+    def _draft(self, candidates: Sequence[Candidate]) -> None:
+        """Draft candidates in waves, as far as the budget reaches beside the winner's full render."""
+        search, budget, todo = self.search, self.search.budget, list(candidates)
+        budget.reserved = search.dearest(search.steps)
+        while todo and not search.over():
+            wave = todo[: budget.affordable(self._cost(), search.wave(self.steps))]
+            todo = todo[len(wave) :]
+            if not wave:
+                self.left = 0
+                if FEWER not in search.notes:
+                    search.notes.append(FEWER)
+                break
+            search.sketch(wave, self.steps, self.pool)
+        budget.reserved = 0
 
 
-def check_not_negative(steps: int) -> None:
+def check_draft_steps(steps: int) -> None:
     """Refuse what no run can be drafted with."""
     if steps < 0:
         raise ValueError(f"'draft_steps' must be 0 (off) or more, not {steps}")
-
-
-def draft_cost(search: Search, steps: int) -> int:
-    """Return a draft's NFE: the dearest so far, or its share of a full run, rounded up."""
-    return search.dearest(steps) or math.ceil((search.budget.run_cost or search.steps) * steps / search.steps)
-
-
-def drafts_affordable(search: Search, steps: int) -> int:
-    """Return how many drafts can be paid for beside candidate 0 (rendered) and the winner's full render."""
-    budget = search.budget
-    if budget.run_cost is None:
-        return 0
-    left = budget.images * budget.run_cost - budget.nfe - budget.run_cost
-    return max(0, left // draft_cost(search, steps))
-
-
-def draft(search: Search, candidates: Sequence[Candidate], steps: int, pool: Pool) -> bool:
-    """Draft candidates in waves, as far as the budget reaches beside the winner's full render; say if any was."""
-    budget, todo, before = search.budget, list(candidates), len(pool.members)
-    budget.reserved = search.dearest(search.steps)
-    while todo and not search.over():
-        count = budget.affordable(draft_cost(search, steps), search.wave(steps))
-        wave, todo = todo[:count], todo[count:]
-        if not wave:
-            if FEWER not in search.notes:
-                search.notes.append(FEWER)
-            break
-        search.sketch(wave, steps, pool)
-    budget.reserved = 0
-    return len(pool.members) > before
-
-
-def commit(search: Search, drafts: Pool) -> Iterator[Round]:
-    """Render the best draft in full."""
-    if drafts.members:
-        yield from search.render([drafts.ranked()[0][0]])

@@ -45,7 +45,7 @@ class HalvingSearch:
             raise ValueError(f"cuts by sigma need first_cut >= second_cut > 0, not {first:g} and {second:g}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.budget.images <= 2 or not self._can_look(search):
+        if search.images <= 2 or not self._can_look(search):
             yield from RandomSearch(self.proposal).run(search)
             return
         sigmas = [float(s) for s in search.session.sigmas]
@@ -53,6 +53,9 @@ class HalvingSearch:
         cuts = [sigmas[k - 1] for k in steps]
         looks: list[Pool | None] = [None] * len(cuts)
         marks = [*steps, search.steps]
+        if search.origin.status == "finished":  # a chain's: it keeps its slot without a look
+            yield from self._halve(search, cuts, looks, marks)
+            return
         if search.baseline_first:  # what a run costs has to be known: candidate 0 goes first, looked at on its way
             marks = []
             for level, cut in enumerate(cuts):
@@ -64,20 +67,21 @@ class HalvingSearch:
             yield from self._halve(search, cuts, looks, marks)
 
     def _halve(self, search: Search, cuts: list[float], looks: list[Pool | None], marks: list[int]) -> Iterator[Round]:
-        images = search.images
+        images, wanted = search.images, search.budget.runs_left + (search.origin.status == "finished")
         widths = self.widths(images, marks)
-        field = [search.baseline, *(search.propose(self.proposal) for _ in range(widths[0] - 1))]
+        field = [search.origin, *(search.propose(self.proposal) for _ in range(widths[0] - 1))]
         legs = [(width - 1) * (end - start) for width, start, end in zip(widths[1:], marks, marks[1:], strict=False)]
         for level, cut in enumerate(cuts):
             if widths[level + 1] >= len(field):
                 continue
             search.budget.reserved = sum(legs[level:])  # so that a sampler without fixed steps leaves enough to end
-            pool = search.look(field if looks[level] is None else field[1:], cut, looks[level])
+            known = looks[level] is not None or search.origin.status == "finished"
+            pool = search.look(field[1:] if known else field, cut, looks[level])
             field = self._survivors(search, pool, widths[level + 1])
         search.budget.reserved = 0
         yield from search.render(field)
-        if images < search.budget.images and not search.stopped:
-            search.stopped = f"the limits pay for {images} of {search.budget.images} images"
+        if images < wanted and not search.stopped:
+            search.stopped = f"the limits pay for {images} of {wanted} images"
 
     @staticmethod
     def widths(images: int, marks: Sequence[int]) -> list[int]:
@@ -107,10 +111,10 @@ class HalvingSearch:
         return sorted({max(k, 1) for k in steps if max(k, 1) < total})
 
     def _survivors(self, search: Search, pool: Pool, width: int) -> list[Candidate]:
-        """Keep candidate 0 and the best others, the best first; end the rest."""
-        others = [c for c, _ in pool.ranked() if c is not search.baseline]
+        """Keep the origin and the best others, the best first; end the rest."""
+        others = [c for c, _ in pool.ranked() if c is not search.origin]
         search.prune(others[width - 1 :])
-        return [search.baseline, *others[: width - 1]]
+        return [search.origin, *others[: width - 1]]
 
     def _can_look(self, search: Search) -> bool:
         if not search.session.looks_halfway:

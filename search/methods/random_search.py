@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..candidates import Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .draft import check_draft_steps, check_not_negative, commit, draft, drafts_affordable
+from .draft import Trials, check_draft_steps
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,14 @@ class RandomSearch:
     name = "random search"
 
     def __post_init__(self) -> None:
-        check_not_negative(self.draft_steps)
+        check_draft_steps(self.draft_steps)
 
     def run(self, search: Search) -> Iterator[Round]:
         if self.draft_steps == 0:
             others = [search.propose(self.proposal) for _ in range(search.images - 1)]
-            yield from search.render([search.baseline, *others])
+            yield from search.render([search.origin, *others])
             return
-        check_draft_steps(search, self.draft_steps)
-        yield from search.render([search.baseline])
-        drafts = [search.propose(self.proposal) for _ in range(drafts_affordable(search, self.draft_steps))]
-        pool = Pool(search.judge.combine)
-        draft(search, drafts, self.draft_steps, pool)
-        yield from commit(search, pool)
+        trials = Trials(search, self.draft_steps)
+        yield from trials.begin(score_origin=False)
+        yield from trials.score([search.propose(self.proposal) for _ in range(trials.left)])
+        yield from trials.end()

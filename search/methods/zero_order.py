@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..candidates import Candidate, Pool
+from ..candidates import Candidate
 from ..engine import Round, Search
 from ..proposals import GaussianProposal, NeighborProposal, NoiseProposal
-from .draft import check_draft_steps, check_not_negative, commit, draft, drafts_affordable
+from .draft import Trials, check_draft_steps
 
 STALLS = ("keep", "restart", "shrink")
 
@@ -45,45 +45,32 @@ class ZeroOrderSearch:
             raise ValueError(f"'neighbors' must be at least 1, not {self.neighbors}")
         if self.on_stall not in STALLS:
             raise ValueError(f"'on_stall' must be one of {', '.join(STALLS)}, not {self.on_stall!r}")
-        check_not_negative(self.draft_steps)
+        check_draft_steps(self.draft_steps)
         NeighborProposal(self.cosine)
 
     def run(self, search: Search) -> Iterator[Round]:
-        if self.draft_steps:
-            check_draft_steps(search, self.draft_steps)
-        yield from search.render([search.baseline])
-        pool = search.finished
-        left = search.budget.images - 1
-        if self.draft_steps:
-            left = drafts_affordable(search, self.draft_steps)
-            pool = Pool(search.judge.combine)
-            left -= draft(search, [search.baseline], self.draft_steps, pool) if left > 0 else 0
-        yield from self._climb(search, pool, left)
-        if self.draft_steps:
-            yield from commit(search, pool)
-
-    def _climb(self, search: Search, pool: Pool, left: int) -> Iterator[Round]:
-        pivot, proposal = search.baseline, self.proposal or NeighborProposal(self.cosine)
+        trials = Trials(search, self.draft_steps)
+        yield from trials.begin()
+        pivot, proposal = search.origin, self.proposal or NeighborProposal(self.cosine)
         fresh: list[Candidate] = []
-        while left > 0 and not search.over():
-            around = [search.propose(proposal, pivot) for _ in range(min(self.neighbors, left - len(fresh)))]
-            left -= len(fresh) + len(around)
-            if not self.draft_steps:
-                yield from search.render([*fresh, *around])
-            elif not draft(search, [*fresh, *around], self.draft_steps, pool):
-                break
-            ranked = pool.ranked()
-            scores = {c.index: score for c, score in ranked}
-            best = next((c for c, _ in ranked if c in around), pivot)
+        while trials.going_on:
+            around = [search.propose(proposal, pivot) for _ in range(min(self.neighbors, trials.left - len(fresh)))]
+            yield from trials.score([*fresh, *around])
+            scores, fresh = trials.scores, []
+            best = max((c for c in around if c.index in scores), key=lambda c: _rankable(scores[c.index]), default=pivot)
             moved, stalled = _better(scores, best, pivot), _better(scores, pivot, best)
-            fresh = []
             if moved:
                 pivot = best
-            elif stalled and self.on_stall == "restart" and left > 0:
+            elif stalled and self.on_stall == "restart" and trials.left > 0:
                 pivot = search.propose(GaussianProposal())
                 fresh = [pivot]
             elif stalled and self.on_stall == "shrink":
                 proposal = proposal.closer()
+        yield from trials.end()
+
+
+def _rankable(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
 
 
 def _better(scores: dict[int, float], one: Candidate, other: Candidate) -> bool:

@@ -159,7 +159,7 @@ def test_a_branch_goes_on_as_the_uncut_run(name, kind, what, denoise):
     for step in (0, 2, 4):
         session, run = setup.left_at(float(setup.sigmas[step]))
         done = run.nfe
-        twin = session.branch(run, run.records[-1], cut_at(run.records[-1]))
+        twin = session.branch(run.records[-1], cut_at(run.records[-1]))
         with counted() as calls:
             session.advance([twin])
         assert relative(twin.latent, want) < 1e-5
@@ -174,7 +174,7 @@ def test_a_branch_of_a_multistep_sampler_is_close(name, bound, kind, what):
     """It starts without the history of its parent; measured: 0.0002 to 0.0034 after 7 of 16 steps."""
     setup = Setup(kind, name, what, steps=16)
     session, run = setup.left_at(float(setup.sigmas[6]))
-    twin = session.branch(run, run.records[-1], cut_at(run.records[-1]))
+    twin = session.branch(run.records[-1], cut_at(run.records[-1]))
     session.advance([twin])
     difference = relative(twin.latent, setup.stock())
     assert 1e-6 < difference < bound
@@ -187,7 +187,7 @@ def test_a_branch_is_a_stock_run_of_its_segment(name, what):
     setup = Setup("eps", name, what)
     session, run = setup.left_at(float(setup.sigmas[2]))
     cuts = cut_at(run.records[-1], 77), cut_at(run.records[-1], 78, renoise_to=float(setup.sigmas[1]))
-    twins = [session.branch(run, run.records[-1], cut) for cut in cuts]
+    twins = [session.branch(run.records[-1], cut) for cut in cuts]
     session.advance(twins)
     for twin in twins:
         noise = Given(twin.noise.cpu(), twin.seed)
@@ -208,7 +208,7 @@ def test_a_branch_has_its_own_step_noise(name):
     setup = Setup("eps", name)
     session, run = setup.left_at(float(setup.sigmas[2]))
     record = run.records[-1]
-    twins = [session.branch(run, record, cut_at(record, seed)) for seed in (77, 78, 77)]
+    twins = [session.branch(record, cut_at(record, seed)) for seed in (77, 78, 77)]
     session.advance(twins)
     assert relative(twins[0].latent, twins[1].latent) > 1e-2
     assert relative(twins[2].latent, twins[0].latent) < 1e-6
@@ -220,7 +220,7 @@ def test_a_branch_draws_global_noise_of_its_own():
     session, run = setup.left_at(float(setup.sigmas[2]))
     record = run.records[-1]
     cuts = [Cut(record.sigma, 2.0 * record.sigma, noise_seed, 7) for noise_seed in (1, 2, 1)]
-    twins = [session.branch(run, record, cut) for cut in cuts]
+    twins = [session.branch(record, cut) for cut in cuts]
     session.advance(twins[:2])
     torch.rand(5)
     session.advance(twins[2:])
@@ -237,7 +237,7 @@ def first_calls(setup, change=None, seed=SEED) -> int:
     record = run.records[-1]
     if change is not None:
         change(record)
-    twin = session.branch(run, record, cut_at(record, seed))
+    twin = session.branch(record, cut_at(record, seed))
     session.advance([twin], float(setup.sigmas[2]))
     run.close(), twin.close()
     return twin.nfe
@@ -265,13 +265,13 @@ def test_computed_if_x_differs():
 
     session, run = Setup().left_at(2.0)
     record = run.records[-1]
-    twin = session.branch(run, record, cut_at(record))
+    twin = session.branch(record, cut_at(record))
     twin.twin = type(record)(record.x * (1 + 1e-4), *list(vars(record).values())[1:])
     session.advance([twin], record.sigma)
     assert twin.nfe == 1
     assert first_calls(Setup(), change(1.0)) == 0  # the branch starts at what the record says
 
-    twin = session.branch(run, record, cut_at(record))
+    twin = session.branch(record, cut_at(record))
     twin.twin = type(record)(record.x * torch.nan, *list(vars(record).values())[1:])
     session.advance([twin], record.sigma)
     assert twin.nfe == 1
@@ -281,7 +281,7 @@ def test_computed_if_sigma_differs():
     setup = Setup()
     session, run = setup.left_at(2.0)
     record = run.records[-1]
-    twin = session.branch(run, record, Cut(record.sigma * 1.001, record.sigma * 1.001, 1, SEED))
+    twin = session.branch(record, Cut(record.sigma * 1.001, record.sigma * 1.001, 1, SEED))
     session.advance([twin], record.sigma * 1.0005)
     assert twin.nfe == 1
 
@@ -291,7 +291,7 @@ def test_computed_after_renoise(what):
     setup = Setup(what=what)
     session, run = setup.left_at(float(setup.sigmas[2]))
     record = run.records[-1]
-    twin = session.branch(run, record, cut_at(record, renoise_to=float(setup.sigmas[1])))
+    twin = session.branch(record, cut_at(record, renoise_to=float(setup.sigmas[1])))
     session.advance([twin])
     assert twin.sigmas.tolist() == setup.sigmas[1:].tolist()
     assert twin.nfe == len(setup.sigmas) - 2
@@ -330,7 +330,7 @@ def test_a_guider_that_goes_on_after_its_post_cfg_functions(name, calls):
     setup = Setup(name=name, g=g)
     assert first_calls(setup) == calls
     session, run = setup.left_at(2.0)
-    twin = session.branch(run, run.records[-1], cut_at(run.records[-1]))
+    twin = session.branch(run.records[-1], cut_at(run.records[-1]))
     session.advance([twin])
     assert relative(twin.latent, setup.stock()) < 1e-5
 
@@ -342,7 +342,7 @@ def test_the_graphs_own_post_cfg_functions_are_in_the_record():
     for name in ("euler", "euler_cfg_pp"):
         setup = Setup(name=name, g=guider(model, cfg=6.0))
         session, run = setup.left_at(2.0)
-        twin = session.branch(run, run.records[-1], cut_at(run.records[-1]))
+        twin = session.branch(run.records[-1], cut_at(run.records[-1]))
         session.advance([twin])
         assert run.nfe + twin.nfe == STEPS
         assert relative(twin.latent, setup.stock()) < 1e-5
@@ -368,11 +368,11 @@ def test_a_runs_own_post_cfg_functions_are_replayed_on_what_they_were_given():
     setup = Setup(name=comfy.samplers.KSAMPLER(sample), g=guider(model, cfg=6.0))
     session, run = setup.left_at(2.0)
     record = run.records[-1]
-    twins = [session.branch(run, record, cut_at(record, seed)) for seed in (SEED, SEED + 1)]
+    twins = [session.branch(record, cut_at(record, seed)) for seed in (SEED, SEED + 1)]
     session.advance(twins)
     assert [run.nfe + twin.nfe for twin in twins] == [STEPS, STEPS]
     assert relative(twins[0].latent, setup.stock()) < 1e-5
-    computed = session.branch(run, record, cut_at(record, SEED + 1))
+    computed = session.branch(record, cut_at(record, SEED + 1))
     computed.twin = None
     session.advance([computed])
     assert computed.nfe == twins[1].nfe + 1
@@ -386,7 +386,7 @@ def test_many_twins_of_several_parents():
     session = setup.session(max_rows=4)
     runs = [session.start(Recipe(seed, seed), keep_records=True) for seed in range(4)]
     session.advance(runs, 2.0)
-    twins = [session.branch(run, run.records[-1], cut_at(run.records[-1], run.seed)) for run in runs for _ in range(2)]
+    twins = [session.branch(run.records[-1], cut_at(run.records[-1], run.seed)) for run in runs for _ in range(2)]
     session.advance(twins)
     for index, twin in enumerate(twins):
         assert relative(twin.latent, setup.stock(index // 2)) < 1e-5
@@ -397,10 +397,10 @@ def test_a_twin_that_keeps_records_has_the_answered_call_too():
     setup = Setup("eps", "euler_ancestral")
     session, run = setup.left_at(2.0)
     record = run.records[-1]
-    twin = session.branch(run, record, cut_at(record, 77), keep_records=True)
+    twin = session.branch(record, cut_at(record, 77), keep_records=True)
     session.advance([twin], record.sigma)
     assert [r.sigma for r in twin.records] == twin.levels == [record.sigma]
-    again = session.branch(twin, twin.records[-1], cut_at(record, 78))
+    again = session.branch(twin.records[-1], cut_at(record, 78))
     session.advance([again])
     want = session.replay(Recipe(SEED, SEED, cuts=(cut_at(record, 77), cut_at(record, 78))))
     assert relative(want.latent, again.latent) < 1e-6
@@ -425,7 +425,7 @@ def test_the_noise_of_a_renoised_start_is_unit_gaussian(kind):
         record = run.records[-1]
         noise = session.draw(derived_seed(9, seed)).to(clean)
         record.x = sampling.noise_scaling(torch.tensor(low), noise, clean.clone())
-        twin = session.branch(run, record, Cut(low, high, derived_seed(10, seed), seed))
+        twin = session.branch(record, Cut(low, high, derived_seed(10, seed), seed))
         session.advance([twin], 2 * high)  # no further than its first call
         found.append(twin.noise)
         twin.close()
@@ -441,7 +441,7 @@ def test_renoise_to_the_maximum(kind):
     setup = Setup(kind)
     session, run = setup.left_at(float(setup.sigmas[3]))
     record = run.records[-1]
-    twin = session.branch(run, record, cut_at(record, renoise_to=float(setup.sigmas[0])))
+    twin = session.branch(record, cut_at(record, renoise_to=float(setup.sigmas[0])))
     session.advance([twin])
     assert twin.sigmas.tolist() == setup.sigmas.tolist()
     assert twin.nfe == STEPS and torch.isfinite(twin.latent).all()
@@ -527,11 +527,11 @@ def test_a_recipe_with_cuts_is_replayed_in_a_fresh_session(kind, what, name):
     session.advance(runs, float(setup.sigmas[2]))
     record = runs[0].records[-1]
     first = Cut(record.sigma, max(record.sigma, float(setup.sigmas[1])), 31, 32)  # dpm_fast: still at the first
-    middle = session.branch(runs[0], record, first, keep_records=True)
+    middle = session.branch(record, first, keep_records=True)
     session.advance([middle], float(setup.sigmas[3]))
     record = middle.records[-1]
     second = Cut(record.sigma, record.sigma, 33, 34)
-    last = session.branch(middle, record, second)
+    last = session.branch(record, second)
     session.advance([last, runs[1]])
 
     recipe = Recipe.from_json(Recipe(SEED, SEED, cuts=(first, second)).to_json())
@@ -550,7 +550,7 @@ def test_a_recipe_with_a_cut_where_runs_are_never_suspended():
     setup = Setup(name="euler_ancestral")
     session, run = setup.left_at(float(setup.sigmas[2]))
     cut = cut_at(run.records[-1], 77, renoise_to=float(setup.sigmas[1]))
-    twin = session.branch(run, run.records[-1], cut)
+    twin = session.branch(run.records[-1], cut)
     session.advance([twin])
     alone = session_for(setup.guider, setup.sampler, setup.sigmas, setup.latent, batching="off")
     assert relative(alone.replay(Recipe(SEED, SEED, cuts=(cut,))).latent, twin.latent) < 1e-6

@@ -394,7 +394,7 @@ def test_each_run_sees_the_sigmas_of_its_own_segment():
     session, runs, sigmas = started(Plain(begin=begin), keep_records=True)
     session.advance(runs, float(sigmas[2]))
     record = runs[0].records[-1]
-    twin = session.branch(runs[0], record, Cut(record.sigma, record.sigma, 1, 77))
+    twin = session.branch(record, Cut(record.sigma, record.sigma, 1, 77))
     session.advance([*runs, twin])
     assert seen == {**{seed: sigmas.tolist() for seed in SEEDS}, 77: sigmas[2:].tolist()}
 
@@ -418,7 +418,7 @@ def test_a_record_keeps_what_its_key_was_made_of():
     del run
     gc.collect()
     assert marks[0]() is not None
-    twin = session.branch(None, record, Cut(record.sigma, record.sigma, 1, 5))
+    twin = session.branch(record, Cut(record.sigma, record.sigma, 1, 5))
     session.advance([twin], float(sigmas[2]))
     assert twin.nfe == 1  # computed: its mark is another object
     twin.close()
