@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..search.budget import StopRules
+from ..search.methods.chain import Chain
 from ..search.methods.halving import HalvingSearch
 from ..search.methods.random_search import RandomSearch
 from ..search.methods.zero_order import STALLS, ZeroOrderSearch
@@ -19,14 +20,29 @@ PROPOSALS = "noise search/proposals"
 PAPER = "Ma et al. 2025, arXiv 2501.09732"
 
 
-def _proposal_input(default: str) -> Any:
+def proposal_input(default: str) -> Any:
     return inp(Proposal, "proposal", optional=True, tooltip=f"How new noise is drawn. Without one: {default}.")
 
 
-def _draft_input() -> Any:
+def draft_input() -> Any:
     return inp(io.Int, "draft_steps", default=0, min=0, max=10000, advanced=True, tooltip="0: every candidate gets all "
                "steps. Above 0: candidates are drafted with so many steps, and only the best draft is rendered in full "
                "beside your own seed. Usual: a quarter to a half of the steps, with a deterministic sampler.")  # fmt: skip
+
+
+def then_inputs() -> list[Any]:
+    """Return the last inputs of every method node: what goes on from its winner."""
+    return [
+        inp(Method, "then", optional=True, tooltip="A method that goes on from this one's winner, under the same budget: "
+            "for instance halving search, then zero-order search around what it found."),
+        inp(io.Float, "then_after", optional=True, default=0.5, min=0.01, max=0.99, step=0.01, advanced=True,
+            tooltip="With then: the share of the budget that this method spends before. Usual: 0.3 to 0.7."),
+    ]  # fmt: skip
+
+
+def chained(method: Any, then: Any | None, share: float) -> io.NodeOutput:
+    """Return a method node's output: the method, or the chain of it and `then`."""
+    return io.NodeOutput(method if then is None else Chain(method, then, share))
 
 
 class NSRandomSearch(io.ComfyNode):
@@ -40,13 +56,15 @@ class NSRandomSearch(io.ComfyNode):
             category=CATEGORY,
             description=f"Renders as many independent seeds as the budget pays for and keeps the best ({PAPER}).",
             search_aliases=["best of n", "random search"],
-            inputs=[_draft_input(), _proposal_input("independent Gaussian noise")],
+            inputs=[draft_input(), proposal_input("independent Gaussian noise"), *then_inputs()],
             outputs=[Method.Output("method")],
         )
 
     @classmethod
-    def execute(cls, draft_steps: int, proposal: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(RandomSearch(proposal, draft_steps))
+    def execute(
+        cls, draft_steps: int, proposal: Any = None, then: Any = None, then_after: float = 0.5
+    ) -> io.NodeOutput:
+        return chained(RandomSearch(proposal, draft_steps), then, then_after)
 
 
 class NSZeroOrderSearch(io.ComfyNode):
@@ -68,15 +86,19 @@ class NSZeroOrderSearch(io.ComfyNode):
                     "to 0.99. 0 is as far as fresh noise."),
                 inp(io.Combo, "on_stall", options=list(STALLS), default="keep", tooltip="When all neighbors are worse: keep "
                     "the best noise and try others (the paper), restart from fresh noise, or shrink the distance by half."),
-                _draft_input(),
-                _proposal_input("neighbors at this cosine"),
+                draft_input(),
+                proposal_input("neighbors at this cosine"),
+                *then_inputs(),
             ],
             outputs=[Method.Output("method")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, neighbors: int, cosine: float, on_stall: str, draft_steps: int, proposal: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(ZeroOrderSearch(neighbors, cosine, on_stall, proposal, draft_steps))
+    def execute(
+        cls, neighbors: int, cosine: float, on_stall: str, draft_steps: int, proposal: Any = None, then: Any = None,
+        then_after: float = 0.5,
+    ) -> io.NodeOutput:  # fmt: skip
+        return chained(ZeroOrderSearch(neighbors, cosine, on_stall, proposal, draft_steps), then, then_after)
 
 
 class NSHalvingSearch(io.ComfyNode):
@@ -98,14 +120,18 @@ class NSHalvingSearch(io.ComfyNode):
                     tooltip="Where half of the rest is dropped: a share of the steps (paper: 0.5), or a noise level (sigma)."),
                 inp(io.Combo, "cut_by", options=["steps", "sigma"], default="steps", tooltip="What the cuts are given in. "
                     "By sigma for strongly shifted schedules, where a quarter of the steps is still all noise."),
-                _proposal_input("independent Gaussian noise"),
+                proposal_input("independent Gaussian noise"),
+                *then_inputs(),
             ],
             outputs=[Method.Output("method")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, first_cut: float, second_cut: float, cut_by: str, proposal: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(HalvingSearch(first_cut, second_cut, cut_by, proposal))
+    def execute(
+        cls, first_cut: float, second_cut: float, cut_by: str, proposal: Any = None, then: Any = None,
+        then_after: float = 0.5,
+    ) -> io.NodeOutput:  # fmt: skip
+        return chained(HalvingSearch(first_cut, second_cut, cut_by, proposal), then, then_after)
 
 
 class NSGaussianProposal(io.ComfyNode):

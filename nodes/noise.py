@@ -103,7 +103,7 @@ class SegmentNoise:
 class BatchNoise:
     """A NOISE for a latent batch whose rows were searched one after another."""
 
-    def __init__(self, noises: Sequence[Any], sigmas: Sequence[Tensor]) -> None:
+    def __init__(self, noises: Sequence[Any], sigmas: Sequence[Tensor] = ()) -> None:
         """Hold one NOISE and its sigmas per row; the step seed is the first one's."""
         self.noises = list(noises)
         self._one_run = all(torch.equal(levels, sigmas[0]) for levels in sigmas)

@@ -1,0 +1,1 @@
+"""Measurements and benchmarks. Not part of the node pack: nothing here is imported by ComfyUI."""
