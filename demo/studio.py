@@ -37,13 +37,16 @@ class Studio:
         (oracle,) = DemoOracle.execute(prompt, "soft score").args
         return clip, oracle
 
-    def search(self, prompt: str, seed: int, budget: int, keep: int, verifier: object, method: object) -> tuple:
+    def search(
+        self, prompt: str, seed: int, budget: int, keep: int, verifier: object, method: object, *,
+        held_out: object = None, sampler: str = SAMPLER,
+    ) -> tuple:  # fmt: skip
         """Search for a prompt's picture; return the outputs of the sampler node, the report parsed."""
         (positive,) = self.nodes.CLIPTextEncode().encode(self.clip, prompt)
         (latent,) = self.nodes.EmptyLatentImage().generate(64, 64, 1)
         outputs = self.node(
-            "NSSearchSampler", model=self.model, seed=seed, steps=STEPS, cfg=CFG, sampler_name=SAMPLER,
+            "NSSearchSampler", model=self.model, seed=seed, steps=STEPS, cfg=CFG, sampler_name=sampler,
             scheduler=SCHEDULER, positive=positive, negative=self.negative, latent_image=latent, denoise=1.0,
-            vae=self.vae, verifier=verifier, budget=budget, keep=keep, method=method,
+            vae=self.vae, verifier=verifier, budget=budget, keep=keep, method=method, held_out=held_out,
         )  # fmt: skip
         return outputs[0], json.loads(outputs[7])

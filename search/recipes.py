@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import reprlib
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .moves import AMOUNTS, HAS_LEVELS, HAS_LINEAGE, MAX_LEVELS, MAX_LINEAGE, MOVES, Ancestor, Draw, Move, apply
+from .moves import neighbor as neighbor
+from .seeds import DRAWN_SEED_LIMIT as DRAWN_SEED_LIMIT
+from .seeds import derived_seed as derived_seed
+
 VERSION = 1
 GIVEN, ZERO = "given", "zero"
 SEED_LIMIT = 2**64
-DRAWN_SEED_LIMIT = 2**50  # browsers round larger integers
 MAX_LENGTH = 100_000  # characters; a recipe comes from a stranger's workflow
 COPIED = ' \n\t",'  # what may stand around a recipe that was copied out of a report
-Draw = Callable[[int], Tensor]
-
-
-@dataclass(frozen=True)
-class Move:
-    """A step from one noise to another.
-
-    Attributes:
-        kind: a key of `MOVES`.
-        seed: seed of the Gaussian the move draws.
-        amount: its size; for "neighbor" the cosine between the two noises, in (-1, 1].
-    """
-
-    kind: str
-    seed: int
-    amount: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +66,7 @@ class Recipe:
         """Return the recipe as JSON; seeds are strings, since browsers round large numbers."""
         data: dict[str, Any] = {"noise_search": VERSION, "noise": str(self.start), "seed": str(self.seed)}
         if self.moves:
-            data["moves"] = [{"kind": m.kind, "seed": str(m.seed), "amount": m.amount} for m in self.moves]
+            data["moves"] = [move.as_dict() for move in self.moves]
         if self.cuts:
             data["cuts"] = [
                 {"sigma": c.sigma, "renoise_to": c.renoise_to, "noise_seed": str(c.noise_seed), "seed": str(c.seed)}
@@ -118,12 +104,6 @@ def recipes_from_json(text: str) -> list[Recipe]:
     return [_parse(item) for item in data] if isinstance(data, list) else [_parse(data)]
 
 
-def derived_seed(seed: int, *path: int | str) -> int:
-    """Derive a seed below 2^50 by hash, so that neighbouring seeds do not give overlapping candidates."""
-    text = ":".join(["noise-search", str(seed), *map(str, path)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % DRAWN_SEED_LIMIT
-
-
 def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None) -> Tensor:
     """Return the noise (R, ...) that a recipe's first run starts from.
 
@@ -133,7 +113,7 @@ def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None) -> Tenso
         given: the connected noise, for recipes that start from it.
 
     Raises:
-        ValueError: the recipe starts from a connected noise and there is none.
+        ValueError: the recipe starts from a connected noise and there is none, or a move leads nowhere.
     """
     if recipe.start == GIVEN:
         if given is None:
@@ -147,37 +127,8 @@ def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None) -> Tenso
     else:
         noise = draw(int(recipe.start))
     for move in recipe.moves:
-        noise = MOVES[move.kind](noise, draw(move.seed), move.amount)
+        noise = apply(noise, move, draw)
     return noise
-
-
-def neighbor(noise: Tensor, fresh: Tensor, cosine: float) -> Tensor:
-    """Return the point at angle arccos(`cosine`) from `noise`, on its sphere, in the direction of `fresh`.
-
-    y = |x| (tau u + sqrt(1 - tau^2) w),  u = x / |x|,  w = the unit vector of fresh - (fresh . u) u.
-
-    Args:
-        noise: the pivot (R, ...).
-        fresh: unit Gaussian (R, ...).
-        cosine: tau in [-1, 1]; 0.95 is the seed paper's choice.
-
-    Raises:
-        ValueError: `noise` is all zero, or `fresh` is along it.
-
-    References:
-        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
-    """
-    x, v = noise.double(), fresh.double()
-    norm = x.norm()
-    u = x / norm
-    w = v - (v * u).sum() * u
-    if not w.norm() > 1e-6 * v.norm():  # NaN too
-        raise ValueError("recipe: 'neighbor' has no direction: the noise is all zero, or its move draws the same noise")
-    w = w / w.norm()
-    return (norm * (cosine * u + (1.0 - cosine**2) ** 0.5 * w)).to(noise.dtype)
-
-
-MOVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"neighbor": neighbor}
 
 
 def _load(text: str) -> Any:
@@ -217,9 +168,29 @@ def _move(item: dict) -> Move:
     kind, amount = item.get("kind"), _number(item.get("amount"), "amount")
     if not isinstance(kind, str) or kind not in MOVES:
         raise ValueError(f"recipe: unknown move {_shown(kind)}; known: {', '.join(MOVES)}")
-    if not -1.0 <= amount <= 1.0:
-        raise ValueError(f"recipe: 'amount' is a cosine in [-1, 1], not {amount:g}")
-    return Move(kind, _seed(item.get("seed"), "seed"), amount)
+    what, low, high = AMOUNTS[kind]
+    if not low <= amount <= high:
+        raise ValueError(f"recipe: 'amount' of {kind!r} is {what} in [{low:g}, {high:g}], not {amount:g}")
+    seed, levels = _seed(item.get("seed"), "seed"), item.get("levels", 0)
+    if type(levels) is not int or not 0 <= levels <= (MAX_LEVELS if kind in HAS_LEVELS else 0):
+        raise ValueError(f"recipe: 'levels' of {kind!r} cannot be {_shown(levels)}")
+    return Move(kind, seed, amount, levels, _lineage(item, kind, seed))
+
+
+def _lineage(item: dict, kind: str, seed: int) -> tuple[Ancestor, ...]:
+    """Read what a move was drawn from: lists of a seed and of positions before the list's own."""
+    value = item.get("lineage", [])
+    if not isinstance(value, list) or not all(isinstance(entry, list) and entry for entry in value):
+        raise ValueError(f"recipe: 'lineage' must be a list of lists, not {_shown(value)}")
+    if len(value) > (MAX_LINEAGE if kind in HAS_LINEAGE else 0):
+        raise ValueError(f"recipe: {len(value)} ancestors are too many for {kind!r}")
+    for own, (_, *parents) in enumerate(value, 1):
+        if not all(type(parent) is int and 0 <= parent < own for parent in parents) or len(set(parents)) < len(parents):
+            raise ValueError(f"recipe: ancestor {own} of 'lineage' must name different ones before it, not {_shown(parents)}")
+    lineage = tuple(Ancestor(_seed(first, "lineage"), tuple(parents)) for first, *parents in value)
+    if lineage and lineage[-1].seed != seed:
+        raise ValueError(f"recipe: 'lineage' must end with the move's own seed, not with {lineage[-1].seed}")
+    return lineage
 
 
 def _cut(item: dict) -> Cut:

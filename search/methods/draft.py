@@ -23,8 +23,8 @@ class Trials:
         left: how many more candidates are to be tried.
     """
 
-    def __init__(self, search: Search, draft_steps: int) -> None:
-        """Prepare trials of `draft_steps` steps; 0 for full renders.
+    def __init__(self, search: Search, draft_steps: int, finals: int = 1) -> None:
+        """Prepare trials of `draft_steps` steps, 0 for full renders; `finals` of the best drafts are rendered in full.
 
         Raises:
             ValueError: drafts would be no shorter than the full run.
@@ -32,7 +32,7 @@ class Trials:
         if draft_steps and not draft_steps < search.steps:
             most = search.steps - 1
             raise ValueError(f"'draft_steps' must be from 1 to {most} for a run of {most + 1} steps, not {draft_steps} (0: off)")
-        self.search, self.steps = search, draft_steps
+        self.search, self.steps, self._finals = search, draft_steps, finals
         self.pool = Pool(search.judge.combine) if draft_steps else search.finished
         self.left = 0
 
@@ -53,9 +53,9 @@ class Trials:
             yield from self.search.render(candidates)
 
     def end(self) -> Iterator[Round]:
-        """Render the best draft in full."""
-        if self.steps and self.pool.members:
-            yield from self.search.render([self.pool.ranked()[0][0]])
+        """Render the best drafts in full."""
+        if self.steps:
+            yield from self.search.render([candidate for candidate, _ in self.pool.ranked()[: self._finals]])
 
     @property
     def going_on(self) -> bool:
@@ -73,14 +73,16 @@ class Trials:
         return search.dearest(self.steps) or math.ceil((search.budget.run_cost or search.steps) * self.steps / search.steps)
 
     def _affordable(self) -> int:
-        """How many drafts can be paid for beside the winner's full render."""
+        """How many drafts can be paid for beside the full renders of the best."""
         budget = self.search.budget
-        return 0 if budget.run_cost is None else max(0, (budget.images - 1) * budget.run_cost - budget.nfe) // self._cost()
+        if budget.run_cost is None:
+            return 0
+        return max(0, (budget.images - self._finals) * budget.run_cost - budget.nfe) // self._cost()
 
     def _draft(self, candidates: Sequence[Candidate]) -> None:
-        """Draft candidates in waves, as far as the budget reaches beside the winner's full render."""
+        """Draft candidates in waves, as far as the budget reaches beside the full renders of the best."""
         search, budget, todo = self.search, self.search.budget, list(candidates)
-        budget.reserved = search.dearest(search.steps)
+        budget.reserved = self._finals * search.dearest(search.steps)
         while todo and not search.over():
             wave = todo[: budget.affordable(self._cost(), search.wave(self.steps))]
             todo = todo[len(wave) :]

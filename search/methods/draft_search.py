@@ -1,0 +1,87 @@
+"""Draft search: evolve noise on short drafts, render the best few in full.
+
+With a deterministic sampler the layout of a picture is decided by its noise, and a run of a third of the steps shows
+it: drafts rank candidates far better than the half-finished prediction of a full run does at the same cost
+(README, "draft rank against final rank"). So most of the budget goes to drafts, and as good drafts have good
+neighbors, part of them is spent around the best so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..engine import Round, Search
+from ..proposals import NeighborProposal, NoiseProposal
+from .draft import Trials, check_draft_steps
+
+DRAFT_SHARE = 0.3  # of the steps
+LEAST_STEPS = 4  # of a draft that shows anything
+IMAGES_PER_FINAL = 5
+
+
+@dataclass(frozen=True)
+class DraftSearch:
+    """Draft independent noises, then neighbors of the best drafts, and render the best drafts in full.
+
+    NFE = T + n d + F T <= N T for T steps, drafts of d steps, F finals and candidate 0 in full;
+    n = ((N - 1 - F) T) // d drafts, candidate 0's included. Verifier calls and decodes: n + F + 1.
+
+    Attributes:
+        draft_steps: d; 0 for 0.3 T, at least 4. A run of fewer than 2 d steps is not worth drafting: random search.
+        warm_up: share of the drafts that are independent.
+        parents: how many of the best drafts get children in a round.
+        children: neighbors of each.
+        cosine: of the angle between child and parent; larger is closer.
+        finals: F; 0 for one in five images of the budget.
+        proposal: how the independent ones are drawn; None for Gaussian noise.
+
+    References:
+        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732:
+            zero-order search, and search runs with fewer steps than the final one
+        Scaling Image and Video Generation via Test-Time Evolutionary Search (He et al., 2025), arXiv 2505.17618
+    """
+
+    draft_steps: int = 0
+    warm_up: float = 0.4
+    parents: int = 4
+    children: int = 2
+    cosine: float = 0.9
+    finals: int = 0
+    proposal: NoiseProposal | None = None
+    name = "draft search"
+
+    def __post_init__(self) -> None:
+        check_draft_steps(self.draft_steps)
+        if not 0.0 < self.warm_up <= 1.0:
+            raise ValueError(f"'warm_up' must be above 0 and at most 1, not {self.warm_up:g}; 0.4 is usual")
+        for name in ("parents", "children"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
+        if self.finals < 0:
+            raise ValueError(f"'finals' must be 0 (one in five images) or more, not {self.finals}")
+        NeighborProposal(self.cosine)
+
+    def run(self, search: Search) -> Iterator[Round]:
+        steps = self.draft_steps or max(LEAST_STEPS, round(DRAFT_SHARE * search.steps))
+        if not self.draft_steps and 2 * steps > search.steps:
+            search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
+            steps = 0
+        images = search.images
+        finals = self.finals or max(1, round(images / IMAGES_PER_FINAL))
+        trials = Trials(search, steps, max(1, min(finals, images - 2)))
+        yield from trials.begin()
+        yield from trials.score([search.propose(self.proposal) for _ in range(self._independent(trials))])
+        around = NeighborProposal(self.cosine)
+        while trials.going_on:
+            best = [candidate for candidate, _ in trials.pool.ranked()[: self.parents]]
+            pairs = [parent for parent in best for _ in range(self.children)][: trials.left]
+            yield from trials.score([search.propose(around, parent) for parent in pairs])
+        yield from trials.end()
+
+    def _independent(self, trials: Trials) -> int:
+        """How many more independent candidates to try: all if they are rendered in full."""
+        if not trials.steps:
+            return trials.left
+        drawn = len(trials.pool.members)
+        return max(0, round(self.warm_up * (trials.left + drawn)) - drawn)

@@ -1,0 +1,230 @@
+"""Search over paths: survivors are renoised into branches, denoised a little further than before, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..candidates import Candidate, Pool
+from ..engine import Round, Search
+from ..proposals import NoiseProposal
+from .random_search import RandomSearch
+
+ALL_NOISE = 0.999  # noise share from which nothing of the picture is left
+
+
+class Loop(NamedTuple):
+    """A way up and down again, as indices into the sigmas: left at `cut`, renoised to `up`, denoised to `down`."""
+
+    cut: int
+    up: int
+    down: int
+
+
+@dataclass(frozen=True)
+class PathSearch:
+    """Paths-N: N starts are denoised to sigma_0; then M branches of each go up by Delta f and down by Delta b.
+
+    Of the N M branches of a loop the N best survive, by the decoded x0 prediction, until they are at 0. All levels are
+    shares of noise in [0, 1] (sigma of a flow model, sigma / (1 + sigma) of an EPS model): each of sigma_0, sigma_0 +
+    Delta f - Delta b, ... and what is Delta f above is taken to the nearest of the user's sigmas. A loop that would not
+    end at a lower step than it began goes to the end. Candidate 0 is rendered in full first and is one of the starts.
+
+    With T the NFE of a full run, R the latent rows, c(u, l) the model calls below u down to and with l, a start costs
+    a = c(inf, L_0) and a branch of loop j costs b_j = R + c(U_j, L_j+1). The search costs
+    NFE = T + (W - 1) a + N M sum_j b_j. M is the largest that fits into the budget, at least 2 (one branch alone is no
+    choice), if need be with fewer survivors; what is left over pays for W - N more starts, of which the best N go on.
+    A winner of a method before it (in a chain) is one of the starts, without T, if it was left at L_0; else all are new.
+
+    Attributes:
+        survivors: N, how many go on after each loop.
+        branches: M of each survivor; 0 for as many as the budget pays for.
+        start: sigma_0, the noise share to which starts are denoised.
+        forward: Delta f, how far up; 0 renoises nothing: all that is paid for are starts, which is random search.
+        backward: Delta b, how far down; above `forward`.
+        proposal: how starts are drawn; None for independent Gaussian noise.
+
+    References:
+        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
+    """
+
+    survivors: int = 2
+    branches: int = 0
+    start: float = 0.11
+    forward: float = 0.78
+    backward: float = 0.81
+    proposal: NoiseProposal | None = None
+    name = "path search"
+
+    def __post_init__(self) -> None:
+        if self.survivors < 1:
+            raise ValueError(f"'survivors' must be at least 1, not {self.survivors}")
+        if self.branches < 0:
+            raise ValueError(f"'branches' must be 0 (as many as the budget pays for) or more, not {self.branches}")
+        start, forward, backward = self.start, self.forward, self.backward
+        if not (0.0 < start < 1.0 and 0.0 <= forward and start + forward <= 1.0):
+            raise ValueError(f"paths need 0 < start < 1 and start + forward <= 1, not start {start:g} and forward {forward:g}")
+        if forward > 0.0 and not forward < backward <= 1.0:
+            raise ValueError(f"'backward' must exceed 'forward' and be at most 1, not {backward:g} with forward {forward:g}")
+
+    def run(self, search: Search) -> Iterator[Round]:
+        if self.forward == 0.0:
+            yield from RandomSearch(self.proposal).run(search)
+            return
+        loops = self.loops(search.session.noise_shares.tolist())
+        why = search.why_no_branches or ("" if loops else f"the sigmas have no steps around a noise share of {self.start:g}")
+        why = why or ("" if search.images > 1 else "the budget does not pay for a loop")
+        if not why:
+            walk = _Walk(self, search, loops)
+            yield from walk.begin()
+            if search.stopped:
+                return
+            why = walk.why_not
+        if why:
+            yield from become_random(search, self.name, self.proposal, why)
+            return
+        yield from walk.go()
+        leave(search)
+
+    def loops(self, shares: Sequence[float]) -> list[Loop]:
+        """Return the loops over sigmas with these noise shares (S + 1,); none where the levels are missing."""
+        end, top = len(shares) - 1, lowest_noise(shares)
+        if end - 1 <= top:
+            return []
+        cut = _nearest(shares, self.start, top + 1, end - 1)
+        if shares[cut] > self.start + self.forward / 2:
+            return []
+        level, found = self.start, []
+        while cut < end:
+            up = _nearest(shares, level + self.forward, top, cut - 1)
+            level += self.forward - self.backward
+            down = end if level < 1e-6 else _nearest(shares, level, 0, end)
+            down = down if down > cut else end
+            found.append(Loop(cut, up, down))
+            cut = down
+        return found
+
+
+class _Walk:
+    """A path search under way.
+
+    Attributes:
+        why_not: why there is none, in words.
+    """
+
+    def __init__(self, method: PathSearch, search: Search, loops: Sequence[Loop]) -> None:
+        sigmas = [float(sigma) for sigma in search.session.sigmas[:-1]] + [0.0]
+        self.method, self.search, self.why_not = method, search, ""
+        self.legs = [(sigmas[loop.cut], sigmas[loop.up], sigmas[loop.down]) for loop in loops]
+        search.branch_levels = tuple(cut for cut, _, _ in self.legs)
+        self.pool: Pool | None = None
+        self.survivors = self.branches = 0
+
+    def begin(self) -> Iterator[Round]:
+        """Render candidate 0, looked at on its way, and plan the rest."""
+        search, method = self.search, self.method
+        if search.origin.status != "finished":
+            self.pool = search.look([search.origin], self.legs[0][0])
+            yield from search.render([search.origin])
+            if search.over():
+                return
+        if missing := missing_levels(search):
+            self.why_not = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas"
+            return
+        self.joins = bool(search.origin.records) and has_record(search.origin, self.legs[0][0])
+        self.start = search.calls(float("inf"), self.legs[0][0])
+        self.costs = [search.rows + search.calls(up, down) for _, up, down in self.legs]
+        self._plan()
+        if not self.survivors:
+            self.why_not = "the budget does not pay for a loop"
+        elif self.survivors < method.survivors or self.branches < method.branches:
+            wanted = f"{method.survivors} survivors" + (f" of {method.branches} branches each" if method.branches else "")
+            search.notes.append(
+                f"{wanted} are more than the budget pays for: {self.survivors} of {self.branches} branches each"
+            )
+
+    def go(self) -> Iterator[Round]:
+        """Start, loop, and finish."""
+        search, field = self.search, self._starts()
+        for number, (cut, up, down) in enumerate(self.legs):
+            rest = len(field) * sum(self.costs[number:])
+            branches = 0 if search.over() else search.budget.affordable(rest, self.branches)
+            if not branches:  # time ran out
+                yield from search.render(field)
+                break
+            children = [search.branch(parent, cut, up) for parent in field for _ in range(branches)]
+            search.prune(field)
+            search.forget(field)
+            if down > 0.0:
+                field = self._best(search.look(children, down), self.survivors)
+            else:
+                yield from search.render(children)
+
+    def _plan(self) -> None:
+        """Choose survivors and branches: as asked for, or the most that the budget pays for."""
+        fewest = 1 if self.method.branches == 1 else 2
+        for survivors in range(self.method.survivors, 0, -1):
+            left = self._left() - (survivors - self.joins) * self.start
+            branches = left // (survivors * sum(self.costs))
+            branches = min(branches, self.method.branches or branches)
+            if branches >= fewest:
+                self.survivors, self.branches = survivors, branches
+                return
+
+    def _left(self) -> int:
+        budget = self.search.budget
+        return budget.affordable(1, budget.images * budget.run_cost)
+
+    def _starts(self) -> list[Candidate]:
+        """Denoise the other starts; return the best N. One that was not looked at, a chain's, keeps its place."""
+        search = self.search
+        fresh = (self._left() - self.survivors * self.branches * sum(self.costs)) // self.start
+        others = [search.propose(self.method.proposal) for _ in range(fresh)]
+        kept = [search.origin] if self.joins and self.pool is None else []
+        pool = search.look(others, self.legs[0][0], self.pool) if others else self.pool or Pool(search.judge.combine)
+        field = [*kept, *self._best(pool, self.survivors - len(kept))]
+        search.forget([c for c in search.candidates if c not in field])
+        return field
+
+    def _best(self, pool: Pool, count: int) -> list[Candidate]:
+        """Return the best of a look; end the others."""
+        ranked = [candidate for candidate, _ in pool.ranked()]
+        self.search.prune(ranked[count:])
+        return ranked[:count]
+
+
+def lowest_noise(shares: Sequence[float]) -> int:
+    """Return the first of descending noise shares (S + 1,) at which something of the picture is left."""
+    return sum(share >= ALL_NOISE for share in shares)
+
+
+def has_record(candidate: Candidate, level: float) -> bool:
+    """Whether a candidate's ended run can be left at a noise level."""
+    return any(abs(record.sigma - level) <= 1e-5 * level for record in candidate.records)
+
+
+def missing_levels(search: Search) -> list[float]:
+    """Return the branch levels at which candidate 0's run, once ended, made no model call."""
+    return [level for level in search.branch_levels if not search.calls(level * (1 + 3e-5), level)]
+
+
+def become_random(search: Search, name: str, proposal: NoiseProposal | None, why: str) -> Iterator[Round]:
+    """Go on as random search, for the reason `why`."""
+    search.notes.append(f"{name} became random search at the same cost: {why}")
+    search.branch_levels = ()
+    search.forget(search.candidates)
+    yield from RandomSearch(proposal).run(search)
+
+
+def leave(search: Search) -> None:
+    """End a method that branches: only the winner can be branched on; say if the limits left something unspent."""
+    search.branch_levels = ()
+    search.forget([candidate for candidate in search.candidates if candidate is not search.ranked[0][0]])
+    if search.budget.runs_left and not search.stopped:
+        search.stopped = search.budget.why_short()
+
+
+def _nearest(shares: Sequence[float], wanted: float, first: int, last: int) -> int:
+    """Return the index in first .. last of the share nearest to `wanted`; of two the noisier."""
+    return min(range(first, last + 1), key=lambda k: round(abs(shares[k] - wanted), 6))

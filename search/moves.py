@@ -1,0 +1,240 @@
+"""Moves: how one noise is made from another. Each is seeds and a few numbers; no tensor is ever kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .seeds import DRAWN_SEED_LIMIT, derived_seed
+
+Draw = Callable[[int], Tensor]
+MAX_LINEAGE = 500  # ancestors; each is drawn, and held, when a recipe is rendered
+MAX_LEVELS = 16
+LEAST_BLOCKS = 4  # of the low band along the shorter side
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A noise on the way to another.
+
+    Attributes:
+        seed: of the Gaussian it draws.
+        parents: what it was drawn from, as positions in the lineage, all before its own; 0 is the noise before the
+            move, 1 the first ancestor.
+    """
+
+    seed: int
+    parents: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Move:
+    """A step from one noise to another.
+
+    Attributes:
+        kind: a key of `MOVES`.
+        seed: seed of the Gaussian the move draws.
+        amount: its size. "neighbor": the cosine between the two noises, in (-1, 1]; "low_band": that of the two low
+            bands, 0 for an independent one, and with a lineage the least variance of an elite distribution;
+            "antithetic": -1; "orthogonal": 0; "box": the side of the box.
+        levels: of the low band: blocks are 2^levels cells wide. Clamped so that 4 blocks remain along the shorter side.
+        lineage: the noises this one was drawn from, in order, itself as the last.
+    """
+
+    kind: str
+    seed: int
+    amount: float
+    levels: int = 0
+    lineage: tuple[Ancestor, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON values; seeds are strings, since browsers round large numbers."""
+        data: dict[str, Any] = {"kind": self.kind, "seed": str(self.seed), "amount": self.amount}
+        if self.kind in HAS_LEVELS:
+            data["levels"] = self.levels
+        if self.lineage:
+            data["lineage"] = [[str(a.seed), *a.parents] for a in self.lineage]
+        return data
+
+
+def apply(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+    """Return the noise (R, ...) that a move leads to from `noise`.
+
+    Args:
+        noise: where it starts.
+        move: what it does.
+        draw: gives the stock noise of a seed, unit Gaussian (R, ...).
+
+    Raises:
+        ValueError: it leads nowhere: the noise is all zero, or the move draws what is there already.
+    """
+    if not int(torch.count_nonzero(noise)):
+        raise ValueError(f"recipe: {move.kind!r} has no direction: the noise is all zero")
+    return MOVES[move.kind](noise, move, draw).to(noise.dtype)
+
+
+def neighbor(noise: Tensor, fresh: Tensor, cosine: float) -> Tensor:
+    """Return the point at angle arccos(`cosine`) from `noise`, on its sphere, in the direction of `fresh`.
+
+    y = |x| (tau u + sqrt(1 - tau^2) w),  u = x / |x|,  w = the unit vector of fresh - (fresh . u) u.
+
+    Args:
+        noise: the pivot (R, ...).
+        fresh: unit Gaussian (R, ...).
+        cosine: tau in [-1, 1]; 0.95 is the seed paper's choice.
+
+    Raises:
+        ValueError: `noise` is all zero, or `fresh` is along it.
+
+    References:
+        Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
+    """
+    x, v = noise.double(), fresh.double()
+    norm = x.norm()
+    u = x / norm
+    w = v - (v * u).sum() * u
+    if not w.norm() > 1e-6 * v.norm():  # NaN too
+        raise ValueError("recipe: 'neighbor' has no direction: the noise is all zero, or its move draws the same noise")
+    w = w / w.norm()
+    return (norm * (cosine * u + (1.0 - cosine**2) ** 0.5 * w)).to(noise.dtype)
+
+
+def low_band(noise: Tensor, levels: int) -> Tensor:
+    """Return the low band of a noise, float64: the coefficients of orthonormal Haar wavelets at a scale.
+
+    One for each block of 2^levels cells along each of the last two dimensions, (the last one for latents of less than
+    four, which are sound or packed): the block's sum over the root of its number of cells. Blocks at the edge
+    may be partial. Of unit Gaussian noise it is unit Gaussian.
+
+    Args:
+        noise: (R, ...).
+        levels: 0 for every cell; clamped so that at least 4 blocks remain along the shorter side.
+    """
+    coefficients = noise.double()
+    for dim, blocks, counts in _axes(noise, levels):
+        shape = list(coefficients.shape)
+        shape[dim] = len(counts)
+        sums = torch.zeros(shape, dtype=torch.float64, device=noise.device).index_add_(dim, blocks, coefficients)
+        coefficients = sums / _along(counts, sums, dim).sqrt()
+    return coefficients
+
+
+def with_low_band(noise: Tensor, coefficients: Tensor, levels: int) -> Tensor:
+    """Return a noise with its low band replaced, float64; what is above the band stays."""
+    high = noise.double() - _spread(low_band(noise, levels), noise, levels)
+    return high + _spread(coefficients, noise, levels)
+
+
+def elite_draw(elites: Tensor, fresh: Tensor, least_variance: float) -> Tensor:
+    """Return a draw from the Gaussian with the elites' mean and variance, scaled to unit second moment.
+
+    z = (mean + sqrt(var) fresh) / sqrt(average of mean^2 + var); without the scale noise drifts away from what models
+    were trained on, generation by generation.
+
+    Args:
+        elites: (E, ...).
+        fresh: unit Gaussian (...).
+        least_variance: floor of the variance, so that the search does not end in a few generations.
+
+    References:
+        Spectral Evolution Search (2026), arXiv 2602.03208
+    """
+    mean = elites.mean(0)
+    var = elites.var(0, correction=min(1, len(elites) - 1)).clamp(min=least_variance)
+    return (mean + var.sqrt() * fresh) / (mean.square() + var).mean().sqrt()
+
+
+def _low_band(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+    bands = [low_band(noise, move.levels)]
+    for ancestor in move.lineage:
+        band = low_band(draw(ancestor.seed), move.levels)
+        elites = [bands[i] for i in ancestor.parents]
+        bands.append(elite_draw(torch.stack(elites), band, move.amount) if elites else band)
+    if not move.lineage:
+        fresh = low_band(draw(move.seed), move.levels)
+        bands.append(neighbor(bands[0], fresh, move.amount) if move.amount else fresh)
+    return with_low_band(noise, bands[-1], move.levels)
+
+
+def _orthogonal(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+    """The last of a group, each made orthogonal to its parents and as long as it was drawn."""
+    group = [noise.double().flatten()]
+    for ancestor in move.lineage or (Ancestor(move.seed, (0,)),):
+        group.append(_across(draw(ancestor.seed).double().flatten(), [group[i] for i in ancestor.parents]))
+    return group[-1].reshape(noise.shape)
+
+
+def _across(v: Tensor, others: list[Tensor]) -> Tensor:
+    if not others:
+        return v
+    q = torch.linalg.qr(torch.stack(others, 1))[0]
+    w = v - q @ (q.T @ v)
+    w = w - q @ (q.T @ w)  # what rounding left of the first
+    if not w.norm() > 1e-6 * v.norm():
+        raise ValueError("recipe: 'orthogonal' has no direction: its moves draw the same noise, or more than there is room for")
+    return w * (v.norm() / w.norm())
+
+
+def _box(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+    """A step of the coordinates that a coin chooses, clamped to the box and put back on the sphere of the noise.
+
+    The coin falls with a chance in (0.1, 0.9) that is the move's own; one coordinate at least is chosen.
+
+    References:
+        Trust-Region Noise Search (2026), arXiv 2603.14504
+    """
+    chance = 0.1 + 0.8 * derived_seed(move.seed, "chance") / DRAWN_SEED_LIMIT
+    coin = draw(derived_seed(move.seed, "mask")).double()
+    chosen = (coin < torch.special.ndtri(torch.tensor(chance, dtype=torch.float64))) | (coin == coin.min())
+    step = (draw(move.seed).double() * (move.amount / math.sqrt(12.0))).clamp(-move.amount / 2.0, move.amount / 2.0)
+    x = noise.double()
+    y = x + chosen * step
+    return y * (x.norm() / y.norm())
+
+
+MOVES: dict[str, Callable[[Tensor, Move, Draw], Tensor]] = {
+    "neighbor": lambda noise, move, draw: neighbor(noise, draw(move.seed), move.amount),
+    "low_band": _low_band,
+    "antithetic": lambda noise, move, draw: -noise,
+    "orthogonal": _orthogonal,
+    "box": _box,
+}
+AMOUNTS = {  # what it is, and its range
+    "neighbor": ("a cosine", -1.0, 1.0),
+    "low_band": ("a cosine", -1.0, 1.0),
+    "antithetic": ("the cosine of an opposite", -1.0, -1.0),
+    "orthogonal": ("the cosine of a right angle", 0.0, 0.0),
+    "box": ("the side of a box", 1e-6, 1e6),
+}
+HAS_LEVELS, HAS_LINEAGE = ("low_band",), ("low_band", "orthogonal")
+
+
+def _axes(noise: Tensor, levels: int) -> list[tuple[int, Tensor, Tensor]]:
+    """Return, for each dimension that the low band is of: it, the block of each cell, and the cells of each block."""
+    dims = (-2, -1) if noise.ndim >= 4 else (-1,)
+    side, shorter = 2 ** min(levels, MAX_LEVELS), min(noise.shape[dim] for dim in dims)
+    while side > 1 and -(-shorter // side) < LEAST_BLOCKS:
+        side //= 2
+    axes = []
+    for dim in dims:
+        blocks = torch.arange(noise.shape[dim], device=noise.device) // side
+        axes.append((noise.ndim + dim, blocks, torch.bincount(blocks).double()))
+    return axes
+
+
+def _along(values: Tensor, like: Tensor, dim: int) -> Tensor:
+    shape = [1] * like.ndim
+    shape[dim] = len(values)
+    return values.reshape(shape)
+
+
+def _spread(coefficients: Tensor, noise: Tensor, levels: int) -> Tensor:
+    """Return the part of a noise of that shape that a low band is."""
+    for dim, blocks, counts in _axes(noise, levels):
+        coefficients = (coefficients / _along(counts, coefficients, dim).sqrt()).index_select(dim, blocks)
+    return coefficients
