@@ -1,4 +1,4 @@
-"""Search methods, proposals and limits as nodes: frozen specs on a wire."""
+"""Search methods and limits as nodes: frozen specs on a wire."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from comfy_api.latest import io
 
 from ..search.budget import StopRules
 from ..search.methods.chain import Chain
+from ..search.methods.draft_search import DraftSearch
 from ..search.methods.halving import HalvingSearch
 from ..search.methods.random_search import RandomSearch
 from ..search.methods.zero_order import STALLS, ZeroOrderSearch
-from ..search.proposals import GaussianProposal, NeighborProposal
 from .schema import inp, schema
 from .sockets import Budget, Method, Proposal
 
 CATEGORY = "noise search/methods"
-PROPOSALS = "noise search/proposals"
 PAPER = "Ma et al. 2025, arXiv 2501.09732"
 
 
@@ -134,47 +133,42 @@ class NSHalvingSearch(io.ComfyNode):
         return chained(HalvingSearch(first_cut, second_cut, cut_by, proposal), then, then_after)
 
 
-class NSGaussianProposal(io.ComfyNode):
-    """Independent noise."""
+class NSDraftSearch(io.ComfyNode):
+    """Evolution on drafts."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id="NSGaussianProposal",
-            display_name="Gaussian Proposal",
-            category=PROPOSALS,
-            description="Independent noise, as a fresh seed gives it. The widest search, and the quickest to fool a verifier.",
-            inputs=[],
-            outputs=[Proposal.Output("proposal")],
-        )
-
-    @classmethod
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(GaussianProposal())
-
-
-class NSNeighborProposal(io.ComfyNode):
-    """Noise near another."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="NSNeighborProposal",
-            display_name="Neighbor Proposal",
-            category=PROPOSALS,
-            description="Noise at a fixed distance from your own seed's (in a zero-order search: from the best so far's): "
-            f"variations of one layout instead of new ones ({PAPER}).",
-            search_aliases=["variations", "variation noise"],
+            node_id="NSDraftSearch",
+            display_name="Draft Search",
+            category=CATEGORY,
+            description="Spends most of the budget on drafts with a third of the steps: first independent ones, then "
+            "neighbors of the best. The best drafts are rendered in full. For deterministic samplers of 8 steps or more.",
+            search_aliases=["draft and commit", "preview search", "evolution", "few-step search"],
             inputs=[
-                inp(io.Float, "cosine", default=0.95, min=-1.0, max=0.9999, step=0.01, round=0.0001,
-                    tooltip="How alike the noises are: larger is closer. Paper: 0.95; useful: 0.8 to 0.99."),
+                inp(io.Int, "draft_steps", default=0, min=0, max=10000, tooltip="Steps of a draft. 0: three tenths of the "
+                    "steps, at least 4. Fewer steps pay for more drafts that tell less. Usual: a quarter to a half."),
+                inp(io.Float, "warm_up", default=0.4, min=0.01, max=1.0, step=0.01, tooltip="Share of the drafts that are "
+                    "independent, before the best get children. 1: all of them. Usual: 0.2 to 0.5."),
+                inp(io.Int, "parents", default=4, min=1, max=256, tooltip="How many of the best drafts get children in each "
+                    "round. More is broader. Usual: 2 to 8."),
+                inp(io.Int, "children", default=2, min=1, max=256, tooltip="Children of each of them. Usual: 1 to 4."),
+                inp(io.Float, "cosine", default=0.9, min=-1.0, max=0.9999, step=0.01, round=0.0001,
+                    tooltip="How alike a child's noise is to its parent's: larger is closer. Useful: 0.8 to 0.97."),
+                inp(io.Int, "finals", default=0, min=0, max=100000, tooltip="How many of the best drafts are rendered in "
+                    "full, beside your own seed. 0: one in five images of the budget."),
+                proposal_input("independent Gaussian noise"),
+                *then_inputs(),
             ],
-            outputs=[Proposal.Output("proposal")],
+            outputs=[Method.Output("method")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, cosine: float) -> io.NodeOutput:
-        return io.NodeOutput(NeighborProposal(cosine))
+    def execute(
+        cls, draft_steps: int, warm_up: float, parents: int, children: int, cosine: float, finals: int,
+        proposal: Any = None, then: Any = None, then_after: float = 0.5,
+    ) -> io.NodeOutput:  # fmt: skip
+        return chained(DraftSearch(draft_steps, warm_up, parents, children, cosine, finals, proposal), then, then_after)
 
 
 class NSBudget(io.ComfyNode):
@@ -209,4 +203,4 @@ class NSBudget(io.ComfyNode):
         return io.NodeOutput(StopRules(max_model_calls, max_seconds, target_score or None, patience))
 
 
-NODES = [NSRandomSearch, NSZeroOrderSearch, NSHalvingSearch, NSGaussianProposal, NSNeighborProposal, NSBudget]
+NODES = [NSRandomSearch, NSZeroOrderSearch, NSHalvingSearch, NSDraftSearch, NSGaussianProposal, NSNeighborProposal, NSBudget]
