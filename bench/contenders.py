@@ -38,6 +38,7 @@ def chain() -> Any:
 
 STOCHASTIC = "euler_ancestral"
 CONTENDERS = {
+    "default": Contender(lambda: None),
     "random": Contender(method("random_search", "RandomSearch"), nested=True),
     "random (ancestral)": Contender(method("random_search", "RandomSearch"), STOCHASTIC, nested=True),
     "zero-order": Contender(method("zero_order", "ZeroOrderSearch")),

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import CONTENDERS, Contender
+from contenders import CONTENDERS
 from guides import GUIDES, REPORTED, TRUTH, TUNING, guides_of, prompt_of
-from rig import OUTPUT, Studio
+from rig import MODELS, OUTPUT, Studio
 
 BUDGETS = (4, 8, 16, 32, 64)
+OF_RANDOM = (1, 2, 3, 4, 6, 8, 11, 16, 21, 32, 45, 64)  # one run gives them all
 FIELDS = (
     "method", "guide", "budget", "prompt", "seed", "score", "truth", "own_score", "own_truth", "model_calls",
     "model_calls_per_image", "verifier_calls", "decodes", "seconds", "chosen_by",
@@ -64,8 +65,7 @@ class Table:
 def search(studio: Studio, name: str, budget: int, prompt: str, seed: int, verifier: Any, held_out: Any) -> Row:
     """Run the pack's sampler node with a method; return its report, and its method's name."""
     contender = CONTENDERS[name]
-    method = None if contender.make is None else contender.make()
-    _, report = studio.search(prompt, seed, budget, 1, verifier, method, held_out=held_out, sampler=contender.sampler)
+    _, report = studio.search(prompt, seed, budget, 1, verifier, contender.make(), held_out=held_out, sampler=contender.sampler)
     return report
 
 
@@ -100,7 +100,7 @@ def random_rows(studio: Studio, name: str, guides: list[str], budgets: list[int]
     rows = []
     for guide in guides:
         per_image = sampling + made[guide].seconds / len(found)
-        for budget in budgets:
+        for budget in sorted({*budgets, *(b for b in OF_RANDOM if b <= max(budgets))}):
             best = max(range(budget), key=lambda k: (found[k][guide], -k))
             rows.append({
                 "method": name, "guide": guide, "budget": budget, "prompt": number, "seed": seed,
@@ -136,6 +136,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--half", choices=("reported", "tuning"), default="reported", help="of the prompts")
     parser.add_argument("--quick", action="store_true", help="8 prompts, budgets 4 and 16, guides clip and oracle")
+    parser.add_argument("--model", choices=list(MODELS), default="large", help="of the demo's two")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, default=OUTPUT / "grid.csv")
     args = parser.parse_args()
@@ -150,7 +151,7 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     importlib.import_module("comfy.utils").PROGRESS_BAR_ENABLED = False
-    studio, table = Studio(), Table(args.output)
+    studio, table = Studio(MODELS[args.model]), Table(args.output)
     work, began = list(todo(args, table)), time.monotonic()
     with torch.inference_mode():
         for count, (name, guide, budget, number, seed) in enumerate(work, 1):

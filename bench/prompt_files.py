@@ -10,6 +10,7 @@ A prompt's id is its file's name and its place in the file, so that it is stable
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -116,7 +117,7 @@ def _column(path: Path, line: int, names: Iterable[str], wanted: str | None) -> 
 
 
 def _csv(path: Path, text: str, column: str | None) -> Iterator[tuple[int, Any, dict[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         name = _column(path, 1, reader.fieldnames or [], column)
         for row in reader:
@@ -127,7 +128,7 @@ def _csv(path: Path, text: str, column: str | None) -> Iterator[tuple[int, Any, 
                 )
             yield reader.line_num, row[name], {key: value for key, value in row.items() if key != name}
     except csv.Error as error:
-        raise PromptFileError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+        raise PromptFileError(f"{path}, line {reader.reader.line_num}: not CSV: {error}") from error
 
 
 def _jsonl(path: Path, text: str, column: str | None) -> Iterator[tuple[int, Any, dict[str, Any]]]:
@@ -135,13 +136,17 @@ def _jsonl(path: Path, text: str, column: str | None) -> Iterator[tuple[int, Any
         if not content.strip():
             continue
         try:
-            record = json.loads(content)
-        except json.JSONDecodeError as error:
+            record = json.loads(content, parse_constant=_not_json)
+        except ValueError as error:
             raise PromptFileError(f"{path}, line {line}: expected one JSON object on the line: {error}") from error
         if not isinstance(record, dict):
             raise PromptFileError(f"{path}, line {line}: expected a JSON object, found {type(record).__name__}")
         name = _column(path, line, record, column)
         yield line, record[name], {key: value for key, value in record.items() if key != name}
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _txt(path: Path, text: str, column: str | None) -> Iterator[tuple[int, Any, dict[str, Any]]]:

@@ -38,9 +38,7 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], str | None]:
                     raise ValueError("not a whole row")
             except ValueError as error:
                 if any(rest.strip() for rest in lines[number:]):
-                    raise ResultsError(
-                        f"{path}, line {number}: not a JSON object ({error}); mend or delete the line"
-                    ) from error
+                    raise ResultsError(f"{path}, line {number}: not a JSON object ({error}); mend or delete the line") from error
                 return rows, _set_aside(path, data, good, number)
             rows.append(row)
         good += len(line) + 1

@@ -23,7 +23,7 @@ import torch  # noqa: E402
 
 studio = importlib.import_module("noise_search_demo.studio")
 SAMPLER_NAMES = comfy.samplers.SAMPLER_NAMES
-Studio, CFG, SCHEDULER, STEPS = studio.Studio, studio.CFG, studio.SCHEDULER, studio.STEPS
+Studio, CFG, SCHEDULER, STEPS, MODELS = studio.Studio, studio.CFG, studio.SCHEDULER, studio.STEPS, studio.MODELS
 
 
 class Rig:

@@ -1,0 +1,150 @@
+"""What bench/grid.py measured, as a table: means, differences to random search with bootstrap intervals, and ratios.
+
+Prompts are resampled (all seeds of a prompt together), methods and random search in the same resample.
+
+python bench/summary.py            writes bench/output/summary.csv and prints the ratios of model calls
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+OUTPUT = HERE / "output"
+RESAMPLES = 2000
+NUMBERS = ("score", "truth", "own_score", "own_truth", "model_calls", "verifier_calls", "decodes", "seconds")
+Cells = dict[tuple[str, str, int], dict[int, dict[str, float]]]  # (method, guide, budget): {prompt: means over seeds}
+
+
+def load(path: Path) -> Cells:
+    """Read the table; return the means over seeds of every prompt."""
+    collected: dict = defaultdict(lambda: defaultdict(list))
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = (row["method"], row["guide"], int(row["budget"]))
+            collected[key][int(row["prompt"])].append([float(row[name]) for name in NUMBERS])
+    return {
+        key: {prompt: dict(zip(NUMBERS, np.mean(rows, axis=0).tolist(), strict=True)) for prompt, rows in cell.items()}
+        for key, cell in collected.items()
+    }
+
+
+def column(cell: dict[int, dict[str, float]], prompts: list[int], name: str) -> np.ndarray:
+    """Return one number of every prompt (P,)."""
+    return np.array([cell[prompt][name] for prompt in prompts])
+
+
+def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of values (P,)."""
+    rows = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(values[rows].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def control_of(method: str) -> str:
+    """Return the random search that a method is compared with: the one on its sampler."""
+    from contenders import CONTENDERS
+
+    return "random" if CONTENDERS[method].sampler == "euler" else "random (ancestral)"
+
+
+def curve(cells: Cells, method: str, guide: str, prompts: list[int], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a method's (B, P) values of `x` and `y` over its budgets, for prompts that all of them hold."""
+    budgets = sorted(b for m, g, b in cells if (m, g) == (method, guide))
+    kept = [b for b in budgets if all(p in cells[method, guide, b] for p in prompts)]
+    make = lambda name: np.array([column(cells[method, guide, b], prompts, name) for b in kept])  # noqa: E731
+    return make(x), make(y)
+
+
+def at(xs: np.ndarray, ys: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return every prompt's value (P,) of the curve (B, P) at `x` (P,): steps, what was reached before x."""
+    out = np.empty(len(x))
+    for p, value in enumerate(x):
+        place = np.searchsorted(xs[:, p], value * (1 + 1e-9), side="right") - 1
+        out[p] = ys[max(place, 0), p]
+    return out
+
+
+def rows_of(cells: Cells) -> list[dict[str, object]]:
+    """Return one row of the summary for every cell."""
+    rows = []
+    for (method, guide, budget), cell in sorted(cells.items()):
+        control = control_of(method)
+        prompts = sorted(p for p in cell if p in cells.get((control, guide, budget), {}))
+        if not prompts:
+            continue
+        random = cells[control, guide, budget]
+        row: dict[str, object] = {"method": method, "guide": guide, "budget": budget, "prompts": len(prompts)}
+        row |= {name: round(float(column(cell, prompts, name).mean()), 4) for name in NUMBERS}
+        for name in ("score", "truth"):
+            at_calls = column(cell, prompts, name) - column(random, prompts, name)
+            xs, ys = curve(cells, control, guide, prompts, "seconds", name)
+            at_seconds = column(cell, prompts, name) - at(xs, ys, column(cell, prompts, "seconds"))
+            for kind, values in (("calls", at_calls), ("seconds", at_seconds)):
+                low, high = bootstrap(values)
+                row[f"{name}_gain_at_equal_{kind}"] = round(float(values.mean()), 4)
+                row[f"{name}_gain_at_equal_{kind}_95"] = f"{low:.4f} to {high:.4f}"
+        rows.append(row)
+    return rows
+
+
+def crossing(xs: np.ndarray, ys: np.ndarray, level: float) -> float:
+    """Return the first x at which the mean curve (B,) reaches a level, between budgets on a line; inf if never."""
+    above = np.nonzero(ys >= level)[0]
+    if not len(above):
+        return math.inf
+    k = above[0]
+    if k == 0:
+        return float(xs[0])
+    share = (level - ys[k - 1]) / (ys[k] - ys[k - 1])
+    return float(xs[k - 1] + share * (xs[k] - xs[k - 1]))
+
+
+def calls_ratio(cells: Cells, method: str, guide: str, budget: int = 64) -> dict[str, object] | None:
+    """Return the share of random search's calls with which a method reaches its mean score at `budget`."""
+    control = cells.get((control_of(method), guide, budget))
+    mine = [b for m, g, b in cells if (m, g) == (method, guide)]
+    if control is None or len(mine) < 2:
+        return None
+    prompts = sorted(p for p in control if all(p in cells[method, guide, b] for b in mine))
+    if len(prompts) < 2:
+        return None
+    xs, ys = curve(cells, method, guide, prompts, "model_calls", "score")
+    level, calls = column(control, prompts, "score"), column(control, prompts, "model_calls").mean()
+    rng = np.random.default_rng(0)
+    ratios = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(prompts), len(prompts))
+        ratios.append(crossing(xs[:, rows].mean(1), ys[:, rows].mean(1), level[rows].mean()) / calls)
+    low, high = np.quantile(ratios, [0.025, 0.975], method="higher")
+    ratio = crossing(xs.mean(1), ys.mean(1), level.mean()) / calls
+    return {"method": method, "guide": guide, "prompts": len(prompts), "ratio": round(ratio, 4),
+            "low": round(float(low), 4), "high": round(float(high), 4)}  # fmt: skip
+
+
+def main() -> None:
+    """Write the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grid", type=Path, default=OUTPUT / "grid.csv")
+    parser.add_argument("--output", type=Path, default=OUTPUT / "summary.csv")
+    args = parser.parse_args()
+    cells = load(args.grid)
+    rows = rows_of(cells)
+    with args.output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for method, guide in sorted({(m, g) for m, g, _ in cells}):
+        ratio = calls_ratio(cells, method, guide)
+        if ratio is not None:
+            print(ratio)
+
+
+if __name__ == "__main__":
+    main()
