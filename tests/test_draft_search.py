@@ -23,15 +23,15 @@ def rendered(search):
 
 @pytest.mark.parametrize(
     ("images", "finals", "drafts"),
-    [(3, 1, (1 * 20) // 6), (4, 1, (2 * 20) // 6), (8, 2, (5 * 20) // 6), (21, 4, (16 * 20) // 6), (64, 13, (50 * 20) // 6)],
+    [(3, 1, 1 * 4), (4, 1, 2 * 4), (8, 2, 5 * 4), (21, 4, 16 * 4), (64, 13, 50 * 4)],
 )
 def test_cost(images, finals, drafts):
-    """n = ((N - 1 - F) T) // d drafts of d = 6 of T = 20 steps; one in five images is a final."""
+    """n = ((N - 1 - F) T) // d drafts of d = 5 of T = 20 steps; one in five images is a final."""
     search = run(DraftSearch(), images)
     assert len(drafted(search)) == drafts
     more = 0 if search.candidates[0] in [c for c, _ in by_draft(search)[:finals]] else 1
     assert len(rendered(search)) == finals + more
-    assert search.budget.nfe == 20 * (finals + more) + 6 * drafts <= images * 20
+    assert search.budget.nfe == 20 * (finals + more) + 5 * drafts <= images * 20
     assert search.decodes == search.judge.calls == drafts + finals + more
     assert set(Counter(map(str, search.session.started)).values()) == {1}
 
@@ -48,7 +48,7 @@ def test_too_small_a_budget_renders_what_it_can(images):
     assert search.budget.nfe <= images * 20
 
 
-@pytest.mark.parametrize(("steps", "draft"), [(8, 4), (10, 4), (16, 5), (20, 6), (30, 9), (50, 15)])
+@pytest.mark.parametrize(("steps", "draft"), [(8, 4), (10, 4), (16, 4), (20, 5), (30, 8), (50, 12)])
 def test_steps_of_a_draft(steps, draft):
     search = run(DraftSearch(), 8, steps=steps)
     assert {count for count, _ in search.session.started} == {steps, draft}
@@ -74,11 +74,11 @@ def test_the_best_drafts_are_rendered():
 
 
 def test_children_are_of_the_best_so_far():
-    """53 drafts: 21 independent (candidate 0 among them), then rounds of 4 x 2 children of the best four."""
+    """64 drafts: 19 independent (candidate 0 among them), then rounds of 4 x 2 children of the best four."""
     search = run(DraftSearch(), 21)
     drafts = [c for c in search.candidates if c.looks]
-    assert [c.parent for c in drafts[:21]] == [None] * 21
-    known = drafts[:21]
+    assert [c.parent for c in drafts[:19]] == [None] * 19
+    known = drafts[:19]
     while len(known) < len(drafts):
         ranked = sorted(known, key=lambda c: (-c.looks[0]["score"], c.index))[:4]
         children = drafts[len(known) : len(known) + 8]
@@ -87,7 +87,7 @@ def test_children_are_of_the_best_so_far():
         known = known + children
 
 
-@pytest.mark.parametrize(("warm_up", "independent"), [(1.0, 53), (0.5, 26), (0.01, 1)])
+@pytest.mark.parametrize(("warm_up", "independent"), [(1.0, 64), (0.5, 32), (0.01, 1)])
 def test_share_of_independent_drafts(warm_up, independent):
     search = run(DraftSearch(warm_up=warm_up), 21)
     assert [c.parent for c in search.candidates if c.looks].count(None) == independent

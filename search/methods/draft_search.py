@@ -15,7 +15,7 @@ from ..engine import Round, Search
 from ..proposals import NeighborProposal, NoiseProposal
 from .draft import Trials, check_draft_steps
 
-DRAFT_SHARE = 0.3  # of the steps
+DRAFT_SHARE = 0.25  # of the steps
 LEAST_STEPS = 4  # of a draft that shows anything
 IMAGES_PER_FINAL = 5
 
@@ -28,7 +28,7 @@ class DraftSearch:
     n = ((N - 1 - F) T) // d drafts, candidate 0's included. Verifier calls and decodes: n + F + 1.
 
     Attributes:
-        draft_steps: d; 0 for 0.3 T, at least 4. A run of fewer than 2 d steps is not worth drafting: random search.
+        draft_steps: d; 0 for T / 4, at least 4. A run of fewer than 2 d steps is not worth drafting: random search.
         warm_up: share of the drafts that are independent.
         parents: how many of the best drafts get children in a round.
         children: neighbors of each.
@@ -43,7 +43,7 @@ class DraftSearch:
     """
 
     draft_steps: int = 0
-    warm_up: float = 0.4
+    warm_up: float = 0.3
     parents: int = 4
     children: int = 2
     cosine: float = 0.9
@@ -54,7 +54,7 @@ class DraftSearch:
     def __post_init__(self) -> None:
         check_draft_steps(self.draft_steps)
         if not 0.0 < self.warm_up <= 1.0:
-            raise ValueError(f"'warm_up' must be above 0 and at most 1, not {self.warm_up:g}; 0.4 is usual")
+            raise ValueError(f"'warm_up' must be above 0 and at most 1, not {self.warm_up:g}; 0.3 is usual")
         for name in ("parents", "children"):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
@@ -63,7 +63,7 @@ class DraftSearch:
         NeighborProposal(self.cosine)
 
     def run(self, search: Search) -> Iterator[Round]:
-        steps = self.draft_steps or max(LEAST_STEPS, round(DRAFT_SHARE * search.steps))
+        steps = self.steps_of(search)
         if not self.draft_steps and 2 * steps > search.steps:
             search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
             steps = 0
@@ -78,6 +78,10 @@ class DraftSearch:
             pairs = [parent for parent in best for _ in range(self.children)][: trials.left]
             yield from trials.score([search.propose(around, parent) for parent in pairs])
         yield from trials.end()
+
+    def steps_of(self, search: Search) -> int:
+        """Return d."""
+        return self.draft_steps or max(LEAST_STEPS, round(DRAFT_SHARE * search.steps))
 
     def _independent(self, trials: Trials) -> int:
         """How many more independent candidates to try: all if they are rendered in full."""

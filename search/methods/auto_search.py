@@ -1,0 +1,110 @@
+"""Auto search: choose the method from what the search has to work with, and stop when there is nothing to find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from ..candidates import Pool
+from ..engine import Method, Round, Search
+from .draft_search import DraftSearch
+from .halving import HalvingSearch
+from .random_search import RandomSearch
+from .trust_region import TrustRegionSearch
+
+FEW_STEPS = 8  # a run this short cannot be cut, nor drafted
+FEW_IMAGES = 4  # a budget this small leaves nothing to plan
+MANY_IMAGES = 48  # from here on searching near what was found beats independent noise without drafts too
+DEAR = 0.6  # drafts are not worth it if one takes more of a full candidate's time
+ENOUGH = 6  # scores from which a spread is told
+SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # pixels: a picture moved this little is as good as before
+
+
+def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
+    """Return the method for a search, and why, in words.
+
+    Args:
+        images: the budget, in whole images.
+        steps: of a full run.
+        stochastic: whether the sampler draws noise of its own.
+        why_no_looks: why half-finished candidates cannot be judged; empty if they can.
+        draft_share_of_time: what a draft takes of a full candidate's time, verifier included; 0 if not known.
+    """
+    if images < FEW_IMAGES:
+        return RandomSearch(), f"a budget of {images} images leaves nothing to plan"
+    if stochastic:
+        if steps <= FEW_STEPS:
+            return RandomSearch(), f"runs of {steps} steps are too short to be cut"
+        if why_no_looks:
+            return RandomSearch(), f"half-finished candidates cannot be judged ({why_no_looks})"
+        return HalvingSearch(), "the sampler draws noise of its own, so that drafts would say little"
+    if steps <= FEW_STEPS or draft_share_of_time > DEAR:
+        why = f"runs of {steps} steps are too short for drafts"
+        if steps > FEW_STEPS:
+            why = f"scoring takes so long that a draft costs {draft_share_of_time:.0%} of a whole candidate's time"
+        return (TrustRegionSearch() if images >= MANY_IMAGES else RandomSearch()), why
+    return DraftSearch(), "the sampler is deterministic, so that drafts tell which noise is good"
+
+
+@dataclass(frozen=True)
+class AutoSearch:
+    """Render candidate 0, choose a method by what is known then, and stop early if the seed hardly matters.
+
+    Known are the budget, the steps, whether the sampler draws noise, whether runs can be looked at half-way, and what
+    a model call and a verifier call take. The search ends early if the first candidates' scores differ less than the
+    verifier's own noise: the deviation of its score over candidate 0's picture moved by one pixel in each direction.
+    The cost is the chosen method's, and four verifier calls.
+
+    Attributes:
+        stop_early: whether to compare the spread with the verifier's noise.
+    """
+
+    stop_early: bool = True
+    name: str = field(default="auto search", init=False)
+
+    def run(self, search: Search) -> Iterator[Round]:
+        yield from search.render([search.origin])
+        if search.over():
+            return
+        method, why = choose(
+            search.images, search.steps, search.session.stochastic, search.why_no_looks, self._share_of_time(search)
+        )
+        search.notes.append(f"auto search chose {method.name}: {why}")
+        if self.stop_early:
+            noise = verifier_noise(search)
+            search.watch = lambda pool: stop_without_spread(search, pool, noise)
+        try:
+            yield from method.run(search)
+        finally:
+            search.watch = None
+
+    @staticmethod
+    def _share_of_time(search: Search) -> float:
+        """What a draft takes of a full candidate's time: steps / T of the sampling, all of decoding and scoring."""
+        steps = DraftSearch().steps_of(search)
+        fixed = search.seconds["decoding"] + search.judge.seconds
+        sampling = search.seconds["sampling"]
+        return (sampling * steps / search.steps + fixed) / max(sampling + fixed, 1e-9)
+
+
+def verifier_noise(search: Search) -> torch.Tensor:
+    """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
+    candidate = search.origin
+    moved = [search.pictures(candidate).roll(shift, (1, 2)) for shift in SHIFTS]
+    raw = search.judge.score([candidate] * len(moved), moved, [candidate.latent] * len(moved))
+    own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
+    return torch.cat([own, raw]).std(0, correction=0)
+
+
+def stop_without_spread(search: Search, pool: Pool, noise: torch.Tensor) -> None:
+    """Stop the search if no part tells its first independent candidates apart by more than its noise."""
+    rows = [row for candidate, row in pool.entries if candidate.parent is None]
+    if len(rows) < ENOUGH or search.stopped:
+        return
+    spread = torch.stack(rows[:ENOUGH]).std(0)
+    if bool(((spread <= noise) | spread.isnan()).all()):
+        said = ", ".join(f"{name}: {s:.3g} against {n:.3g}" for name, s, n in
+                         zip(search.judge.names, spread.tolist(), noise.tolist(), strict=True))  # fmt: skip
+        search.stopped = f"the seed hardly matters here: scores differ less than the verifier's own noise ({said})"
