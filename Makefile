@@ -9,7 +9,7 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup test test-pure demo serve bench browser lint format clean
+.PHONY: setup test test-pure demo serve bench bench-quick browser lint format clean
 
 setup:
 	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
@@ -32,6 +32,9 @@ serve: setup
 
 bench: setup
 	$(BIN)/python bench/run.py
+
+bench-quick: setup
+	$(BIN)/python bench/run.py --quick
 
 # The browser tests need a browser; they are skipped where none can be installed.
 browser:

@@ -1,7 +1,8 @@
 """`make bench`: measure what the README claims, on the demo model. Each part writes a CSV under bench/output/.
 
-python bench/run.py                   all parts
-python bench/run.py speed memory      some of them
+python bench/run.py                   all parts: many hours; cut it at any time, and it goes on where it was
+python bench/run.py --quick           a look at the comparison of methods: minutes
+python bench/run.py speed memory      some parts
 """
 
 from __future__ import annotations
@@ -12,15 +13,32 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("speed", "memory")
+SMALL = ["--model", "small", "--methods", "random", "draft", "--guides", "clip", "--output", str(HERE / "output" / "grid-small.csv")]
+PARTS = {  # name: script, arguments of the full run, arguments of the quick one (None: left out)
+    "speed": ("speed", [], None),
+    "memory": ("memory", [], None),
+    "ranks": ("ranks", [], ["--prompts", "4", "--candidates", "32"]),
+    "grid": ("grid", ["--seeds", "5"], ["--quick"]),
+    "models": ("grid", SMALL, [*SMALL, "--quick"]),
+    "axes": ("axes", [], ["--prompts", "8"]),
+    "summary": ("summary", [], []),
+    "plots": ("plots", [], ["--images", str(HERE / "output")]),
+}
 
 
 def main() -> None:
     """Run the parts, each in its own process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}; default: all")
-    for part in parser.parse_args().parts:
-        subprocess.run([sys.executable, str(HERE / f"{part}.py")], check=True)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    for part in args.parts:
+        if part not in PARTS:
+            parser.error(f"unknown part {part!r}: one of {', '.join(PARTS)}")
+        script, full, quick = PARTS[part]
+        more = quick if args.quick else full
+        if more is not None:
+            subprocess.run([sys.executable, str(HERE / f"{script}.py"), *more], check=True)
 
 
 if __name__ == "__main__":
