@@ -142,7 +142,8 @@ def elite_draw(elites: Tensor, fresh: Tensor, least_variance: float) -> Tensor:
         least_variance: floor of the variance, so that the search does not end in a few generations.
 
     References:
-        Spectral Evolution Search (2026), arXiv 2602.03208
+        Spectral Evolution Search: Efficient Inference-Time Scaling for Reward-Aligned Image Generation (2026),
+            arXiv 2602.03208
     """
     mean = elites.mean(0)
     var = elites.var(0, correction=min(1, len(elites) - 1)).clamp(min=least_variance)
@@ -186,7 +187,8 @@ def _box(noise: Tensor, move: Move, draw: Draw) -> Tensor:
     The coin falls with a chance in (0.1, 0.9) that is the move's own; one coordinate at least is chosen.
 
     References:
-        Trust-Region Noise Search (2026), arXiv 2603.14504
+        Trust-Region Noise Search for Black-Box Alignment of Diffusion and Flow Models (Schweiger et al., 2026),
+            arXiv 2603.14504
     """
     chance = 0.1 + 0.8 * derived_seed(move.seed, "chance") / DRAWN_SEED_LIMIT
     coin = draw(derived_seed(move.seed, "mask")).double()

@@ -11,7 +11,7 @@ import torch
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .path_search import become_random, leave, lowest_noise, missing_levels
+from .path_search import become_random, forget_all_but_the_best, leave, lowest_noise, missing_levels
 from .random_search import RandomSearch
 
 
@@ -71,7 +71,7 @@ class BacktrackingSearch:
         if not why:
             descent = _Descent(self, search, ladders)
             yield from descent.begin()
-            if missing := missing_levels(search):
+            if missing := missing_levels(search, descent.levels):
                 why = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas"
         if why:
             yield from become_random(search, self.name, self.proposal, why)
@@ -86,7 +86,8 @@ class BacktrackingSearch:
         back = [self.back]
         while back[-1] < self.max_back:
             back.append(min(2 * back[-1], self.max_back))
-        return {mark: sorted({max(mark - d, top) for d in back}, reverse=True) for mark in sorted(marks) if top < mark < steps}
+        ahead = [mark for mark in sorted(marks) if top < mark < steps - 1]  # the last call's prediction is the end itself
+        return {mark: sorted({max(mark - d, top) for d in back}, reverse=True) for mark in ahead}
 
 
 class _Descent:
@@ -113,8 +114,10 @@ class _Descent:
         search = self.search
         if self.places and search.budget.affordable(1, 1) and not search.over():
             yield from self._descend(search.origin)
+            forget_all_but_the_best(search)
         while search.budget.affordable(search.budget.run_cost, 1) and not search.over():
             yield from self._descend(search.propose(self.method.proposal))
+            forget_all_but_the_best(search)
 
     def _descend(self, current: Candidate) -> Iterator[Round]:
         """Bring one run to its end, from checkpoint to checkpoint."""
@@ -150,7 +153,6 @@ class _Descent:
             search.prune([child for child, at in zip(children, found, strict=True) if at != best])
             if self._score(best) > self._score(place):
                 search.prune([current])
-                search.forget([current])
                 current, place = children[found.index(best)], best
                 if self.method.threshold is None:
                     break

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..calls import same_level
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
@@ -63,7 +64,7 @@ class PathSearch:
         if self.branches < 0:
             raise ValueError(f"'branches' must be 0 (as many as the budget pays for) or more, not {self.branches}")
         start, forward, backward = self.start, self.forward, self.backward
-        if not (0.0 < start < 1.0 and 0.0 <= forward and start + forward <= 1.0):
+        if not (0.0 < start < 1.0 and forward >= 0.0 and start + forward <= 1.0 + 1e-9):
             raise ValueError(f"paths need 0 < start < 1 and start + forward <= 1, not start {start:g} and forward {forward:g}")
         if forward > 0.0 and not forward < backward <= 1.0:
             raise ValueError(f"'backward' must exceed 'forward' and be at most 1, not {backward:g} with forward {forward:g}")
@@ -78,13 +79,12 @@ class PathSearch:
         if not why:
             walk = _Walk(self, search, loops)
             yield from walk.begin()
-            if search.stopped:
-                return
             why = walk.why_not
         if why:
             yield from become_random(search, self.name, self.proposal, why)
             return
-        yield from walk.go()
+        if not search.stopped:
+            yield from walk.go()
         leave(search)
 
     def loops(self, shares: Sequence[float]) -> list[Loop]:
@@ -117,9 +117,10 @@ class _Walk:
         sigmas = [float(sigma) for sigma in search.session.sigmas[:-1]] + [0.0]
         self.method, self.search, self.why_not = method, search, ""
         self.legs = [(sigmas[loop.cut], sigmas[loop.up], sigmas[loop.down]) for loop in loops]
-        search.branch_levels = tuple(cut for cut, _, _ in self.legs)
+        search.branch_levels = (self.legs[0][0],)
         self.pool: Pool | None = None
         self.survivors = self.branches = 0
+        self.fewest = 1 if method.branches == 1 else 2  # one branch alone is no choice
 
     def begin(self) -> Iterator[Round]:
         """Render candidate 0, looked at on its way, and plan the rest."""
@@ -129,10 +130,10 @@ class _Walk:
             yield from search.render([search.origin])
             if search.over():
                 return
-        if missing := missing_levels(search):
+        if missing := missing_levels(search, [cut for cut, _, _ in self.legs]):
             self.why_not = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas"
             return
-        self.joins = bool(search.origin.records) and has_record(search.origin, self.legs[0][0])
+        self.joins = has_record(search.origin, self.legs[0][0])
         self.start = search.calls(float("inf"), self.legs[0][0])
         self.costs = [search.rows + search.calls(up, down) for _, up, down in self.legs]
         self._plan()
@@ -140,19 +141,19 @@ class _Walk:
             self.why_not = "the budget does not pay for a loop"
         elif self.survivors < method.survivors or self.branches < method.branches:
             wanted = f"{method.survivors} survivors" + (f" of {method.branches} branches each" if method.branches else "")
-            search.notes.append(
-                f"{wanted} are more than the budget pays for: {self.survivors} of {self.branches} branches each"
-            )
+            search.notes.append(f"{wanted} are more than the budget pays for: {self.survivors} of {self.branches} branches each")
 
     def go(self) -> Iterator[Round]:
         """Start, loop, and finish."""
         search, field = self.search, self._starts()
         for number, (cut, up, down) in enumerate(self.legs):
             rest = len(field) * sum(self.costs[number:])
-            branches = 0 if search.over() else search.budget.affordable(rest, self.branches)
-            if not branches:  # time ran out
+            branches = search.budget.affordable(rest, self.branches)
+            if branches < self.fewest:  # calls take longer than they did
                 yield from search.render(field)
+                search.stopped = search.stopped or "the rest of the time is too short for another loop"
                 break
+            search.branch_levels = (down or self.legs[0][0],)  # a winner may be branched on by paths after these
             children = [search.branch(parent, cut, up) for parent in field for _ in range(branches)]
             search.prune(field)
             search.forget(field)
@@ -163,12 +164,11 @@ class _Walk:
 
     def _plan(self) -> None:
         """Choose survivors and branches: as asked for, or the most that the budget pays for."""
-        fewest = 1 if self.method.branches == 1 else 2
         for survivors in range(self.method.survivors, 0, -1):
             left = self._left() - (survivors - self.joins) * self.start
             branches = left // (survivors * sum(self.costs))
             branches = min(branches, self.method.branches or branches)
-            if branches >= fewest:
+            if branches >= self.fewest:
                 self.survivors, self.branches = survivors, branches
                 return
 
@@ -179,9 +179,9 @@ class _Walk:
     def _starts(self) -> list[Candidate]:
         """Denoise the other starts; return the best N. One that was not looked at, a chain's, keeps its place."""
         search = self.search
-        fresh = (self._left() - self.survivors * self.branches * sum(self.costs)) // self.start
-        others = [search.propose(self.method.proposal) for _ in range(fresh)]
         kept = [search.origin] if self.joins and self.pool is None else []
+        fresh = (self._left() - self.survivors * self.branches * sum(self.costs)) // self.start
+        others = [search.propose(self.method.proposal) for _ in range(fresh)] if len(kept) < self.survivors else []
         pool = search.look(others, self.legs[0][0], self.pool) if others else self.pool or Pool(search.judge.combine)
         field = [*kept, *self._best(pool, self.survivors - len(kept))]
         search.forget([c for c in search.candidates if c not in field])
@@ -201,12 +201,12 @@ def lowest_noise(shares: Sequence[float]) -> int:
 
 def has_record(candidate: Candidate, level: float) -> bool:
     """Whether a candidate's ended run can be left at a noise level."""
-    return any(abs(record.sigma - level) <= 1e-5 * level for record in candidate.records)
+    return any(same_level(record.sigma, level) for record in candidate.records)
 
 
-def missing_levels(search: Search) -> list[float]:
-    """Return the branch levels at which candidate 0's run, once ended, made no model call."""
-    return [level for level in search.branch_levels if not search.calls(level * (1 + 3e-5), level)]
+def missing_levels(search: Search, levels: Sequence[float]) -> list[float]:
+    """Return the levels at which candidate 0's run, once ended, made no model call."""
+    return [level for level in levels if not search.calls(level * (1 + 3e-5), level)]
 
 
 def become_random(search: Search, name: str, proposal: NoiseProposal | None, why: str) -> Iterator[Round]:
@@ -215,13 +215,24 @@ def become_random(search: Search, name: str, proposal: NoiseProposal | None, why
     search.branch_levels = ()
     search.forget(search.candidates)
     yield from RandomSearch(proposal).run(search)
+    _say_what_is_left(search)
 
 
 def leave(search: Search) -> None:
-    """End a method that branches: only the winner can be branched on; say if the limits left something unspent."""
+    """End a method that branches."""
     search.branch_levels = ()
+    forget_all_but_the_best(search)
+    _say_what_is_left(search)
+
+
+def forget_all_but_the_best(search: Search) -> None:
+    """Free what branches would start from, but for those of the best so far."""
     search.forget([candidate for candidate in search.candidates if candidate is not search.ranked[0][0]])
-    if search.budget.runs_left and not search.stopped:
+
+
+def _say_what_is_left(search: Search) -> None:
+    """Say so if limits beside the number of images left a run unpaid."""
+    if search.budget.runs_left and not search.budget.affordable(search.budget.run_cost, 1) and not search.stopped:
         search.stopped = search.budget.why_short()
 
 

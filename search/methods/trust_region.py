@@ -1,0 +1,109 @@
+"""Trust-region search: local search around the few best noises at once, each with a step of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..candidates import Candidate
+from ..engine import Round, Search
+from ..proposals import BoxProposal
+from .draft import Trials, check_draft_steps
+
+GROWTH = 1.5
+IN_A_ROW = 3  # successes or failures that change a side
+
+
+@dataclass
+class Region:
+    """A box around one of the best; its side follows what came of it."""
+
+    side: float
+    successes: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class TrustRegionSearch:
+    """Random candidates first, then steps within boxes around the best so far: runs = budget.
+
+    In every iteration the boxes are centred anew on the best of all candidates, the first box on the best. An iteration
+    in which a box gives something better than its centre is a success of it; after three in a row its side grows by
+    half, after three failures in a row it shrinks likewise, and a box that gets too small starts again. An infinite
+    side is fresh noise: one region with an infinite side is random search. A step keeps its centre's step seed and length.
+
+    With `draft_steps` d: NFE = 2 T + n d for T steps and n = ((N - 2) T) // d drafts of N images, the origin's included;
+    T less if that is the best.
+
+    Attributes:
+        regions: how many boxes; the paper's 15 are for 400 candidates.
+        batch: candidates per iteration, dealt to the regions in turn; paper: 20.
+        warm_up: share of all candidates that are random.
+        side, side_min, side_max: of a box, in standard deviations of the noise: at first, least and most.
+        draft_steps: steps of a draft; 0 renders every candidate in full.
+
+    References:
+        Trust-Region Noise Search for Black-Box Alignment of Diffusion and Flow Models (Schweiger et al., 2026),
+            arXiv 2603.14504
+    """
+
+    regions: int = 3
+    batch: int = 6
+    warm_up: float = 0.2
+    side: float = 0.8
+    side_min: float = 0.05
+    side_max: float = 2.4
+    draft_steps: int = 0
+    name = "trust-region search"
+
+    def __post_init__(self) -> None:
+        for name in ("regions", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
+        if not 0.0 <= self.warm_up <= 1.0:
+            raise ValueError(f"'warm_up' must be in [0, 1], not {self.warm_up:g}; 0.2 is usual")
+        if not 0.0 < self.side_min <= self.side <= self.side_max:
+            low, high = self.side_min, self.side_max
+            raise ValueError(f"boxes need 0 < side_min <= side <= side_max, not {low:g}, {self.side:g} and {high:g}")
+        for side in (self.side_min, self.side_max):
+            BoxProposal(side)
+        check_draft_steps(self.draft_steps)
+
+    def run(self, search: Search) -> Iterator[Round]:
+        trials = Trials(search, self.draft_steps)
+        yield from trials.begin()
+        warm = round(self.warm_up * (trials.left + 1)) - 1
+        yield from trials.score([search.propose() for _ in range(min(warm, trials.left))])
+        regions = [Region(self.side) for _ in range(self.regions)]
+        dealt = 0
+        while trials.going_on:
+            centres = self._centres(trials)
+            steps: list[tuple[Region, Candidate, Candidate]] = []
+            for _ in range(min(self.batch, trials.left)):
+                place = dealt % min(len(regions), len(centres))
+                steps.append((regions[place], centres[place], search.propose(BoxProposal(regions[place].side), centres[place])))
+                dealt += 1
+            yield from trials.score([child for *_, child in steps])
+            for region in regions:
+                self._learn(region, [(centre, child) for own, centre, child in steps if own is region], trials.scores)
+        yield from trials.end()
+
+    def _centres(self, trials: Trials) -> list[Candidate]:
+        """Return the best of all; the origin if there is no score."""
+        scored = [candidate for candidate, score in trials.pool.ranked() if score == score]
+        return scored[: self.regions] or [trials.search.origin]
+
+    def _learn(self, region: Region, steps: list[tuple[Candidate, Candidate]], scores: dict[int, float]) -> None:
+        """Change a region's side by what its steps gave."""
+        if not steps:
+            return
+        better = any(scores.get(child.index, math.nan) > scores.get(centre.index, -math.inf) for centre, child in steps)
+        region.successes = region.successes + 1 if better else 0
+        region.failures = 0 if better else region.failures + 1
+        if region.successes == IN_A_ROW:
+            region.side, region.successes = min(region.side * GROWTH, self.side_max), 0
+        elif region.failures == IN_A_ROW:
+            region.side, region.failures = region.side / GROWTH, 0
+        if region.side < self.side_min:
+            region.side = self.side
