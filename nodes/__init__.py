@@ -9,9 +9,9 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import methods, results, scoring, search, verifiers
+from . import conditioning, methods, methods_noise, methods_paths, proposals, results, scoring, search, verifiers
 
-MODULES: list[ModuleType] = [search, methods, verifiers, scoring, results]
+MODULES: list[ModuleType] = [search, methods, methods_noise, methods_paths, proposals, verifiers, scoring, results, conditioning]
 
 
 def node_list() -> list[type[io.ComfyNode]]:

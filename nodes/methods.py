@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..search.budget import StopRules
+from ..search.methods.auto_search import AutoSearch
 from ..search.methods.chain import Chain
 from ..search.methods.draft_search import DraftSearch
 from ..search.methods.halving import HalvingSearch
@@ -142,13 +143,13 @@ class NSDraftSearch(io.ComfyNode):
             node_id="NSDraftSearch",
             display_name="Draft Search",
             category=CATEGORY,
-            description="Spends most of the budget on drafts with a third of the steps: first independent ones, then "
+            description="Spends most of the budget on drafts with a quarter of the steps: first independent ones, then "
             "neighbors of the best. The best drafts are rendered in full. For deterministic samplers of 8 steps or more.",
             search_aliases=["draft and commit", "preview search", "evolution", "few-step search"],
             inputs=[
-                inp(io.Int, "draft_steps", default=0, min=0, max=10000, tooltip="Steps of a draft. 0: three tenths of the "
-                    "steps, at least 4. Fewer steps pay for more drafts that tell less. Usual: a quarter to a half."),
-                inp(io.Float, "warm_up", default=0.4, min=0.01, max=1.0, step=0.01, tooltip="Share of the drafts that are "
+                inp(io.Int, "draft_steps", default=0, min=0, max=10000, tooltip="Steps of a draft. 0: a quarter of the "
+                    "steps, at least 4. Fewer steps pay for more drafts that tell less. Usual: a fifth to a half."),
+                inp(io.Float, "warm_up", default=0.3, min=0.01, max=1.0, step=0.01, tooltip="Share of the drafts that are "
                     "independent, before the best get children. 1: all of them. Usual: 0.2 to 0.5."),
                 inp(io.Int, "parents", default=4, min=1, max=256, tooltip="How many of the best drafts get children in each "
                     "round. More is broader. Usual: 2 to 8."),
@@ -169,6 +170,32 @@ class NSDraftSearch(io.ComfyNode):
         proposal: Any = None, then: Any = None, then_after: float = 0.5,
     ) -> io.NodeOutput:  # fmt: skip
         return chained(DraftSearch(draft_steps, warm_up, parents, children, cosine, finals, proposal), then, then_after)
+
+
+class NSAutoSearch(io.ComfyNode):
+    """Chooses the method."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSAutoSearch",
+            display_name="Auto Search",
+            category=CATEGORY,
+            description="Renders your own seed, then chooses method and settings from the budget, the steps, the sampler "
+            "and what the verifier costs; the report says what it chose and why. Ends early if the seed hardly matters.",
+            search_aliases=["automatic", "auto"],
+            inputs=[
+                inp(io.Boolean, "stop_early", default=True, tooltip="End the search if the first candidates' scores differ "
+                    "less than the verifier's own noise (its score of your picture moved by one pixel): with distilled "
+                    "models the seed may hardly matter. Usual: on."),
+                *then_inputs(),
+            ],
+            outputs=[Method.Output("method")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, stop_early: bool, then: Any = None, then_after: float = 0.5) -> io.NodeOutput:
+        return chained(AutoSearch(stop_early), then, then_after)
 
 
 class NSBudget(io.ComfyNode):
@@ -203,4 +230,4 @@ class NSBudget(io.ComfyNode):
         return io.NodeOutput(StopRules(max_model_calls, max_seconds, target_score or None, patience))
 
 
-NODES = [NSRandomSearch, NSZeroOrderSearch, NSHalvingSearch, NSDraftSearch, NSGaussianProposal, NSNeighborProposal, NSBudget]
+NODES = [NSAutoSearch, NSRandomSearch, NSZeroOrderSearch, NSHalvingSearch, NSDraftSearch, NSBudget]

@@ -63,7 +63,8 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    raw = judge.score(chosen, [search.pictures(c) for c in chosen], [c.latent for c in chosen])
+    pictures = [search.pictures(c) for c in chosen] if judge.needs_pictures else []
+    raw = judge.score(chosen, pictures, [c.latent for c in chosen])
     scores = judge.combine(raw).tolist()
     return {
         "verifier": judge.verifier.name,

@@ -25,13 +25,14 @@ class NSNoiseFromRecipe(io.ComfyNode):
             display_name="Noise from Recipe",
             category=CATEGORY,
             description="Makes the noise of a search's winner again from its recipe, for SamplerCustomAdvanced. With the "
-            "same model, sampler, sigmas and latent it gives the same picture.",
+            "same model, prompt, sampler, sigmas and latent it gives the same picture.",
             search_aliases=["recipe", "reuse seed", "noise from seed"],
             inputs=[
-                inp(io.String, "recipe", multiline=True, tooltip="The recipe output of a search, connected or pasted."),
+                inp(io.String, "recipe", multiline=True, tooltip="The recipe output of a search, connected or pasted. One with "
+                    "conditioning jitter needs Jitter Conditioning too, on the positive conditioning."),
             ],
             outputs=[io.Noise.Output("noise", tooltip="The winner's noise, with its seed for the sampler's own randomness.")],
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(cls, recipe: str) -> io.NodeOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import MethodType
 from typing import Any
 
 from torch import Tensor
@@ -20,9 +21,23 @@ def row_guider(guider: Any, row: int) -> Any:
     picked = {name: [row_cond(cond, row) for cond in entries] for name, entries in conds.items()}
     if all(a is b for name in conds for a, b in zip(conds[name], picked[name], strict=True)):
         return guider
+    return guider_with(guider, picked)
+
+
+def guider_with(guider: Any, conds: dict[str, list[dict[str, Any]]]) -> Any:
+    """Return a copy of the guider with other conditioning; its replaced methods, if any, become the copy's own."""
     clone = copy.copy(guider)
-    clone.original_conds = picked
+    for name, value in vars(guider).items():
+        if is_own(guider, name):
+            setattr(clone, name, MethodType(value.__func__, clone))
+    clone.original_conds = conds
     return clone
+
+
+def is_own(guider: Any, name: str) -> bool:
+    """Whether what was written over a guider's method is a method of that guider, so that a copy can have it too."""
+    value = vars(guider).get(name)
+    return isinstance(value, MethodType) and value.__self__ is guider
 
 
 def row_cond(cond: dict[str, Any], row: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..search.budget import Budget, StopRules
 from ..search.candidates import Candidate
 from ..search.engine import Method, Search
 from ..search.judge import Judge
-from ..search.methods.halving import HalvingSearch
+from ..search.methods.auto_search import choose
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
@@ -31,7 +31,10 @@ from .session import ComfySession, Graph, samples_of
 from .sharing import rows_are_frames
 
 log = logging.getLogger("noise-search")
-FEW_STEPS, FEW_IMAGES = 8, 4
+JITTERED = (
+    "the winner has a text embedding of its own (conditioning jitter): in stock nodes its noise gives its picture only with "
+    "'Jitter Conditioning' and the same recipe on the positive conditioning; 'Render Candidate' needs nothing else"
+)
 
 
 @dataclass
@@ -136,9 +139,12 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
     # Every row of a batch draws other candidates; row 0's are those of a batch of one.
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
     search = Search(session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best)
-    method = settings.method or default_method(settings.budget, len(graph.sigmas) - 1)
-    cancelled = False
+    if settings.held_out is not None and not session.gaps_for:
+        session.gaps_for = Judge(settings.held_out).needs_gaps
+    method, cancelled = settings.method or RandomSearch(), False
     try:
+        if settings.method is None:
+            method = choose(settings.budget, search.steps, session.stochastic, search.why_no_looks)[0]
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
     except BaseException as error:
@@ -175,6 +181,8 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     if settings.held_out is not None:
         judge = Judge(settings.held_out, skip_errors=True, is_interrupt=is_interrupt)  # it must not cost the winner
         held_out = score_held_out(search, judge, finalists)
+    if best.recipe.jitter is not None:
+        search.notes.append(JITTERED)
     said = report(search, session, method, held_out)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
@@ -186,8 +194,9 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
 
 
 def winner_noise(best: Candidate, session: ComfySession) -> Any:
-    """Return the NOISE that stock nodes turn into the winner; the user's own for candidate 0."""
-    if best.index == 0 and not session.graph.row_of_batch:
+    """Return the NOISE that stock nodes turn into the winner; the user's own if it started from that."""
+    unmoved = best.recipe.start == GIVEN and not (best.recipe.moves or best.recipe.cuts)
+    if (best.index == 0 or unmoved) and not session.graph.row_of_batch:
         return session.graph.noise
     if best.recipe.cuts:
         return SegmentNoise(best.segment_start[0], best.recipe.step_seed, best.recipe.cuts[-1].noise_seed)
@@ -235,11 +244,6 @@ def baseline(graph: Graph) -> Recipe:
     if not graph.row_of_batch and torch.equal(draw(graph.latent, graph.noise.seed), given):
         return Recipe(graph.noise.seed, graph.noise.seed)
     return Recipe(GIVEN, graph.noise.seed)
-
-
-def default_method(images: int, steps: int) -> Method:
-    """Halving where there is something to look at half-way and something to drop; else random search."""
-    return RandomSearch() if steps <= FEW_STEPS or images < FEW_IMAGES else HalvingSearch()
 
 
 def check_inputs(sigmas: Tensor, settings: Settings) -> None:

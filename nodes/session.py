@@ -6,8 +6,9 @@ processed once, by ComfyUI itself. No VAE and no verifier runs inside it: loadin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -23,56 +24,17 @@ from ..search.probe import Probe
 from ..search.recipes import GIVEN, Cut, Recipe, is_zero
 from ..search.rng import RngState, put_rng, take_rng
 from ..search.trajectory import Trajectory
+from ..verifiers.guidance_gap import NO_GAP
 from . import memory
+from .conditioning import JitteredGuiders, check_entered
+from .graph import CLEAN, Graph, LeftoverNoise, to_intermediate
+from .graph import samples_of as samples_of
+from .keyframes import has_keyframes, replay_keyframes
+from .kinds import euler_like, has_fixed_steps, is_adaptive
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
-from .sharing import hooks_of, rows_are_frames, why_alone
+from .sharing import GUIDERS, origin, rows_are_frames, why_alone
 
 MIN_WAVE = 8
-CLEAN = 0.0011  # a last sigma up to this is no leftover noise: uni_pc writes 0.001 over the 0 of the SIGMAS it is given
-
-
-class LeftoverNoise:
-    """A result whose sigmas do not end in 0: what goes on to the next stage, and the picture it promises.
-
-    Attributes:
-        samples: the sampler's output, still noisy.
-        denoised: the last denoised prediction, which is decoded and scored.
-    """
-
-    def __init__(self, samples: Any, denoised: Any) -> None:
-        """Hold both, (R, ...) each."""
-        self.samples, self.denoised = samples, denoised
-
-
-def samples_of(latent: Any) -> Any:
-    """Return what the sampler put out for a result, leftover noise or not."""
-    return latent.samples if isinstance(latent, LeftoverNoise) else latent
-
-
-@dataclass
-class Graph:
-    """What the user connected, for one search.
-
-    Attributes:
-        guider, sampler, sigmas: GUIDER, SAMPLER, SIGMAS (S + 1,).
-        latent: LATENT dict of the R rows of one candidate, channels repaired.
-        noise: the user's NOISE object.
-        given: the noise tensor of candidate 0, (R, ...), on the CPU; nested as the latent is.
-        given_rng: global random state after that noise was made.
-        vae, preview_vae: VAE objects; preview_vae None for the same.
-        row_of_batch: the latent is one row of a larger batch, so that the user's NOISE is not this candidate's.
-    """
-
-    guider: Any
-    sampler: Any
-    sigmas: Tensor
-    latent: dict[str, Any]
-    noise: Any
-    given: Any
-    given_rng: RngState
-    vae: Any
-    preview_vae: Any = None
-    row_of_batch: bool = False
 
 
 class ComfySession:
@@ -109,6 +71,8 @@ class ComfySession:
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
         self._stochastic: bool | None = None
+        self._guiders = JitteredGuiders(graph.guider)
+        self.gaps_for = ""
 
     @property
     def noise_shares(self) -> Tensor:
@@ -121,7 +85,7 @@ class ComfySession:
         if self._stochastic is None:
             recipes = [Recipe(0, 0), Recipe(0, 1)]
             probe = Probe(*(self.start(recipe) for recipe in recipes))
-            self._guided(probe, 1, torch.zeros_like(pack(self.graph.latent["samples"])), self.sigmas, 0)
+            self._guided(probe, 1, torch.zeros_like(pack(self.graph.latent["samples"])), self.sigmas, 0, self.graph.guider)
             self._stochastic = probe.stochastic
         return self._stochastic
 
@@ -145,19 +109,11 @@ class ComfySession:
 
     @property
     def fixed_steps(self) -> bool:
-        """Known for ComfyUI's own samplers. `dpm_adaptive`, `dpm_fast` (its steps are not the user's) and foreign
-        ones have to be measured."""
-        module = getattr(self._function, "__module__", "") or ""
-        return module.startswith("comfy.") and not self._adaptive and "fast" not in self._function.__name__
+        return has_fixed_steps(self.graph.sampler)
 
     @property
     def _adaptive(self) -> bool:
-        return "adaptive" in getattr(self._function, "__name__", "")
-
-    @property
-    def _function(self) -> Any:
-        """The function behind ComfyUI's own samplers; None for a SAMPLER of another make."""
-        return getattr(self.graph.sampler, "sampler_function", None)
+        return is_adaptive(self.graph.sampler)
 
     @property
     def wave(self) -> int:
@@ -169,8 +125,12 @@ class ComfySession:
 
     def start(self, recipe: Recipe, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare the first run of a recipe."""
+        if recipe.jitter is not None:
+            self._guiders.check()
         noise = self.noise_of(recipe)
-        return self._trajectory(self.sigmas, recipe.seed, noise, keep_records=keep_records, rng=take_rng(self.device))
+        run = self._trajectory(self.sigmas, recipe.seed, noise, keep_records=keep_records, rng=take_rng(self.device))
+        run.jitter = recipe.jitter
+        return run
 
     def noise_of(self, recipe: Recipe) -> Tensor:
         """Return a recipe's first noise, packed; the global random state is left where the stock noise leaves it."""
@@ -196,7 +156,9 @@ class ComfySession:
         if x is None:
             levels = torch.tensor([cut.sigma, cut.renoise_to], device=record.x.device)
             x = renoise(self._model_sampling, record.x, levels[0], levels[1], eps)
-        return self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
+        run = self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
+        run.jitter, run.gaps = record.jitter, list(record.gaps[:-1])
+        return run
 
     def replay(self, recipe: Recipe) -> Trajectory:
         """Render a recipe with all its segments; return its ended last run."""
@@ -241,12 +203,17 @@ class ComfySession:
         return images[..., :3].float().clamp(0.0, 1.0).cpu()
 
     def draft(self, steps: int) -> ComfySession:
-        """Return the session over `steps` of the user's steps, evenly spread, the first and last sigma kept."""
+        """Return the session over `steps` of the user's steps, evenly spread, the first and last sigma kept.
+
+        A deterministic sampler is drafted by euler: it solves the same equation, and in few steps better than the
+        samplers of higher order, which need many (bench/ranks.py).
+        """
         picked = torch.linspace(0, len(self.sigmas) - 1, steps + 1).round().long()
         other = object.__new__(ComfySession)
         other.__dict__.update(self.__dict__)
         other.sigmas, other._ended, other._stochastic = self.sigmas[picked], [], None
-        other.graph = replace(self.graph, sigmas=other.sigmas)
+        sampler = self.graph.sampler if self.stochastic else euler_like(self.graph.sampler)
+        other.graph = replace(self.graph, sigmas=other.sigmas, sampler=sampler)
         return other
 
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
@@ -272,40 +239,46 @@ class ComfySession:
         self._nothing_drawn = False
 
     def _rounds(self, runs: list[Trajectory]) -> list[list[Trajectory]]:
-        """Return the runs in groups that one `guider.sample` can advance, in order."""
-        if not has_keyframes(self.graph.guider):
-            return [runs] if runs else []
+        """Return the runs in groups that one `guider.sample` can advance, in order: it has one conditioning."""
+        keyframes = has_keyframes(self.graph.guider)
         groups: dict[Any, list[Trajectory]] = {}
         for run in runs:
-            key = id(run) if self._adaptive else (run.segment(), tuple(run.levels))
-            groups.setdefault(key, []).append(run)
+            levels = (id(run) if self._adaptive else (run.segment(), tuple(run.levels))) if keyframes else ()
+            groups.setdefault((run.jitter, levels), []).append(run)
         return list(groups.values())
 
     def _sample(self, runs: list[Trajectory], until_sigma: float) -> None:
         """One round: one `guider.sample` of the user's guider with the carrier as its sampler."""
         repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
         leftover = float(runs[0].sigmas[-1]) > CLEAN
+        guider = self._guiders.get(runs[0].jitter)
+
+        def enter(inside: Any, options: dict[str, Any]) -> None:
+            if runs[0].jitter is not None:
+                check_entered(guider, inside)
+            replay_keyframes(inside, options, runs)
+
         carrier = Carrier(
             runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
             whole_segments=self._batching == "on" or has_keyframes(self.graph.guider),
-            on_enter=lambda guider, options: replay_keyframes(guider, options, runs),
+            gaps=bool(self.gaps_for), on_enter=enter,
         )  # fmt: skip
         if self.why_alone:
             runs[0].put_rng(self.device)
         noise = runs[0].start_noise(pack(self.graph.latent["samples"]))
-        out = self._guided(carrier, repeats, noise, runs[0].sigmas, runs[0].seed)
+        out = self._guided(carrier, repeats, noise, runs[0].sigmas, runs[0].seed, guider)
         per_run = self.graph.latent["samples"].shape[0]
         for index, run in enumerate(runs):
             if run.denoised is not None or run.finished:
-                run.latent = _to_intermediate(rows_of(out, index * per_run, per_run))
+                run.latent = to_intermediate(rows_of(out, index * per_run, per_run))
             if leftover and run.finished:
-                denoised = _to_intermediate(rows_of(out, (len(runs) + index) * per_run, per_run))
+                denoised = to_intermediate(rows_of(out, (len(runs) + index) * per_run, per_run))
                 run.latent = LeftoverNoise(run.latent, denoised)
 
-    def _guided(self, sampler: Any, repeats: int, noise: Tensor, sigmas: Tensor, seed: int) -> Any:
-        """Run a SAMPLER inside the user's guider, over `repeats` candidates' rows of the packed `noise`."""
+    def _guided(self, sampler: Any, repeats: int, noise: Tensor, sigmas: Tensor, seed: int, guider: Any) -> Any:
+        """Run a SAMPLER inside a guider, over `repeats` candidates' rows of the packed `noise`."""
         latent = self.graph.latent["samples"]
-        return self.graph.guider.sample(
+        return guider.sample(
             join([unpack_like(noise, latent)] * repeats), join([latent] * repeats), sampler, sigmas,
             denoise_mask=self.graph.latent.get("noise_mask"), callback=None, disable_pbar=True, seed=seed,
         )  # fmt: skip
@@ -316,43 +289,11 @@ class ComfySession:
 
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
         self.budget.nfe += denoised.shape[0]
+        known = origin(type(self.graph.guider)) in GUIDERS  # others may begin without guidance, and go on with it
+        if self.gaps_for and known and all(map(math.isnan, runs[0].gaps)):
+            raise ValueError(f"verifier '{self.gaps_for}': {NO_GAP}")
         self._called(runs, denoised)
 
 
 def _level(cut: Cut | None) -> tuple[float, ...]:
     return () if cut is None else (cut.sigma,)
-
-
-def has_keyframes(guider: Any) -> bool:
-    """Whether hooks on the conditioning change their strength along the noise levels."""
-    return any(hook.hook_keyframe.keyframes for hook in hooks_of(guider))
-
-
-def replay_keyframes(guider: Any, options: dict[str, Any], runs: Sequence[Trajectory]) -> None:
-    """Walk hook keyframes through the noise levels that resumed runs have behind them, as one uncut run would.
-
-    Args:
-        guider: inside its `sample`.
-        options: model options of the round.
-        runs: all with the same levels behind them.
-    """
-    if not has_keyframes(guider):
-        return
-    for hook in hooks_of(guider):
-        hook.hook_keyframe._curr_t = -1.0  # ComfyUI's own reset leaves the last noise level of the round before
-    for sigma in runs[0].levels:
-        for conds in guider.conds.values():
-            for cond in conds or []:
-                hooks, at = cond.get("hooks"), torch.tensor([sigma])
-                begin, end = cond.get("timestep_start"), cond.get("timestep_end")
-                if hooks is None or (begin is not None and sigma > begin) or (end is not None and sigma < end):
-                    continue
-                guider.model_patcher.prepare_hook_patches_current_keyframe(at, hooks, options)
-
-
-def _to_intermediate(latent: Any) -> Any:
-    """Move to where ComfyUI keeps values between nodes, as the stock sampler node does."""
-    dtype = getattr(comfy.model_management, "intermediate_dtype", None)
-    device = comfy.model_management.intermediate_device()
-    moved = latent.to(device) if dtype is None else latent.to(device=device, dtype=dtype())
-    return moved if moved.is_nested else moved.clone()

@@ -67,7 +67,7 @@ def why_alone(guider: Any) -> list[str]:
         reasons.append(f"model patcher {type(patcher).__qualname__} is not ComfyUI's")
     options = (patcher.model_options, getattr(guider, "model_options", {}))
     reasons += [f"patch {name} may couple candidates" for name in _unknown_callables(options)]
-    reasons += [f"guider.{name} is replaced" for name in _replaced_methods(guider)]
+    reasons += [f"guider.{name} is replaced" for name in replaced_methods(guider)]
     for group in (patcher.wrappers, patcher.callbacks):
         reasons += [f"wrapper {name} may couple candidates" for name in _unknown_callables(group)]
     reasons += [f"object patch '{name}' is not known" for name, value in patcher.object_patches.items()
@@ -142,7 +142,7 @@ def _setting(function: Any, name: str | None) -> Any:
     return None if name is None else inspect.getclosurevars(function).nonlocals.get(name)
 
 
-def _replaced_methods(thing: Any) -> list[str]:
+def replaced_methods(thing: Any) -> list[str]:
     """Name the methods of a class that foreign code replaced on one of its objects."""
     if not hasattr(thing, "__dict__"):
         return []
@@ -170,7 +170,7 @@ def _model_reasons(model: Any) -> list[str]:
         reasons.append(f"model class {type(model).__qualname__} is not ComfyUI's")
     for part in (model, getattr(model, "diffusion_model", None)):
         part = getattr(part, "_orig_mod", part)  # a compiled model's
-        reasons += [f"{type(part).__qualname__}.{name} is replaced" for name in _replaced_methods(part)]
+        reasons += [f"{type(part).__qualname__}.{name} is replaced" for name in replaced_methods(part)]
     if seed_conditions(model):
         reasons.append("the model's conditioning draws from the seed")
     return reasons

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..verifiers.clip_score import ClipScore
 from ..verifiers.ensemble import GATE, MODES, RANK_MEAN, Ensemble
+from ..verifiers.guidance_gap import HIGH, PREFER, GuidanceGap
 from ..verifiers.statistics import ImageStatistics
 from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair
 from .schema import inp, schema
@@ -129,6 +130,39 @@ def _chosen_pair(model_name: str, clip: Any | None, clip_vision: Any | None) -> 
     return load_clip_pair(path)
 
 
+class NSGuidanceGap(io.ComfyNode):
+    """Scores candidates by how strongly guidance pulls on them; no picture is needed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSGuidanceGap",
+            display_name="Guidance Gap (verifier)",
+            category="noise search/verifiers",
+            description="A verifier without a model or a picture: how far apart the predictions with and without the"
+            " prompt are in the first steps (CFG-Rejection, Wang et al. 2025, arXiv 2505.23343). Needs CFG above 1.",
+            search_aliases=["CFG-Rejection", "ASD", "no verifier", "accumulated score difference"],
+            inputs=[
+                inp(
+                    io.Int, "first_steps", default=10, min=0, max=10000,
+                    tooltip="How many of a candidate's first model calls count; with most samplers one step is one call."
+                    " 0: all. Paper: 10; it saturates at about 20.",
+                ),
+                inp(
+                    io.Combo, "prefer", options=list(PREFER), default=HIGH,
+                    tooltip="Whether a large gap is good. high: the paper's reading. Others found very large or small gaps"
+                    " suspicious, and it differs by model and prompt: try it once with the verifier you trust as held_out"
+                    " on your model, and choose what agrees with it.",
+                ),
+            ],
+            outputs=[Verifier.Output("verifier")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, first_steps: int, prefer: str) -> io.NodeOutput:
+        return io.NodeOutput(GuidanceGap(first_steps, prefer))
+
+
 class NSVerifierEnsemble(io.ComfyNode):
     """Combines up to eight verifiers."""
 
@@ -191,4 +225,4 @@ def _verifier_tooltip(i: int) -> str:
     return f"Verifier {i} of at most {MAX_VERIFIERS} (the paper combines 3); leave unused ones empty."
 
 
-NODES: list[type[io.ComfyNode]] = [NSImageStatistics, NSClipScore, NSVerifierEnsemble]
+NODES: list[type[io.ComfyNode]] = [NSImageStatistics, NSClipScore, NSGuidanceGap, NSVerifierEnsemble]

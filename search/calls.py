@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .jitter import Jitter
 from .options import Change, Options, identity, run_post_cfg
 
 
@@ -47,6 +48,8 @@ class Record:
         post_cfg_args: what post-CFG functions are given ("cond_denoised", "uncond_denoised", ...), rows cut;
             None if the guider calls no post-CFG function.
         key: what must be equal for the answer to hold for another run.
+        jitter: of the run's positive conditioning; branches keep it.
+        gaps: guidance gaps of the run's calls up to this one, if they are recorded.
     """
 
     x: Tensor
@@ -54,6 +57,8 @@ class Record:
     denoised: Tensor | None
     post_cfg_args: dict[str, Any] | None
     key: Hashable
+    jitter: Jitter | None = None
+    gaps: tuple[float, ...] = ()
 
 
 def answer_from(record: Record, request: Request) -> Tensor | None:

@@ -29,6 +29,7 @@ class Candidate:
         latent: what the sampler node would have put out, kept for rendering.
         records: model calls of its ended run that a branch may leave it at.
         segment_start: see `session.Run`.
+        gaps: guidance gaps of its last run's model calls so far, if the judge needs them.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Candidate:
     latent: Any = None
     records: Sequence[Any] = ()
     segment_start: Any = None
+    gaps: Sequence[float] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the report says of it: plain JSON values, NaN as None."""
@@ -81,6 +83,11 @@ class Pool:
     def absorb(self, other: Pool) -> None:
         """Add the members of another pool."""
         self.add(other.members, torch.stack(other._raw) if other._raw else torch.empty(0))
+
+    @property
+    def entries(self) -> list[tuple[Candidate, Tensor]]:
+        """Members with their raw scores (V,), in order of entry."""
+        return list(zip(self.members, self._raw, strict=True))
 
     def combined(self) -> Tensor:
         """Return the combined scores (N,) of all members, in order of entry."""

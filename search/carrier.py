@@ -7,14 +7,16 @@ and hands every trajectory its rows. It returns early once every trajectory wait
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .calls import Record, Request, request_key
-from .options import POST_CFG, Options, apply_changes, clone_options, rows_of
+from .calls import Request, request_key
+from .options import POST_CFG, Options, apply_changes, clone_options
+from .recording import guidance_gaps, record_of, recorded
 from .trajectory import Trajectory
 
 
@@ -52,6 +54,20 @@ class Limits:
     smaller_calls: int = field(default=0)
 
 
+class Answered(NamedTuple):
+    """A model call that was made.
+
+    Attributes:
+        denoised: its rows (n R, ...).
+        seen: what post-CFG functions were given; None if there are none, or if it does not tell the result.
+        gaps: guidance gap of each run, if they are noted.
+    """
+
+    denoised: Tensor
+    seen: dict[str, Any] | None
+    gaps: Sequence[float]
+
+
 class Carrier:
     """A SAMPLER object that runs `trajectories` until each waits for a call below `until_sigma` or has ended.
 
@@ -65,7 +81,7 @@ class Carrier:
     def __init__(
         self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
         *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False, denoised_too: bool = False,
-        whole_segments: bool = False,
+        whole_segments: bool = False, gaps: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a round.
 
@@ -78,12 +94,14 @@ class Carrier:
                 patched into the model may keep state in the very objects it is given.
             denoised_too: append the last denoised predictions of all runs to the rows that `sample` returns.
             whole_segments: only runs whose noise levels are all the same share a call, those behind them included.
+            gaps: note the guidance gap of every call.
         """
         self.trajectories = list(trajectories)
         self.until_sigma = until_sigma
         self.limits = limits
         self.stopped = False
         self._on_enter, self._alone, self._denoised_too, self._whole = on_enter, alone, denoised_too, whole_segments
+        self._gaps = gaps
         self._guider: Any = None
         self._options: Options = {}
 
@@ -126,9 +144,7 @@ class Carrier:
         waiting = [run for run in self.trajectories if run.pending is not None]
         levels = _sigmas([run.pending for run in waiting])
         above = [(max(level), level, run) for run, level in zip(waiting, levels, strict=True)]
-        # A run's first call is always made: some samplers shift the first sigma a little, and without it there is
-        # nothing to look at.
-        above = [entry for entry in above if entry[0] >= self.until_sigma or entry[2].denoised is None]
+        above = [entry for entry in above if entry[0] >= self.until_sigma or entry[2].owes(self.until_sigma)]
         if not above:
             return 0.0, []
         sigma, level, first = max(above, key=lambda entry: entry[0])
@@ -151,19 +167,21 @@ class Carrier:
             if not self.limits.may_call(count * rows):
                 self.stopped = True
                 return
-            denoised, seen = self._call_or_halve(chunk, sigma)
-            if denoised is None:
+            answered = self._call_or_halve(chunk, sigma)
+            if answered is None:
                 continue
-            todo = todo[count:]
+            todo, (denoised, seen, gaps) = todo[count:], answered
+            for run, gap in zip(chunk, gaps, strict=False):
+                run.gaps.append(gap)
             self.limits.called(chunk, denoised)
             for index, run in enumerate(chunk):
                 part = denoised[index * rows : (index + 1) * rows]
                 if run.keeps(sigma):
-                    run.keep(_record(run.pending, seen, part, index * rows, count * rows))
+                    run.keep(record_of(run, seen, part, index * rows, count * rows))
                 run.answer(part, rows, sigma)
 
-    def _call_or_halve(self, chunk: list[Trajectory], sigma: float) -> tuple[Tensor | None, dict | None]:
-        """Call the guider for a chunk; on out-of-memory halve the size of calls and return (None, None)."""
+    def _call_or_halve(self, chunk: list[Trajectory], sigma: float) -> Answered | None:
+        """Call the guider for a chunk; on out-of-memory halve the size of calls and return None."""
         try:
             return self._call(chunk, sigma)
         except Exception as error:
@@ -172,10 +190,10 @@ class Carrier:
         self.limits.max_rows = len(chunk) * chunk[0].pending.x.shape[0] // 2
         self.limits.smaller_calls += 1
         self.limits.on_oom()
-        return None, None
+        return None
 
-    def _call(self, chunk: list[Trajectory], sigma: float) -> tuple[Tensor, dict | None]:
-        """Make one model call for all runs of a chunk; return denoised rows and what post-CFG functions saw."""
+    def _call(self, chunk: list[Trajectory], sigma: float) -> Answered:
+        """Make one model call for all runs of a chunk."""
         requests = [run.pending for run in chunk]
         first = requests[0]
         rows = [request.x.shape[0] for request in requests]
@@ -186,16 +204,16 @@ class Carrier:
             base = clone_options(self._options)
             base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
             options = apply_changes(base, [request.change for request in requests], rows)
-        if any(run.keeps(sigma) for run in chunk):
-            options = clone_options(options)
-            _insert_recorders(options, len(self._options.get(POST_CFG, [])), seen)
         x = first.x if len(chunk) == 1 else torch.cat([request.x for request in requests])
         levels = first.sigma if len(chunk) == 1 else torch.cat([_per_row(r) for r in requests])
-        with _written(self._guider, first.guider_writes):
+        keeps = any(run.keeps(sigma) for run in chunk)
+        recording = recorded(options, len(self._options.get(POST_CFG, [])), seen) if keeps or self._gaps else nullcontext()
+        with _written(self._guider, first.guider_writes), recording:
             denoised = getattr(self._guider, first.method)(x, levels, model_options=options, seed=first.seed)
-        if "result" in seen and not torch.equal(seen.pop("result"), denoised):
+        gaps = guidance_gaps(seen, levels, requests) if self._gaps else []
+        if keeps and "result" in seen and not torch.equal(seen.pop("result"), denoised):
             seen.clear()  # the guider goes on after its post-CFG functions: their replay would miss that
-        return denoised, seen or None
+        return Answered(denoised, seen if keeps and seen else None, gaps)
 
 
 class _written:  # noqa: N801 - a context manager
@@ -215,39 +233,6 @@ class _written:  # noqa: N801 - a context manager
                 delattr(self.guider, name)
             else:
                 setattr(self.guider, name, value)
-
-
-def _insert_recorders(options: Options, position: int, seen: dict[str, Any]) -> None:
-    """Note what post-CFG functions are given, after the graph's own ones and before those of single runs.
-
-    `seen` gets those arguments, and under "result" what the last post-CFG function returned.
-    """
-
-    def given(args: dict[str, Any]) -> Tensor:
-        seen.update(args)
-        return args["denoised"]
-
-    def returned(args: dict[str, Any]) -> Tensor:
-        seen["result"] = args["denoised"]
-        return args["denoised"]
-
-    functions = list(options.get(POST_CFG, []))
-    options[POST_CFG] = [*functions[:position], given, *functions[position:], returned]
-
-
-def _record(request: Request, seen: dict[str, Any] | None, answer: Tensor, first: int, total: int) -> Record:
-    """Keep an answered call: `answer` is its rows of the result, first .. of `total` rows in all."""
-    rows = request.x.shape[0]
-    args = None if seen is None else {key: _kept(rows_of(value, first, rows, total)) for key, value in seen.items()}
-    if request.change.post_cfg:
-        before = None if args is None else args["denoised"]
-    else:
-        before = answer.clone()
-    return Record(request.x.clone(), float(request.sigma.flatten()[0]), before, args, request_key(request))
-
-
-def _kept(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _sigmas(requests: Sequence[Request]) -> list[tuple[float, ...]]:

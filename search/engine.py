@@ -67,6 +67,7 @@ class Search:
             on_best: told the pictures (F, H, W, 3) of every new best, and its score.
         """
         self.session, self.judge, self.budget, self.seed = session, judge, budget, seed
+        session.gaps_for = judge.needs_gaps
         self.baseline = Candidate(0, baseline)
         self.origin = self.baseline
         self.branch_levels: tuple[float, ...] = ()
@@ -77,6 +78,7 @@ class Search:
         self.stopped = ""
         self.seconds = {"sampling": 0.0, "decoding": 0.0}
         self.decodes = 0
+        self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `stopped`
         self._keep, self._on_best = keep, on_best
         self._runs: dict[int, Run] = {}
         self._pictures: dict[int, Tensor] = {}
@@ -129,7 +131,7 @@ class Search:
         pivot = pivot or self.origin
         index = len(self.candidates)
         recipe = (proposal or GaussianProposal()).propose(self.seed, index, pivot.recipe)
-        local = recipe.start == pivot.recipe.start and bool(recipe.moves)
+        local = recipe.start == pivot.recipe.start and (bool(recipe.moves) or recipe.seed == pivot.recipe.seed)
         self.candidates.append(Candidate(index, recipe, parent=pivot.index if local else None))
         return self.candidates[-1]
 
@@ -164,7 +166,7 @@ class Search:
 
         That is a branch at `high` whose first call is known; one that was renoised to `high` makes one call more.
         """
-        return self.rows * sum(low * (1 - 1e-5) <= level < high * (1 - 1e-5) for level in self._levels)
+        return self.rows * max(0, self._through(low) - self._through(high))
 
     @property
     def rows(self) -> int:
@@ -174,10 +176,13 @@ class Search:
     @property
     def why_no_branches(self) -> str:
         """Why a method that branches cannot work here, in words; empty if it can."""
+        return self.why_no_looks or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+
+    @property
+    def why_no_looks(self) -> str:
+        """Why half-finished candidates cannot be judged, in words; empty if they can."""
         if not self.session.looks_halfway:
             return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
-        if not self.session.fixed_steps:
-            return "the sampler chooses its own steps"
         return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
 
     @contextmanager
@@ -223,12 +228,16 @@ class Search:
         Returns:
             The pool of those that were drawn; `pool`, of earlier drafts, if it is given.
         """
+        full = [(c, c.gaps) for c in candidates if c.status == "finished"]
         self._advance(self.session.draft(steps), candidates, 0.0)
         drawn = [c for c in candidates if c.index in self._runs]
         for candidate in drawn:
             candidate.status = "finished" if candidate.status == "finished" else "draft"
         latents = [self._runs.pop(c.index).latent for c in drawn]
-        return self._score_look(drawn, latents, {"draft_steps": steps}, False, pool)
+        pool = self._score_look(drawn, latents, {"draft_steps": steps}, False, pool)
+        for candidate, gaps in full:
+            candidate.gaps = gaps
+        return pool
 
     def prune(self, candidates: Sequence[Candidate], status: str = "pruned") -> None:
         """End the runs of candidates that are given up."""
@@ -284,6 +293,7 @@ class Search:
             self.seconds["sampling"] += time.perf_counter() - started
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
+                candidate.gaps = list(run.gaps)
         if until_sigma <= 0.0:
             ended = [run for run in runs if run.finished]
             self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
@@ -302,14 +312,17 @@ class Search:
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
         if not done:
             return
-        pictures = [self._decode(c.latent, False) for c in done]
+        pictures = [self._decode(c.latent, False) for c in done] if self.judge.needs_pictures else []
         raw = self.judge.score(done, pictures, [c.latent for c in done])
         self.finished.add(done, raw)
         for candidate, row in zip(done, raw.tolist(), strict=True):
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
         for candidate, score in self.ranked:
             candidate.score = score
-        self._keep_pictures(done, pictures)
+        if pictures:
+            self._keep_pictures(done, pictures)
+        if self.watch is not None:
+            self.watch(self.finished)
         yield self._tell(done)
 
     def _score_look(
@@ -321,7 +334,7 @@ class Search:
         raws, size = [], self.session.wave  # so many pictures at a time: they are large
         for first in range(0, len(candidates), size):
             some = latents[first : first + size]
-            pictures = [self._decode(latent, preview) for latent in some]
+            pictures = [self._decode(latent, preview) for latent in some] if self.judge.needs_pictures else []
             raws.append(self.judge.score(candidates[first : first + size], pictures, some))
         raw = torch.cat(raws)
         pool.add(candidates, raw)
@@ -331,6 +344,8 @@ class Search:
             for look in member.looks:
                 if what.items() <= look.items():
                     look["score"] = score
+        if self.watch is not None:
+            self.watch(pool)
         return pool
 
     def _decode(self, latent: Any, preview: bool) -> Tensor:
@@ -366,6 +381,10 @@ class Search:
         if self.budget.run_cost is None:
             return 1 if self.baseline_first else count
         return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
+
+    def _through(self, sigma: float) -> int:
+        """How many calls candidate 0's run made until it was below a noise level for good."""
+        return max((i + 1 for i, level in enumerate(self._levels) if level >= sigma * (1 - 1e-5)), default=0)
 
     def _cost_to_end(self, candidate: Candidate) -> int:
         run = self._runs.get(candidate.index)

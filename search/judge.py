@@ -1,4 +1,4 @@
-"""Asks the verifier for scores, and keeps watch over what it answers."""
+"""Asks the verifier for scores of pictures or of runs, and keeps watch over what it answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VerifierError(ValueError):
 
 
 class Judge:
-    """Scores pictures of candidates with every part of a verifier.
+    """Scores candidates, by their pictures or their runs, with every part of a verifier.
 
     Attributes:
         names: unique names of the verifier's parts, the columns of its raw scores.
@@ -34,7 +34,8 @@ class Judge:
         """Prepare a judge.
 
         Args:
-            verifier: has `name` and `score(images, latents)`; an ensemble also `parts` and `combine(scores)`.
+            verifier: has `name` and `score(images, latents)`, or in its place `score_runs(gaps)`, which needs no picture;
+                an ensemble also `parts` and `combine(scores)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
         """
@@ -51,18 +52,29 @@ class Judge:
         """Whether every part may be asked for half-denoised pictures."""
         return all(getattr(leaf, "trusts_previews", True) for leaf in self._leaves)
 
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether any part looks at pictures."""
+        return not all(map(_scores_runs, self._leaves))
+
+    @property
+    def needs_gaps(self) -> str:
+        """Name of the first part that scores runs by their guidance gaps; empty if none does."""
+        return next((name for leaf, name in zip(self._leaves, self.names, strict=True) if _scores_runs(leaf)), "")
+
     def score(self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
         """Return raw scores (n, V), float32; a candidate of several frames gets their mean.
 
         Args:
             candidates: whom the pictures are of.
-            images: one (F, H, W, 3) in [0, 1] each.
+            images: one (F, H, W, 3) in [0, 1] each; empty if no part needs any.
             latents: one latent (R, ...) each.
 
         Raises:
             VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
         """
         started = time.perf_counter()
+        images = images if self.needs_pictures else [None] * len(candidates)
         columns = [
             self._column(leaf, name, candidates, images, latents)
             for leaf, name in zip(self._leaves, self.names, strict=True)
@@ -99,14 +111,18 @@ class Judge:
 
     def _ask(self, leaf: Any, name: str, candidates: Sequence[Candidate], images, latents) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
-        counts = [picture.shape[0] for picture in images]
-        pairs = zip(latents, counts, strict=True)
-        plain = all(isinstance(latent, Tensor) and latent.shape[0] == count for latent, count in pairs)
-        scores = leaf.score(torch.cat(list(images)), torch.cat(list(latents)) if plain else None)
+        if _scores_runs(leaf):
+            counts, what = [1] * len(candidates), "runs"
+            scores = leaf.score_runs([list(candidate.gaps) for candidate in candidates])
+        else:
+            counts, what = [picture.shape[0] for picture in images], "pictures"
+            pairs = zip(latents, counts, strict=True)
+            plain = all(isinstance(latent, Tensor) and latent.shape[0] == count for latent, count in pairs)
+            scores = leaf.score(torch.cat(list(images)), torch.cat(list(latents)) if plain else None)
         if not isinstance(scores, Tensor) or scores.shape != (sum(counts),):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise ValueError(f"it must return one score for each of {sum(counts)} pictures, not {got}")
-        self.calls += sum(counts)
+            raise ValueError(f"it must return one score for each of {sum(counts)} {what}, not {got}")
+        self.calls += sum(counts) if what == "pictures" else 0
         means = torch.stack([part.mean() for part in scores.detach().float().cpu().split(counts)])
         for candidate, value in zip(candidates, means.tolist(), strict=True):
             if not math.isfinite(value):
@@ -121,6 +137,10 @@ class Judge:
 def _leaves(verifier: Any) -> list[Any]:
     parts = getattr(verifier, "parts", None)
     return [verifier] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
+
+
+def _scores_runs(leaf: Any) -> bool:
+    return hasattr(leaf, "score_runs")
 
 
 def _unique(names: Sequence[str]) -> list[str]:

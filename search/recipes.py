@@ -1,4 +1,4 @@
-"""How a candidate is made again: the lineage of its noise, its step seed, its cuts. A short JSON string."""
+"""How a candidate is made again: the lineage of its noise, its step seed, its cuts, its text's jitter. A short JSON string."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .jitter import Jitter
 from .moves import AMOUNTS, HAS_LEVELS, HAS_LINEAGE, MAX_LEVELS, MAX_LINEAGE, MOVES, Ancestor, Draw, Move, apply
 from .moves import neighbor as neighbor
 from .seeds import DRAWN_SEED_LIMIT as DRAWN_SEED_LIMIT
@@ -50,12 +51,14 @@ class Recipe:
         seed: step seed of the (first) run.
         moves: steps from the first noise to the candidate's, in order.
         cuts: segments after the first, in order.
+        jitter: how the positive conditioning's text embedding is varied; None for not at all.
     """
 
     start: int | str
     seed: int
     moves: tuple[Move, ...] = ()
     cuts: tuple[Cut, ...] = ()
+    jitter: Jitter | None = None
 
     @property
     def step_seed(self) -> int:
@@ -72,6 +75,8 @@ class Recipe:
                 {"sigma": c.sigma, "renoise_to": c.renoise_to, "noise_seed": str(c.noise_seed), "seed": str(c.seed)}
                 for c in self.cuts
             ]
+        if self.jitter is not None:
+            data["jitter"] = {"seed": str(self.jitter.seed), "cosine": self.jitter.cosine}
         return json.dumps(data)
 
     @staticmethod
@@ -154,7 +159,8 @@ def _parse(data: Any) -> Recipe:
     cuts = tuple(_cut(item) for item in _list(data, "cuts"))
     if start == ZERO and moves:
         raise ValueError("recipe: 'moves' from a noise that is all zero lead nowhere")
-    return Recipe(start if start in (GIVEN, ZERO) else _seed(start, "noise"), _seed(data.get("seed"), "seed"), moves, cuts)
+    start = start if start in (GIVEN, ZERO) else _seed(start, "noise")
+    return Recipe(start, _seed(data.get("seed"), "seed"), moves, cuts, _jitter(data["jitter"]) if "jitter" in data else None)
 
 
 def _list(data: dict, name: str) -> list:
@@ -198,6 +204,15 @@ def _cut(item: dict) -> Cut:
     if not 0.0 < sigma <= up:
         raise ValueError(f"recipe: a cut needs 0 < sigma <= renoise_to, not {sigma:g} and {up:g}")
     return Cut(sigma, up, _seed(item.get("noise_seed"), "noise_seed"), _seed(item.get("seed"), "seed"))
+
+
+def _jitter(item: Any) -> Jitter:
+    if not isinstance(item, dict):
+        raise ValueError(f"recipe: 'jitter' must be an object with a seed and a cosine, not {_shown(item)}")
+    cosine = _number(item.get("cosine"), "cosine")
+    if not -1.0 <= cosine <= 1.0:
+        raise ValueError(f"recipe: 'cosine' of the jitter must be in [-1, 1], not {cosine:g}")
+    return Jitter(_seed(item.get("seed"), "seed"), cosine)
 
 
 def _number(value: Any, name: str) -> float:

@@ -20,6 +20,7 @@ class Run(Protocol):
         records: model calls it can be left at for a branch; each has its `sigma`.
         levels: noise levels of its model calls so far, in order.
         segment_start: what a stock run of a branch's own segment starts from; None for a whole run.
+        gaps: guidance gaps of its model calls so far, those before it branched included, if the session notes them.
     """
 
     nfe: int
@@ -28,6 +29,7 @@ class Run(Protocol):
     records: Sequence[Any]
     levels: Sequence[float]
     segment_start: Any
+    gaps: Sequence[float]
 
     def close(self) -> None: ...
 
@@ -44,6 +46,7 @@ class Session(Protocol):
         fixed_steps: whether every full run is known to take the same number of model calls.
         wave: how many runs are best advanced together.
         why_alone: why runs cannot share model calls, in words; empty if they can.
+        gaps_for: name of the verifier that needs the guidance gaps of runs; empty: they are not noted.
     """
 
     sigmas: Tensor
@@ -53,6 +56,7 @@ class Session(Protocol):
     fixed_steps: bool
     wave: int
     why_alone: Sequence[str]
+    gaps_for: str
 
     def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
         """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .affine import noise_that_gives
 from .calls import Record, Request, answer_from, same_level
+from .jitter import Jitter
 from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
 
@@ -73,11 +74,14 @@ class Trajectory:
         nfe: model calls so far, in latent rows.
         levels: noise levels of the answered calls, in order, model units.
         records: answered calls, as far as `keep_records` says.
+        jitter: how its positive conditioning is varied; None for not at all. Set by the session.
+        gaps: guidance gap of the answered calls, in order, as far as they are recorded; NaN where there is none.
     """
 
     def __init__(
         self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
-        *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False, alone: bool = False,
+        *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False,
+        alone: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a run; nothing is computed yet.
 
@@ -101,6 +105,8 @@ class Trajectory:
         self.nfe = 0
         self.levels: list[float] = []
         self.records: list[Record] = []
+        self.jitter: Jitter | None = None
+        self.gaps: list[float] = []
         self._rng, self._alone = rng, alone
         self._fiber: greenlet | None = None
         self._guider: GuiderStandIn | None = None
@@ -183,6 +189,20 @@ class Trajectory:
             return self.keep_records
         return any(same_level(sigma, level) for level in self.keep_records)
 
+    def owes(self, sigma: float) -> bool:
+        """Whether a run that waits below a noise level has yet to make a call at it, or any call.
+
+        Its first is always made: some samplers shift the first sigma a little, and without it there is nothing to look at.
+        A record that is wanted there may follow calls at lower levels, within the step before: see `sample_glass`.
+        """
+        if self.denoised is None:
+            return True
+        if isinstance(self.keep_records, bool) or not self.keeps(sigma):
+            return False
+        waits = float(self.pending.sigma.flatten()[0])
+        passed = any(level < sigma and same_level(waits, level) for level in self._segment)
+        return not passed and not any(same_level(record.sigma, sigma) for record in self.records)
+
     def keep(self, record: Record) -> None:
         """Keep an answered call; of several at one level only the last, unless all are wanted."""
         if not isinstance(self.keep_records, bool):
@@ -259,6 +279,7 @@ class Trajectory:
             if known is not None:
                 self._note(known)
                 self.levels.append(twin.sigma)
+                self.gaps += twin.gaps[-1:]
                 if self.keeps(twin.sigma):
                     self.keep(twin)
                 return known

@@ -58,6 +58,7 @@ class Left:
 
     sigma: float
     known: Tensor
+    gaps: tuple[float, ...] = ()
 
 
 class AnalyticRun:
@@ -72,6 +73,7 @@ class AnalyticRun:
         self.done, self.nfe, self.latent, self.closed = 0, 0, None, False
         self.records: list[Left] = []
         self.segment_start = None
+        self.gaps: list[float] = []
         for _ in range(answered):
             self.call()
         self.nfe = 0
@@ -92,7 +94,8 @@ class AnalyticRun:
         """One model call, and the step after it."""
         level, index = self.next_level, self.done
         if any(abs(level - wanted) < 1e-6 for wanted in self.keep):
-            self.records = [r for r in self.records if r.sigma != level] + [Left(level, self.known)]
+            self.records = [r for r in self.records if r.sigma != level] + [Left(level, self.known, tuple(self.gaps))]
+        self.gaps.append(float(self.known.roll(1, 1).mul(self.known).mean().abs()))  # of a guidance there is not
         self.promise = 0.1 + 0.9 * self.known + self.blur * level * self.known.roll(7, 1)
         self.done, self.nfe = self.done + 1, self.nfe + 1
         following = 0.0 if self.finished else self.next_level
@@ -169,7 +172,9 @@ class AnalyticSession:
             kept = kept_by_renoising(cut.sigma, cut.renoise_to, self.stochastic)
             fresh = known_share(cut.renoise_to, self.stochastic) - kept**2 * known_share(cut.sigma, self.stochastic)
             known, answered = kept * known + math.sqrt(fresh) * draw(cut.noise_seed), 0
-        return self._run(AnalyticRun(known, cut.seed, levels, self.blur, self.stochastic, keep_records, answered))
+        run = AnalyticRun(known, cut.seed, levels, self.blur, self.stochastic, keep_records, answered)
+        run.gaps[:0] = record.gaps
+        return self._run(run)
 
     def _run(self, run: AnalyticRun) -> AnalyticRun:
         self.runs.append(run)
@@ -248,6 +253,25 @@ class LowFrequency(Part):
     def values(self, images: Tensor) -> Tensor:
         ramp = torch.tensor([-3.0, -1.0, 1.0, 3.0]) / 20**0.5
         return -((images.mean((1, 3)) * ramp).sum(1) / 0.05 - 10.0).abs()
+
+
+@dataclass
+class Layout(Part):
+    """Smooth: highest where the means of blocks of 8 numbers are those of one noise; nothing finer matters."""
+
+    seed: int = 12345
+
+    def values(self, images: Tensor) -> Tensor:
+        wanted = (0.1 + 0.9 * draw(self.seed)).reshape(6, 8).mean(1)
+        return -(latent_of(images).reshape(-1, 6, 8).mean(2) - wanted).square().sum(1)
+
+
+@dataclass
+class Stripes(Part):
+    """Highest for neighboring numbers that differ by much; nothing but the highest frequency matters."""
+
+    def values(self, images: Tensor) -> Tensor:
+        return (latent_of(images) * torch.tensor([1.0, -1.0]).repeat(SIZE // 2)).mean(1)
 
 
 @dataclass

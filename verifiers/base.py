@@ -48,6 +48,23 @@ class Verifier(Protocol):
 
 
 @runtime_checkable
+class RunVerifier(Verifier, Protocol):
+    """A verifier that needs no picture: it scores runs by what happened in them. Its `score` raises a ValueError."""
+
+    def score_runs(self, gaps: Sequence[Sequence[float]]) -> Tensor:
+        """Score runs.
+
+        Args:
+            gaps: For each run the guidance gaps of its model calls so far, in order: the mean of |cond - uncond|^2 of
+                its two noise predictions; NaN for a call without an unconditional one.
+
+        Returns:
+            (n,) float32 on the CPU, higher is better. A row does not depend on the other rows.
+        """
+        ...
+
+
+@runtime_checkable
 class VerifierEnsemble(Verifier, Protocol):
     """A verifier made of others, whose score may depend on all candidates of the pool.
 

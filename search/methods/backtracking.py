@@ -112,7 +112,7 @@ class _Descent:
     def go(self) -> Iterator[Round]:
         """Take candidate 0 back, then one start after another."""
         search = self.search
-        if self.places and search.budget.affordable(1, 1) and not search.over():
+        if self.places and not search.over():
             yield from self._descend(search.origin)
             forget_all_but_the_best(search)
         while search.budget.affordable(search.budget.run_cost, 1) and not search.over():
@@ -169,10 +169,9 @@ class _Descent:
         self.search.budget.reserved = 0
         return [self.search.branch(parent, level, up) for _ in range(count)]
 
-    def _tries(self, first: int, rest: int) -> bool:
-        """Whether some retry can be paid for, at a checkpoint or later, beside `rest` NFE: else there is no use in looks."""
-        cheapest = min(self._cost(mark, self.ladders[mark][0]) for mark in range(first, len(self.levels)))
-        return self.search.budget.affordable(cheapest + rest, 1) > 0
+    def _tries(self, mark: int, rest: int) -> bool:
+        """Whether a retry can be paid for at a checkpoint, beside `rest` NFE: if not, nor later, and looks are of no use."""
+        return self.search.budget.affordable(self._cost(mark, self.ladders[mark][0]) + rest, 1) > 0
 
     def _cost(self, mark: int, up: float) -> int:
         return self.search.rows + self.search.calls(up, self.levels[mark])

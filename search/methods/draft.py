@@ -39,9 +39,13 @@ class Trials:
     def begin(self, score_origin: bool = True) -> Iterator[Round]:
         """Render the origin in full; drafts are compared with its draft, unless it is not to be among them."""
         yield from self.search.render([self.search.origin])
-        self.left = self._affordable() if self.steps else self.search.budget.runs_left
-        if self.steps and self.left > 0 and score_origin:
-            yield from self.score([self.search.origin])
+        if not self.steps:
+            self.left = self.search.budget.runs_left
+            return
+        self.left = self._affordable()
+        if self.left > 0 and score_origin:
+            self._draft([self.search.origin])
+            self.left = self._affordable()  # what a draft costs is known now
 
     def score(self, candidates: Sequence[Candidate]) -> Iterator[Round]:
         """Try candidates, at most as many as are left, in waves, as far as the budget reaches."""

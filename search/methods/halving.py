@@ -117,13 +117,10 @@ class HalvingSearch:
         return [search.origin, *others[: width - 1]]
 
     def _can_look(self, search: Search) -> bool:
-        if not search.session.looks_halfway:
-            why = "; ".join(search.session.why_alone) or "its runs cannot be suspended"
-        elif not search.judge.trusts_previews:
-            why = "the verifier cannot be trusted on half-denoised pictures"
-        elif not self.cut_steps([float(s) for s in search.session.sigmas]):
+        why = search.why_no_looks
+        if not why and not self.cut_steps([float(s) for s in search.session.sigmas]):
             why = "both cuts are at the end of the run"
-        else:
+        if not why:
             return True
         # Rendering survivors anew at equal cost would look at 4/3 N candidates half-way instead of N in full.
         search.notes.append(f"halving search became random search at the same cost: {why}")

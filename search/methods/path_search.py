@@ -181,7 +181,10 @@ class _Walk:
         search = self.search
         kept = [search.origin] if self.joins and self.pool is None else []
         fresh = (self._left() - self.survivors * self.branches * sum(self.costs)) // self.start
-        others = [search.propose(self.method.proposal) for _ in range(fresh)] if len(kept) < self.survivors else []
+        if len(kept) == self.survivors:
+            fresh = 0
+            search.notes.append("the winner of the method before is the one survivor: there is no place for another start")
+        others = [search.propose(self.method.proposal) for _ in range(fresh)]
         pool = search.look(others, self.legs[0][0], self.pool) if others else self.pool or Pool(search.judge.combine)
         field = [*kept, *self._best(pool, self.survivors - len(kept))]
         search.forget([c for c in search.candidates if c not in field])

@@ -1,0 +1,154 @@
+"""Feynman-Kac steering: particles are weighted half-way by what they promise, and resampled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..candidates import Candidate, Pool
+from ..engine import Round, Search
+from ..proposals import NoiseProposal
+from .path_search import become_random, leave
+from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
+
+POTENTIALS = ("max", "difference", "sum")
+
+
+@dataclass
+class Particle:
+    """A slot: the candidate in it, its log-weight since the last resampling, and what its potential remembers."""
+
+    candidate: Candidate
+    log_weight: float = 0.0
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class FKSteering:
+    """k particles in lockstep; at some steps they are weighted by potentials of their score, and resampled.
+
+    With r the score of the x0 prediction over the spread of the first look, the weight of a look is exp(lambda g):
+    "difference" g = r - r_before (r at the first), "max" g = the highest r so far, "sum" g = the sum of all r so far. Weights
+    are kept as logarithms and carried on where resampling is skipped. Resampling is systematic. Candidate 0 keeps its
+    slot (as the retained particle of conditional SMC), and may have offspring beside. The last potential's importance
+    correction only matters for the distribution of all particles: the best by the verifier is what is returned.
+
+    NFE = k T for k images of T: a copy's first call is known from its parent's run. With `renoise`, copies cost
+    R + c(u, l) more each, and k is so small that this is paid for in the worst case.
+
+    Attributes:
+        potential: one of `POTENTIALS`; "max" is the paper's choice for text-to-image.
+        lam: lambda; 10 in the paper, of scores with a spread of about 1.
+        first, last, times: resampling after these shares of the steps, evenly spread.
+        ess_threshold: resample if the effective sample size is below this share of k; 1: always.
+        normalize: divide scores by the spread (standard deviation) of the first look; False takes them as they are.
+        renoise: steps that a copy is taken back up; 0 leaves it to the sampler's own noise to tell copies apart.
+        proposal: how particles start; None for independent Gaussian noise.
+
+    Raises:
+        ValueError: in `run`, for a sampler without noise of its own and `renoise` 0.
+
+    References:
+        A General Framework for Inference-time Scaling and Steering of Diffusion Models (Singhal et al., 2025),
+            arXiv 2501.06848
+    """
+
+    potential: str = "max"
+    lam: float = 10.0
+    first: float = 0.2
+    last: float = 0.8
+    times: int = 4
+    ess_threshold: float = 0.5
+    normalize: bool = True
+    renoise: int = 0
+    proposal: NoiseProposal | None = None
+    name = "FK steering"
+
+    def __post_init__(self) -> None:
+        if self.potential not in POTENTIALS:
+            raise ValueError(f"'potential' must be one of {', '.join(POTENTIALS)}, not {self.potential!r}")
+        if not 0.0 <= self.lam < math.inf:
+            raise ValueError(f"'lam' must be a finite number, 0 or more, not {self.lam:g}")
+        if not 0.0 < self.first <= self.last < 1.0:
+            raise ValueError(f"resampling needs 0 < first <= last < 1, not {self.first:g} and {self.last:g}")
+        if self.times < 1:
+            raise ValueError(f"'times' must be at least 1, not {self.times}")
+        check_renoise(self.renoise)
+        if not 0.0 <= self.ess_threshold <= 1.0:
+            raise ValueError(f"'ess_threshold' must be from 0 to 1, not {self.ess_threshold:g}")
+
+    def run(self, search: Search) -> Iterator[Round]:
+        why = search.why_no_branches or ("" if search.images > 1 else "one image is no population")
+        if why:
+            yield from become_random(search, self.name, self.proposal, why)
+            return
+        refuse_twins(search, self.name, self.renoise)
+        steps = self.steps(search.steps)
+        sigmas = [float(sigma) for sigma in search.session.sigmas]
+        cuts = [sigmas[k - 1] for k in steps]
+        ups = [sigmas[max(k - 1 - self.renoise, 0)] if self.renoise else None for k in steps]
+        search.branch_levels = tuple(cuts)
+        looks: list[Pool | None] = [None] * len(cuts)
+        if search.origin.status != "finished" and (search.baseline_first or self.renoise):
+            for level, cut in enumerate(cuts):
+                looks[level] = search.look([search.origin], cut)
+            yield from search.render([search.origin])
+        if not search.over():
+            yield from self._steer(search, cuts, ups, looks)
+        leave(search)
+
+    def steps(self, total: int) -> list[int]:
+        """Return after how many of `total` steps particles are weighted."""
+        gap = (self.last - self.first) / max(self.times - 1, 1)
+        return sorted({min(max(int((self.first + n * gap) * total + 1e-9), 1), total - 1) for n in range(self.times)} - {0})
+
+    def _steer(self, search: Search, cuts: list[float], ups: list[float | None], looks: list[Pool | None]) -> Iterator[Round]:
+        origin, count = search.origin, self._count(search, cuts, ups)
+        joins = origin.status != "finished" or looks[0] is not None  # else a chain's: rendered before, without records
+        field = [Particle(origin)] if joins else []
+        field += [Particle(search.propose(self.proposal)) for _ in range(count - 1)]
+        scale = 0.0
+        for level, cut in enumerate(cuts):
+            known = looks[level].members if looks[level] is not None else []
+            pool = search.look([p.candidate for p in field if p.candidate not in known], cut, looks[level])
+            scores = {candidate.index: score for candidate, score in pool.ranked()}
+            field = [p for p in field if p.candidate.index in scores]
+            scale = scale or (spread(list(scores.values())) if self.normalize else 1.0)
+            for particle in field:
+                self.weigh(particle, scores[particle.candidate.index] / scale)
+            if effective_size([p.log_weight for p in field]) < self.ess_threshold * len(field) * (1 + 1e-9):
+                field = self._resample(search, field, cut, ups[level], level)
+        yield from search.render([p.candidate for p in field])
+
+    def _count(self, search: Search, cuts: Sequence[float], ups: Sequence[float | None]) -> int:
+        """Return how many particles the budget pays for, candidate 0 included."""
+        if not self.renoise or search.budget.run_cost is None:
+            return search.images
+        copy = sum(search.rows + search.calls(up, cut) for cut, up in zip(cuts, ups, strict=True))
+        return 1 + search.budget.affordable(search.budget.run_cost + copy, search.images - 1)
+
+    def weigh(self, particle: Particle, reward: float) -> None:
+        """Multiply a particle's weight by its potential; a NaN weighs nothing from here on."""
+        before = particle.memory
+        if self.potential == "difference":
+            gain, particle.memory = reward - (before or 0.0), reward
+        else:
+            gain = reward if before is None else max(before, reward) if self.potential == "max" else before + reward
+            particle.memory = gain
+        particle.log_weight = -math.inf if math.isnan(gain) else particle.log_weight + self.lam * gain
+
+    def _resample(self, search: Search, field: list[Particle], cut: float, up: float | None, level: int) -> list[Particle]:
+        """Give every slot but candidate 0's an offspring; the first of a particle is the particle itself."""
+        kept = [p for p in field if p.candidate is search.origin]
+        u = uniform(search.seed, "resample", level, len(search.rounds))
+        offspring = systematic_resample([p.log_weight for p in field], len(field) - len(kept), u)
+        out = [Particle(p.candidate, 0.0, p.memory) for p in kept]
+        for particle, count in zip(field, offspring, strict=True):
+            goes_on = particle not in kept and count > 0
+            out += [Particle(particle.candidate, 0.0, particle.memory)] if goes_on else []
+            for _ in range(count - goes_on):
+                out.append(Particle(search.branch(particle.candidate, cut, up), 0.0, particle.memory))
+        staying = {p.candidate.index for p in out}
+        search.prune([p.candidate for p in field if p.candidate.index not in staying])
+        return out

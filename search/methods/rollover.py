@@ -1,0 +1,154 @@
+"""Rollover search: a lineage takes the first child that is better than the best so far, and saves what it did not need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ..candidates import Candidate, Pool
+from ..engine import Round, Search
+from ..proposals import NoiseProposal
+from .branching import Ladder
+from .path_search import become_random, leave
+from .random_search import RandomSearch
+from .resampling import check_renoise, refuse_twins
+
+
+@dataclass(frozen=True)
+class RolloverSearch:
+    """Rollover budget forcing: every block of steps has a quota of children, and passes on what it did not use.
+
+    The first block spends its quota, and the best of its children, by what it promises, is the first incumbent. In each
+    later block children are tried one by one: the first that is better than the incumbent goes on and is the new one, and
+    the rest of the quota is the next block's. Where none is better, the best of them goes on. The children of the last
+    block are rendered. Candidate 0 is rendered in full first, and is where the first lineage begins; what is left of the
+    budget when a lineage ended begins another, from noise of its own.
+
+    With T the NFE of a full run, b those of one child in all blocks together and a those of a run to the first level (T - 1
+    and 1 without renoising, for samplers of one call per step and one latent row), a lineage with the whole rest F of the
+    budget tries at most F c_i / b children of a block that cost c_i each, what was saved not counted. It costs between b
+    and F, and NFE <= N T for N images; the search ends when less than a + b is left.
+
+    Attributes:
+        block: steps of a block.
+        renoise: steps up that children are renoised; 0: the sampler's own noise tells them apart.
+        proposal: how the noise of lineages is drawn; None for independent Gaussian noise.
+
+    References:
+        Inference-Time Scaling for Flow Models via Stochastic Generation and Rollover Budget Forcing (Kim et al., 2025),
+        arXiv 2503.19385
+    """
+
+    block: int = 1
+    renoise: int = 0
+    proposal: NoiseProposal | None = None
+    name = "rollover search"
+
+    def __post_init__(self) -> None:
+        if self.block < 1:
+            raise ValueError(f"'block' must be at least 1, not {self.block}")
+        check_renoise(self.renoise)
+
+    def run(self, search: Search) -> Iterator[Round]:
+        if search.images == 1:
+            yield from RandomSearch(self.proposal).run(search)
+            return
+        ladder = Ladder(search, self.block, self.renoise)
+        why = search.why_no_branches or ladder.why_not
+        if not why:
+            refuse_twins(search, self.name, self.renoise)
+            yield from ladder.begin()
+            if not ladder.why_not and ladder.left() < _least(ladder):
+                ladder.why_not = "the budget does not pay for a child of every step"
+            why = ladder.why_not
+        if why:
+            yield from become_random(search, self.name, self.proposal, why)
+            return
+        while ladder.left() >= _least(ladder) and not search.over():
+            yield from _Lineage(ladder).run(self.proposal)
+            ladder.joins = False
+        leave(search)
+
+
+def _least(ladder: Ladder) -> int:
+    """NFE of the cheapest lineage."""
+    return sum(ladder.costs) + (0 if ladder.joins else ladder.start)
+
+
+class _Lineage:
+    """One lineage, from its noise to its end.
+
+    Attributes:
+        seen: scores of all looks and of the end: those of different levels can be compared in one pool only.
+        incumbent: the best so far; None before the first block.
+        purse: NFE that the blocks so far were given and did not spend.
+    """
+
+    def __init__(self, ladder: Ladder) -> None:
+        self.ladder, self.search = ladder, ladder.search
+        self.seen = Pool(ladder.search.judge.combine)
+        self.incumbent: Candidate | None = None
+        self.purse = 0.0
+
+    def run(self, proposal: NoiseProposal | None) -> Iterator[Round]:
+        """Bring it to its end."""
+        (parent,) = self.ladder.roots(1, proposal)
+        costs, left = self.ladder.costs, self.ladder.left()
+        for place, cost in enumerate(costs[:-1]):
+            self.purse += left * cost / sum(costs)
+            child = self._first(parent, place) if self.incumbent is None else self._better(parent, place)
+            self.search.prune([parent])
+            parent = child
+        self.purse += left * costs[-1] / sum(costs)
+        yield from self._end(parent)
+        self.search.prune([parent])
+
+    def _quota(self, place: int) -> int:
+        return max(1, math.floor(self.purse / self.ladder.costs[place] + 1e-6))
+
+    def _first(self, parent: Candidate, place: int) -> Candidate:
+        """Return the best of as many children as the quota pays for, which have nothing to beat."""
+        children = [self.ladder.branch(parent, place) for _ in range(self._quota(place))]
+        self.purse -= len(children) * self.ladder.costs[place]
+        self.seen = self.search.look(children, self.ladder.ends[place], self.seen)
+        self.incumbent = best = max(children, key=self._score)
+        self.search.prune([child for child in children if child is not best])
+        return best
+
+    def _better(self, parent: Candidate, place: int) -> Candidate:
+        """Return the first child better than the incumbent, or the best of the quota."""
+        best = None
+        for _ in range(self._quota(place)):
+            child = self.ladder.branch(parent, place)
+            self.purse -= self.ladder.costs[place]
+            self.seen = self.search.look([child], self.ladder.ends[place], self.seen)
+            if best is None or self._score(child) > self._score(best):
+                best, child = child, best
+            self.search.prune([child] if child is not None else [])
+            if self._score(best) > self._score(self.incumbent):
+                self.incumbent = best
+                break
+        return best
+
+    def _end(self, parent: Candidate) -> Iterator[Round]:
+        """Render children of the last block until one is better than the incumbent."""
+        search, place = self.search, len(self.ladder.costs) - 1
+        for number in range(self._quota(place)):
+            if number and search.over():
+                return
+            child = self.ladder.branch(parent, place)
+            yield from search.render([child])
+            if child.status != "finished":
+                return
+            self.seen.add([child], torch.tensor([[child.scores[name] for name in search.judge.names]]))
+            if self.incumbent is not None and self._score(child) > self._score(self.incumbent):
+                return
+
+    def _score(self, candidate: Candidate) -> float:
+        """Return a score among all of this lineage; the least of all if there is none."""
+        scores = {member.index: score for member, score in self.seen.ranked()}
+        score = scores.get(candidate.index, math.nan)
+        return -math.inf if math.isnan(score) else score
