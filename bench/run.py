@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SMALL = ["--model", "small", "--methods", "random", "draft", "--guides", "clip", "--output", str(HERE / "output" / "grid-small.csv")]
+SMALL_CSV = str(HERE / "output" / "grid-small.csv")
+SMALL = ["--model", "small", "--methods", "random", "draft", "--guides", "clip", "--output", SMALL_CSV]
 PARTS = {  # name: script, arguments of the full run, arguments of the quick one (None: left out)
     "speed": ("speed", [], None),
     "memory": ("memory", [], None),

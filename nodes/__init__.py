@@ -9,9 +9,22 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, methods, methods_noise, methods_paths, proposals, results, scoring, search, verifiers
+from . import (
+    conditioning,
+    methods,
+    methods_noise,
+    methods_particles,
+    methods_paths,
+    proposals,
+    results,
+    scoring,
+    search,
+    verifiers,
+)
 
-MODULES: list[ModuleType] = [search, methods, methods_noise, methods_paths, proposals, verifiers, scoring, results, conditioning]
+MODULES: list[ModuleType] = [
+    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, scoring, results, conditioning,
+]  # fmt: skip
 
 
 def node_list() -> list[type[io.ComfyNode]]:

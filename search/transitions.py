@@ -39,6 +39,8 @@ def most_fresh_noise(now: tuple[float, float], then: tuple[float, float]) -> flo
         now, then: (alpha, scale) of the present and the next, lower noise level.
     """
     (alpha, scale), (alpha_to, scale_to) = now, then
+    if alpha_to == 0.0:  # from pure noise to pure noise nothing is forgotten
+        return 0.0
     return scale_to * math.sqrt(max(1.0 - ((alpha * scale_to) / (alpha_to * scale)) ** 2, 0.0))
 
 

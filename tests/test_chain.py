@@ -13,7 +13,9 @@ from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import NeighborProposal
 
 
-@pytest.mark.parametrize(("images", "share", "first", "second"), [(16, 0.5, 8, 8), (9, 0.3, 3, 6), (2, 0.5, 1, 1), (3, 0.99, 3, 0)])
+@pytest.mark.parametrize(
+    ("images", "share", "first", "second"), [(16, 0.5, 8, 8), (9, 0.3, 3, 6), (2, 0.5, 1, 1), (3, 0.99, 3, 0)]
+)
 def test_cost_is_the_sum(images, share, first, second):
     search = run(Chain(RandomSearch(), ZeroOrderSearch(), share), images)
     assert search.budget.nfe == images * 20 == (first + second) * 20

@@ -30,7 +30,7 @@ class BranchingSearch:
     Attributes:
         children: M; 0 for as many as the budget pays for.
         lineages: L, how many go side by side; fewer if the budget does not pay for two children each.
-        block: B, steps between two branchings; 1 is SVDD.
+        block: B, steps between two branchings; 1 is SVDD, more is CoDe.
         temperature: 0: the best goes on; else one drawn with probability proportional to exp(score / temperature), in
             units of the scores' standard deviation among the first children.
         renoise: steps up that children are renoised; 0: the sampler's own noise tells them apart.
@@ -44,7 +44,7 @@ class BranchingSearch:
 
     children: int = 0
     lineages: int = 1
-    block: int = 1
+    block: int = 4
     temperature: float = 0.0
     renoise: int = 0
     proposal: NoiseProposal | None = None

@@ -42,5 +42,7 @@ class Chain:
             return
         search.origin = search.ranked[0][0]
         if search.origin.recipe.cuts:
-            search.notes.append(f"the winner of {self.first.name} branched on its way: {self.then.name} starts from its first noise")
+            search.notes.append(
+                f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
+            )
         yield from self.then.run(search)

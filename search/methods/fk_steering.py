@@ -10,6 +10,7 @@ from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
 from .path_search import become_random, leave
+from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
 
 POTENTIALS = ("max", "difference", "sum")
@@ -35,7 +36,7 @@ class FKSteering:
     correction only matters for the distribution of all particles: the best by the verifier is what is returned.
 
     NFE = k T for k images of T: a copy's first call is known from its parent's run. With `renoise`, copies cost
-    R + c(u, l) more each, and k is so small that this is paid for in the worst case.
+    R + c(u, l) more each, and k is so small that this is paid for in the worst case; what is left over pays for fresh runs.
 
     Attributes:
         potential: one of `POTENTIALS`; "max" is the paper's choice for text-to-image.
@@ -79,7 +80,10 @@ class FKSteering:
             raise ValueError(f"'ess_threshold' must be from 0 to 1, not {self.ess_threshold:g}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        why = search.why_no_branches or ("" if search.images > 1 else "one image is no population")
+        if search.images == 1:
+            yield from RandomSearch(self.proposal).run(search)
+            return
+        why = search.why_no_branches or ("" if self.steps(search.steps) else "too few steps to look half-way")
         if why:
             yield from become_random(search, self.name, self.proposal, why)
             return
@@ -99,9 +103,10 @@ class FKSteering:
         leave(search)
 
     def steps(self, total: int) -> list[int]:
-        """Return after how many of `total` steps particles are weighted."""
-        gap = (self.last - self.first) / max(self.times - 1, 1)
-        return sorted({min(max(int((self.first + n * gap) * total + 1e-9), 1), total - 1) for n in range(self.times)} - {0})
+        """Return after how many of `total` steps particles are weighted: not after the first, where all is noise."""
+        gap, least = (self.last - self.first) / max(self.times - 1, 1), max(2, 1 + self.renoise)
+        marks = [max(int((self.first + n * gap) * total + 1e-9), least) for n in range(self.times)]
+        return sorted({min(mark, total - 1) for mark in marks if total > least})
 
     def _steer(self, search: Search, cuts: list[float], ups: list[float | None], looks: list[Pool | None]) -> Iterator[Round]:
         origin, count = search.origin, self._count(search, cuts, ups)
@@ -109,7 +114,7 @@ class FKSteering:
         field = [Particle(origin)] if joins else []
         field += [Particle(search.propose(self.proposal)) for _ in range(count - 1)]
         scale = 0.0
-        for level, cut in enumerate(cuts):
+        for level, cut in enumerate(cuts if len(field) > 1 else []):
             known = looks[level].members if looks[level] is not None else []
             pool = search.look([p.candidate for p in field if p.candidate not in known], cut, looks[level])
             scores = {candidate.index: score for candidate, score in pool.ranked()}
@@ -117,9 +122,13 @@ class FKSteering:
             scale = scale or (spread(list(scores.values())) if self.normalize else 1.0)
             for particle in field:
                 self.weigh(particle, scores[particle.candidate.index] / scale)
-            if effective_size([p.log_weight for p in field]) < self.ess_threshold * len(field) * (1 + 1e-9):
+            if all(p.log_weight == -math.inf for p in field):  # a look without any score tells nothing
+                field = [Particle(p.candidate, 0.0, p.memory) for p in field]
+            elif effective_size([p.log_weight for p in field]) < self.ess_threshold * len(field) * (1 + 1e-9):
                 field = self._resample(search, field, cut, ups[level], level)
         yield from search.render([p.candidate for p in field])
+        if self.renoise and search.images > 1 and not search.over():  # copies cost less than they might have
+            yield from search.render([search.propose(self.proposal) for _ in range(search.images - 1)])
 
     def _count(self, search: Search, cuts: Sequence[float], ups: Sequence[float | None]) -> int:
         """Return how many particles the budget pays for, candidate 0 included."""
@@ -129,14 +138,17 @@ class FKSteering:
         return 1 + search.budget.affordable(search.budget.run_cost + copy, search.images - 1)
 
     def weigh(self, particle: Particle, reward: float) -> None:
-        """Multiply a particle's weight by its potential; a NaN weighs nothing from here on."""
+        """Multiply a particle's weight by its potential; NaN weighs nothing until the next resampling, and is forgotten."""
         before = particle.memory
+        if math.isnan(reward):
+            particle.log_weight = -math.inf
+            return
         if self.potential == "difference":
             gain, particle.memory = reward - (before or 0.0), reward
         else:
             gain = reward if before is None else max(before, reward) if self.potential == "max" else before + reward
             particle.memory = gain
-        particle.log_weight = -math.inf if math.isnan(gain) else particle.log_weight + self.lam * gain
+        particle.log_weight += self.lam * gain
 
     def _resample(self, search: Search, field: list[Particle], cut: float, up: float | None, level: int) -> list[Particle]:
         """Give every slot but candidate 0's an offspring; the first of a particle is the particle itself."""
