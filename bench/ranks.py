@@ -1,8 +1,8 @@
 """How well an early look at a candidate tells its final rank: previews of suspended runs, and short drafts.
 
 Every candidate of every prompt is rendered in full, looked at after some of its steps (its denoised prediction), and
-drafted with fewer steps; all pictures are scored by every guide. One CSV row for each picture; the pruning schedules
-of bench/pruning.py are tuned on them.
+drafted with fewer steps; all pictures are scored by every guide. One CSV row for each picture; bench/pruning.py
+says what they are worth.
 
 python bench/ranks.py --prompts 32 --candidates 64 --threads 1
 """

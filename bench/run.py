@@ -19,6 +19,7 @@ PARTS = {  # name: script, arguments of the full run, arguments of the quick one
     "speed": ("speed", [], None),
     "memory": ("memory", [], None),
     "ranks": ("ranks", [], ["--prompts", "4", "--candidates", "32"]),
+    "pruning": ("pruning", [], []),
     "grid": ("grid", ["--seeds", "5"], ["--quick"]),
     "models": ("grid", SMALL, [*SMALL, "--quick"]),
     "axes": ("axes", [], ["--prompts", "8"]),

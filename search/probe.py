@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calls import Request
+from .options import run_post_cfg
 from .trajectory import Trajectory
 
 MOST_CALLS = 1000  # an adaptive sampler may need many, or never end, on a model that predicts nothing
@@ -38,7 +40,7 @@ class Probe:
                 if self._parted() or any(run.pending is None for run in self._runs):
                     break
                 for run in self._runs:
-                    run.answer(torch.zeros_like(run.pending.x), 0, float(run.pending.sigma.flatten()[0]))
+                    run.answer(_nothing(run.pending), 0, float(run.pending.sigma.flatten()[0]))
             self.stochastic = self._parted()
         finally:
             for run in self._runs:
@@ -48,3 +50,13 @@ class Probe:
     def _parted(self) -> bool:
         one, other = (run.result if run.pending is None else run.pending.x for run in self._runs)
         return one.shape != other.shape or not torch.equal(one, other)
+
+
+def _nothing(request: Request) -> Tensor:
+    """Answer a model call with zeros, and let the sampler's own post-CFG functions see them: `*_cfg_pp` samplers do."""
+    zeros = torch.zeros_like(request.x)
+    seen = {
+        "denoised": zeros, "cond_denoised": zeros, "uncond_denoised": zeros, "input": request.x, "sigma": request.sigma,
+        "cond_scale": 1.0, "model_options": request.options, "model": None, "cond": None, "uncond": None,
+    }  # fmt: skip
+    return run_post_cfg(request.change.post_cfg, seen) if request.change.post_cfg else zeros

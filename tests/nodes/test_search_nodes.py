@@ -22,7 +22,7 @@ from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import NeighborProposal
-from toys import ToyVerifier, cond, counted, empty_latent, run_node, toy_model, toy_vae
+from toys import ToyVerifier, cond, counted, empty_latent, run_node, sampler, toy_model, toy_vae
 
 METHODS = {
     "random": RandomSearch(),
@@ -245,7 +245,34 @@ def test_preview_vae_is_for_looking_only():
     assert shown == {"vae": finished, "preview": looks} and looks > 4
 
 
-def test_without_a_method_halving_where_there_is_a_half():
-    assert search("eps", budget=4, steps=12).report["method"]["name"] == "halving search"
-    assert search("eps", budget=3, steps=12).report["method"]["name"] == "random search"
-    assert search("eps", budget=4, steps=8).report["method"]["name"] == "random search"
+@pytest.mark.parametrize(
+    ("sampler_name", "budget", "steps", "name"),
+    [("euler", 4, 12, "draft"), ("dpmpp_2m", 4, 12, "draft"), ("euler_ancestral", 4, 12, "halving"), ("euler", 3, 12, "random"),
+     ("dpmpp_2m_sde", 4, 12, "halving"), ("euler", 4, 8, "random"), ("euler_ancestral", 4, 8, "random")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["eps", "flow"])
+def test_without_a_method_it_is_chosen_by_sampler_budget_and_steps(kind, sampler_name, budget, steps, name):
+    assert search(kind, sampler_name, budget=budget, steps=steps).report["method"]["name"] == f"{name} search"
+
+
+@pytest.mark.parametrize("sampler_name", ["dpmpp_2m", "heun", "uni_pc", "euler_cfg_pp"])
+@pytest.mark.parametrize("kind", ["eps", "flow"])
+def test_drafts_of_a_deterministic_sampler_are_made_by_euler(kind, sampler_name):
+    """What is decoded of a draft is stock euler's picture over the thinned sigmas; the winner is the user's sampler's."""
+    graph = parts(kind, sampler_name, steps=12)
+    seen = []
+
+    class Watching(FarFrom):
+        def score(self, images, latents=None):
+            seen.append(images)
+            return super().score(images, latents)
+
+    got = search_with(graph, 3, budget=6, method=RandomSearch(draft_steps=4),
+                      verifier=Watching(decoded(graph, stock_with(graph, 3))))  # fmt: skip
+    first = next(c for c in got.report["candidates"] if c["looks"])
+    thinned = graph["sigmas"][[0, 3, 6, 9, 12]]
+    euler = "euler_cfg_pp" if "cfg_pp" in sampler_name else "euler"
+    draft = stock_with({**graph, "sampler": sampler(euler)}, noise_of(first["recipe"]), sigmas=thinned)
+    assert relative(torch.cat(seen[1:])[:1], decoded(graph, draft)) < 1e-4
+    assert got.report["model_calls_per_image"] == sum(c["model_calls"] for c in got.report["candidates"][:1])
+    assert relative(got.latents["samples"], stock_with(graph, got.noise)) < 1e-4
