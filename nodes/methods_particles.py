@@ -84,7 +84,7 @@ class NSBranchingSearch(io.ComfyNode):
                     "the budget pays for. Papers: 4 to 25."),
                 inp(io.Int, "lineages", default=1, min=1, max=256, tooltip="How many runs go side by side, each with its own "
                     "children. Usual: 1 to 4; papers: 2."),
-                inp(io.Int, "block", default=4, min=1, max=10000, tooltip="Steps of a block. 1 is SVDD: a look at every step. "
+                inp(io.Int, "block", default=1, min=1, max=10000, tooltip="Steps of a block. 1 is SVDD: a look at every step. "
                     "More is CoDe: fewer looks, better told apart. Usual: 2 to 5."),
                 inp(io.Float, "temperature", default=0.0, min=0.0, max=100.0, step=0.05, round=0.001, advanced=True,
                     tooltip="0: the best child goes on (usual). Above: a child is drawn, the better the likelier, in units of "
@@ -117,7 +117,7 @@ class NSRolloverSearch(io.ComfyNode):
             "later blocks (rollover budget forcing, arXiv 2503.19385). One candidate at a time; for large budgets.",
             search_aliases=["rbf", "rollover budget forcing"],
             inputs=[
-                inp(io.Int, "block", default=4, min=1, max=10000, tooltip="Steps of a block. Paper: 1, of 10 steps in all. "
+                inp(io.Int, "block", default=1, min=1, max=10000, tooltip="Steps of a block. Paper: 1, of 10 steps in all. "
                     "Usual: 1 to 5."),
                 _renoise_input(),
                 proposal_input("independent Gaussian noise"),

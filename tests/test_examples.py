@@ -152,8 +152,10 @@ def test_the_search_finds_better_than_the_own_seed(server):
     workflow = api_form("text_to_image_search")
     found = server.run(workflow)
     report = json.loads(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
-    assert report["model_calls"] == 16 * 16
-    assert report["verifier_calls"] == 3.5 * 16
+    assert report["method"]["name"] == "draft search"
+    drafts, finals = ((16 - 1 - 3) * 16) // 4, 3
+    assert report["model_calls"] == 16 + drafts * 4 + finals * 16 == 16 * 16
+    assert report["verifier_calls"] == drafts + finals + 1
     assert report["best"]["score"] >= report["baseline"]["score"]
     assert report["gain"] == pytest.approx(report["best"]["score"] - report["baseline"]["score"])
 

@@ -44,7 +44,7 @@ class BranchingSearch:
 
     children: int = 0
     lineages: int = 1
-    block: int = 4
+    block: int = 1
     temperature: float = 0.0
     renoise: int = 0
     proposal: NoiseProposal | None = None

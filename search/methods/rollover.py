@@ -42,7 +42,7 @@ class RolloverSearch:
         arXiv 2503.19385
     """
 
-    block: int = 4
+    block: int = 1
     renoise: int = 0
     proposal: NoiseProposal | None = None
     name = "rollover search"

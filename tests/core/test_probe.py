@@ -12,11 +12,11 @@ boot()
 
 import comfy.samplers
 from searching import parts
-from toys import counted, run_node
 
 from noise_search.nodes.runner import graphs
 from noise_search.nodes.session import ComfySession
 from noise_search.search.budget import Budget
+from toys import counted, run_node
 
 DETERMINISTIC = {
     "euler", "euler_cfg_pp", "heun", "heunpp2", "dpm_2", "lms", "dpm_fast", "dpm_adaptive", "dpmpp_2m", "dpmpp_2m_cfg_pp",

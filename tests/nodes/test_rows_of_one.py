@@ -7,14 +7,13 @@ import pytest
 pytestmark = pytest.mark.comfy
 
 import torch
-from toys import cond, empty_latent, guider, run_node, sampler, sigmas_for, stock, tiny_controlnet, tiny_unet
-
 from sessions import relative
 
 from noise_search.nodes.runner import graphs
 from noise_search.nodes.session import ComfySession
 from noise_search.search.budget import Budget
 from noise_search.search.recipes import Recipe
+from toys import cond, empty_latent, guider, run_node, sampler, sigmas_for, stock, tiny_controlnet, tiny_unet
 
 
 @pytest.mark.parametrize("hint_rows", [1, 3])
