@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from contenders import CONTENDERS
 from summary import OUTPUT, Cells, column, load
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -22,9 +23,14 @@ TITLES = {"clip": "tiny CLIP", "oracle": "oracle, soft score", "ensemble": "CLIP
 FIRST = ("random", "draft", "halving", "zero-order")  # drawn strong
 
 
-def style(number: int, name: str) -> dict[str, object]:
+def compared(cells: Cells) -> list[str]:
+    """Return the guides under which more than one method was measured."""
+    return [guide for guide in TITLES if len({m for m, of, _ in cells if of == guide}) > 1]
+
+
+def style(name: str) -> dict[str, object]:
     """Return how a method's line looks."""
-    strong = name in FIRST
+    number, strong = list(CONTENDERS).index(name), name in FIRST
     return {"color": f"C{number % 10}", "marker": "osD^vP*X"[number % 8], "ms": 5 if strong else 4,
             "lw": 2 if strong else 1, "ls": "-" if number < 10 else "--", "label": name}  # fmt: skip
 
@@ -40,14 +46,14 @@ def complete(cells: Cells, guide: str) -> dict[str, list[int]]:
 
 def score_plot(cells: Cells, x: str, path: Path) -> None:
     """Draw mean score by the guide against calls or seconds, one panel for each guide."""
-    guides = [g for g in TITLES if any(of == g for _, of, _ in cells)]
-    figure, panels = plt.subplots(1, len(guides), figsize=(5.2 * len(guides), 4.4), squeeze=False)
+    guides = compared(cells)
+    figure, panels = plt.subplots(1, len(guides), figsize=(5.6 * len(guides), 4.6), squeeze=False)
     for panel, guide in zip(panels[0], guides, strict=True):
-        for number, (method, budgets) in enumerate(complete(cells, guide).items()):
+        for method, budgets in complete(cells, guide).items():
             prompts = [sorted(cells[method, guide, b]) for b in budgets]
             xs = [column(cells[method, guide, b], p, x).mean() for b, p in zip(budgets, prompts, strict=True)]
             ys = [column(cells[method, guide, b], p, "score").mean() for b, p in zip(budgets, prompts, strict=True)]
-            panel.plot(xs, ys, **style(number, method))
+            panel.plot(xs, ys, **style(method))
         panel.set(xscale="log", xlabel={"model_calls": "model calls", "seconds": "seconds"}[x], title=TITLES[guide])
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("mean score of the winner, by the guide")
@@ -57,13 +63,13 @@ def score_plot(cells: Cells, x: str, path: Path) -> None:
 
 def hacking_plot(cells: Cells, path: Path) -> None:
     """Draw held-out accuracy against the guide's score, budgets joined."""
-    guides = [g for g in TITLES if any(of == g for _, of, _ in cells)]
-    figure, panels = plt.subplots(1, len(guides), figsize=(5.2 * len(guides), 4.4), squeeze=False)
+    guides = compared(cells)
+    figure, panels = plt.subplots(1, len(guides), figsize=(5.6 * len(guides), 4.6), squeeze=False)
     for panel, guide in zip(panels[0], guides, strict=True):
-        for number, (method, budgets) in enumerate(complete(cells, guide).items()):
+        for method, budgets in complete(cells, guide).items():
             points = [(column(c, sorted(c), "score").mean(), column(c, sorted(c), "truth").mean())
                       for c in (cells[method, guide, b] for b in budgets)]  # fmt: skip
-            panel.plot(*zip(*points, strict=True), **style(number, method))
+            panel.plot(*zip(*points, strict=True), **style(method))
         panel.set(xlabel="mean score by the guide", title=f"guide: {TITLES[guide]}")
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("share that shows the prompt (held-out oracle)")
