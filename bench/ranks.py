@@ -36,14 +36,14 @@ def sample(studio: Studio, prompt: str, noise: Tensor, steps: int, sampler_name:
     return out, [process(x) for x in seen]
 
 
-def pictures(studio: Studio, prompt: str, index: int, count: int) -> Iterator[tuple[int, str, int, Tensor]]:
+def pictures(studio: Studio, prompt: str, index: int, count: int, drafted_by: str) -> Iterator[tuple[int, str, int, Tensor]]:
     """Yield (candidate, kind, steps, picture (1, H, W, 3)) of a prompt's candidates."""
     for first in range(0, count, BATCH):
         seeds = [1000 * index + n for n in range(first, min(first + BATCH, count))]
         noise = torch.cat([comfy.sample.prepare_noise(torch.zeros(1, 16, 8, 8), seed) for seed in seeds])
         final, seen = sample(studio, prompt, noise, STEPS, "euler")
         groups = [("final", STEPS, final), *(("preview", k, seen[k - 1]) for k in PREVIEWS)]
-        groups += [("draft", d, sample(studio, prompt, noise, d, "euler")[0]) for d in DRAFTS]
+        groups += [("draft", d, sample(studio, prompt, noise, d, drafted_by)[0]) for d in DRAFTS]
         for kind, steps, latents in groups:
             decoded = studio.vae.decode(latents).clamp(0, 1)
             for row, picture in enumerate(decoded):
@@ -55,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--candidates", type=int, default=64)
+    parser.add_argument("--drafted-by", default="euler", help="sampler of the drafts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, default=OUTPUT / "ranks.csv")
     args = parser.parse_args()
@@ -66,7 +67,7 @@ def main() -> None:
         for number in range(args.prompts):
             prompt = prompt_of(TUNING[number])
             guides = guides_of(studio, prompt)
-            for candidate, kind, steps, picture in pictures(studio, prompt, number, args.candidates):
+            for candidate, kind, steps, picture in pictures(studio, prompt, number, args.candidates, args.drafted_by):
                 scores = {name: guide.score(picture).item() for name, guide in guides.items()}
                 row = {"prompt": number, "candidate": candidate, "kind": kind, "steps": steps, **scores}
                 if writer is None:
