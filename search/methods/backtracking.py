@@ -11,7 +11,7 @@ import torch
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .path_search import become_random, forget_all_but_the_best, leave, lowest_noise, missing_levels
+from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, missing_levels
 from .random_search import RandomSearch
 
 

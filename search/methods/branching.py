@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..candidates import Candidate
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .path_search import become_random, has_record, leave, lowest_noise, missing_levels
+from .branches import become_random, has_record, leave, lowest_noise, missing_levels
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .path_search import become_random, leave
+from .branches import become_random, leave
 from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
 

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..calls import same_level
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
+from .branches import become_random, has_record, leave, lowest_noise, missing_levels
 from .random_search import RandomSearch
-
-ALL_NOISE = 0.999  # noise share from which nothing of the picture is left
 
 
 class Loop(NamedTuple):
@@ -195,48 +193,6 @@ class _Walk:
         ranked = [candidate for candidate, _ in pool.ranked()]
         self.search.prune(ranked[count:])
         return ranked[:count]
-
-
-def lowest_noise(shares: Sequence[float]) -> int:
-    """Return the first of descending noise shares (S + 1,) at which something of the picture is left."""
-    return sum(share >= ALL_NOISE for share in shares)
-
-
-def has_record(candidate: Candidate, level: float) -> bool:
-    """Whether a candidate's ended run can be left at a noise level."""
-    return any(same_level(record.sigma, level) for record in candidate.records)
-
-
-def missing_levels(search: Search, levels: Sequence[float]) -> list[float]:
-    """Return the levels at which candidate 0's run, once ended, made no model call."""
-    return [level for level in levels if not search.calls(level * (1 + 3e-5), level)]
-
-
-def become_random(search: Search, name: str, proposal: NoiseProposal | None, why: str) -> Iterator[Round]:
-    """Go on as random search, for the reason `why`."""
-    search.notes.append(f"{name} became random search at the same cost: {why}")
-    search.branch_levels = ()
-    search.forget(search.candidates)
-    yield from RandomSearch(proposal).run(search)
-    _say_what_is_left(search)
-
-
-def leave(search: Search) -> None:
-    """End a method that branches."""
-    search.branch_levels = ()
-    forget_all_but_the_best(search)
-    _say_what_is_left(search)
-
-
-def forget_all_but_the_best(search: Search) -> None:
-    """Free what branches would start from, but for those of the best so far."""
-    search.forget([candidate for candidate in search.candidates if candidate is not search.ranked[0][0]])
-
-
-def _say_what_is_left(search: Search) -> None:
-    """Say so if limits beside the number of images left a run unpaid."""
-    if search.budget.runs_left and not search.budget.affordable(search.budget.run_cost, 1) and not search.stopped:
-        search.stopped = search.budget.why_short()
 
 
 def _nearest(shares: Sequence[float], wanted: float, first: int, last: int) -> int:

@@ -11,8 +11,8 @@ import torch
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
+from .branches import become_random, leave
 from .branching import Ladder
-from .path_search import become_random, leave
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins
 
