@@ -3,17 +3,20 @@
 Prompts are resampled (all seeds of a prompt together), methods and random search in the same resample.
 
 python bench/summary.py            writes bench/output/summary.csv and prints the ratios of model calls
+python bench/summary.py --grid bench/results/grid.csv.gz --seeds 0 --table clip 16      the README's table of methods
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import math
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from contenders import CONTENDERS
 
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE / "output"
@@ -22,11 +25,13 @@ NUMBERS = ("score", "truth", "own_score", "own_truth", "model_calls", "verifier_
 Cells = dict[tuple[str, str, int], dict[int, dict[str, float]]]  # (method, guide, budget): {prompt: means over seeds}
 
 
-def load(path: Path) -> Cells:
-    """Read the table; return the means over seeds of every prompt."""
+def load(path: Path, seeds: list[int] | None = None) -> Cells:
+    """Read the table, as it is or packed; return the means over seeds (all, or these) of every prompt."""
     collected: dict = defaultdict(lambda: defaultdict(list))
-    with path.open(newline="", encoding="utf-8") as file:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
+            if seeds is not None and int(row["seed"]) not in seeds:
+                continue
             key = (row["method"], row["guide"], int(row["budget"]))
             collected[key][int(row["prompt"])].append([float(row[name]) for name in NUMBERS])
     return {
@@ -49,8 +54,6 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 def control_of(method: str) -> str:
     """Return the random search that a method is compared with: the one on its sampler."""
-    from contenders import CONTENDERS
-
     return "random" if CONTENDERS[method].sampler == "euler" else "random (ancestral)"
 
 
@@ -128,13 +131,34 @@ def calls_ratio(cells: Cells, method: str, guide: str, budget: int = 64) -> dict
             "low": round(float(low), 4), "high": round(float(high), 4)}  # fmt: skip
 
 
+def table(cells: Cells, guide: str, budget: int, least: int) -> list[str]:
+    """Return Markdown rows of the methods measured on `least` prompts or more, over the prompts they share."""
+    measured = {m: cell for (m, g, b), cell in cells.items() if (g, b) == (guide, budget) and len(cell) >= least}
+    prompts = sorted(set.intersection(*map(set, measured.values())))
+    rows = []
+    for method, cell in measured.items():
+        gain = column(cell, prompts, "score") - column(measured[control_of(method)], prompts, "score")
+        said = "{:+.2f} ({:.2f} to {:.2f})".format(gain.mean(), *bootstrap(gain))
+        if control_of(method) == method:
+            said = f"(score {column(cell, prompts, 'score').mean():.2f})"
+        truth, verifier = (column(cell, prompts, name).mean() for name in ("truth", "verifier_calls"))
+        rows.append((-gain.mean(), f"| {method} | {said} | {truth:.0%} | {verifier:.0f} |"))
+    return [f"{len(prompts)} prompts", *(row for _, row in sorted(rows))]
+
+
 def main() -> None:
-    """Write the summary."""
+    """Write the summary, or print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", type=Path, default=OUTPUT / "grid.csv")
     parser.add_argument("--output", type=Path, default=OUTPUT / "summary.csv")
+    parser.add_argument("--seeds", type=int, nargs="*", help="only these")
+    parser.add_argument("--table", nargs=2, metavar=("GUIDE", "BUDGET"), help="print a table of methods, and write nothing")
+    parser.add_argument("--least", type=int, default=40, help="prompts a method of the table was measured on")
     args = parser.parse_args()
-    cells = load(args.grid)
+    cells = load(args.grid, args.seeds)
+    if args.table:
+        print("\n".join(table(cells, args.table[0], int(args.table[1]), args.least)))
+        return
     rows = rows_of(cells)
     with args.output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
