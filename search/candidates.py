@@ -126,6 +126,11 @@ def _rank(candidate: Candidate, score: float) -> tuple[bool, float, int]:
     return math.isnan(score), 0.0 if math.isnan(score) else -score, candidate.index
 
 
+def rankable(score: float) -> float:
+    """Return a score as comparisons take it: NaN, no score, is below all."""
+    return -math.inf if math.isnan(score) else score
+
+
 def finite_or_none(value: float) -> float | None:
     """Return a finite number, or None for NaN and infinities: JSON has no word for those."""
     return float(value) if math.isfinite(value) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..candidates import Candidate, Pool
+from ..candidates import Candidate, Pool, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
 from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, missing_levels
@@ -187,7 +187,7 @@ class _Descent:
     def _score(self, place: int) -> float:
         """Return the score of a look among all so far; the least of all if there is none."""
         score = float(self.seen.combined()[place])
-        return -math.inf if math.isnan(score) else score
+        return rankable(score)
 
     def _passes(self, place: int, before: int | None) -> bool:
         score = self._score(place)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..candidates import Candidate
+from ..candidates import Candidate, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
 from .branches import become_random, has_record, leave, lowest_noise, missing_levels
@@ -116,7 +116,7 @@ class BranchingSearch:
         """Return the child that goes on; one without a score only if there is no other."""
         values = [scores.get(child.index, math.nan) for child in family]
         if self.temperature == 0.0:
-            return family[max(range(len(family)), key=lambda i: -math.inf if math.isnan(values[i]) else values[i])]
+            return family[max(range(len(family)), key=lambda i: rankable(values[i]))]
         u = uniform(search.seed, "choice", family[0].index)
         return family[systematic_resample([value / unit / self.temperature for value in values], 1, u).index(1)]
 

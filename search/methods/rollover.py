@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..candidates import Candidate, Pool
+from ..candidates import Candidate, Pool, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
 from .branches import become_random, leave
@@ -151,4 +151,4 @@ class _Lineage:
         """Return a score among all of this lineage; the least of all if there is none."""
         scores = {member.index: score for member, score in self.seen.ranked()}
         score = scores.get(candidate.index, math.nan)
-        return -math.inf if math.isnan(score) else score
+        return rankable(score)

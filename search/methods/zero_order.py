@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..candidates import Candidate
+from ..candidates import Candidate, rankable
 from ..engine import Round, Search
 from ..proposals import GaussianProposal, NeighborProposal, NoiseProposal
 from .draft import Trials, check_draft_steps
@@ -57,7 +57,7 @@ class ZeroOrderSearch:
             around = [search.propose(proposal, pivot) for _ in range(min(self.neighbors, trials.left - len(fresh)))]
             yield from trials.score([*fresh, *around])
             scores, fresh = trials.scores, []
-            best = max((c for c in around if c.index in scores), key=lambda c: _rankable(scores[c.index]), default=pivot)
+            best = max((c for c in around if c.index in scores), key=lambda c: rankable(scores[c.index]), default=pivot)
             moved, stalled = _better(scores, best, pivot), _better(scores, pivot, best)
             if moved:
                 pivot = best
@@ -67,10 +67,6 @@ class ZeroOrderSearch:
             elif stalled and self.on_stall == "shrink":
                 proposal = proposal.closer()
         yield from trials.end()
-
-
-def _rankable(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
 
 
 def _better(scores: dict[int, float], one: Candidate, other: Candidate) -> bool:
