@@ -110,8 +110,15 @@ def rank_plot(path_in: Path, path: Path) -> None:
     figure, panel = plt.subplots(figsize=(6.4, 4.4))
     colors = {"oracle": "C2", "clip": "C0", "statistics": "C7"}
     for (guide, kind), by in sorted(rank_correlations(path_in).items()):
-        panel.plot(list(by), list(by.values()), color=colors[guide], ls="-" if kind == "draft" else ":", marker="o", ms=4,
-                   label=f"{'draft of so many steps' if kind == 'draft' else 'prediction after so many of 16'}, {guide}")
+        panel.plot(
+            list(by),
+            list(by.values()),
+            color=colors[guide],
+            ls="-" if kind == "draft" else ":",
+            marker="o",
+            ms=4,
+            label=f"{'draft of so many steps' if kind == 'draft' else 'prediction after so many of 16'}, {guide}",
+        )
     panel.set(xlabel="steps spent", ylabel="rank correlation with the final score", ylim=(-0.15, 1.02))
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)

@@ -19,9 +19,7 @@ def load_package(name: str = PACKAGE, folder: Path = HERE) -> None:
     """Register a folder as a package, so that its modules can import each other by relative names."""
     if name in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -21,14 +21,10 @@ load_package()
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=200, help="one sample each")
     parser.add_argument("--search-prompts", type=int, default=100, help="those with all candidates")
-    parser.add_argument(
-        "--candidates", type=int, default=16, help="samples of each prompt; best of them is measured too"
-    )
+    parser.add_argument("--candidates", type=int, default=16, help="samples of each prompt; best of them is measured too")
     parser.add_argument("--pictures", type=int, default=1000, help="drawn pictures for the CLIP's ranking")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--cfg", type=float, default=3.5)
@@ -82,10 +78,7 @@ class Studio:
         """Return the cosines of pictures (N, H, W, 3) and prompts (M), with shape (N, M)."""
         image = self.vision.encode_image(pictures)["image_embeds"].float()
         words = [self.clip.encode_from_tokens(self.clip.tokenize(p), return_pooled=True)[1] for p in prompts]
-        return (
-            torch.nn.functional.normalize(image, dim=1)
-            @ torch.nn.functional.normalize(torch.cat(words), dim=1).T
-        )
+        return torch.nn.functional.normalize(image, dim=1) @ torch.nn.functional.normalize(torch.cat(words), dim=1).T
 
 
 def measure_samples(studio: Studio, shapes, oracle) -> tuple[dict, list]:
@@ -125,9 +118,7 @@ def measure_clip(studio: Studio, shapes) -> dict:
     pictures = shapes.draw(scenes, torch.Generator().manual_seed(7))
     wins = 0
     for scene, picture in zip(scenes, pictures, strict=True):
-        right, wrong = studio.clip_scores(
-            picture[None], [scene.prompt, shapes.change_one_fact(scene, rng).prompt]
-        )[0]
+        right, wrong = studio.clip_scores(picture[None], [scene.prompt, shapes.change_one_fact(scene, rng).prompt])[0]
         wins += bool(right > wrong)
     return {"clip_ranking_accuracy": wins / len(scenes)}
 
@@ -176,9 +167,7 @@ def contact_sheet(rows: list, path: Path) -> None:
             pen.rectangle([x * cell, top + label, (x + 1) * cell - 1, top + label + cell - 1],
                           fill="#2a9d3a" if right[x] else "#d03030")  # fmt: skip
             image = Image.fromarray((picture * 255).round().byte().numpy())
-            sheet.paste(
-                image.resize((64 * scale, 64 * scale), Image.NEAREST), (x * cell + frame, top + label + frame)
-            )
+            sheet.paste(image.resize((64 * scale, 64 * scale), Image.NEAREST), (x * cell + frame, top + label + frame))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 

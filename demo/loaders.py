@@ -34,22 +34,16 @@ def register_folders() -> None:
 class SmallCLIPTextModel(comfy.clip_model.CLIPTextModel):
     """ComfyUI's CLIP text tower with the vocabulary size of its config."""
 
-    def __init__(
-        self, config_dict: dict[str, Any], dtype: torch.dtype, device: torch.device, operations: Any
-    ) -> None:
+    def __init__(self, config_dict: dict[str, Any], dtype: torch.dtype, device: torch.device, operations: Any) -> None:
         super().__init__(config_dict, dtype, device, operations)
-        table = operations.Embedding(
-            config_dict["vocab_size"], config_dict["hidden_size"], dtype=dtype, device=device
-        )
+        table = operations.Embedding(config_dict["vocab_size"], config_dict["hidden_size"], dtype=dtype, device=device)
         self.set_input_embeddings(table)
 
 
 class SmallCLIPModel(comfy.sd1_clip.SDClipModel):
     """ComfyUI's wrapper of a text tower, for the config of a Hugging Face folder."""
 
-    def __init__(
-        self, config: dict[str, Any], device: Any = "cpu", dtype: Any = None, model_options: Any = None
-    ) -> None:
+    def __init__(self, config: dict[str, Any], device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
         tokens = {
             "start": config["bos_token_id"],
             "end": config["eos_token_id"],

@@ -56,9 +56,7 @@ def measure(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     radius = (area / math.pi).sqrt().clamp(min=0.5)
     ideal = torch.stack([coverage(shape, center, radius) for shape in SHAPES], dim=1)  # (B, 4, 64, 64)
     own = mask[:, None]
-    overlap = torch.minimum(own, ideal).sum(dim=(2, 3)) / torch.maximum(own, ideal).sum(dim=(2, 3)).clamp(
-        min=1e-3
-    )
+    overlap = torch.minimum(own, ideal).sum(dim=(2, 3)) / torch.maximum(own, ideal).sum(dim=(2, 3)).clamp(min=1e-3)
     return area, center, overlap
 
 

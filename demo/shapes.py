@@ -175,14 +175,10 @@ def _places(scenes: list[Scene], generator: torch.Generator) -> tuple[Tensor, Te
     count = len(scenes)
     direction = torch.tensor([DIRECTIONS[s.relation] for s in scenes])
     radius = 7.0 + 3.0 * torch.rand(count, 2, generator=generator)
-    radius = radius * (15 / (1.62 * radius.mean(dim=1, keepdim=True))).clamp(
-        max=1
-    )  # two wide ones would not fit
+    radius = radius * (15 / (1.62 * radius.mean(dim=1, keepdim=True))).clamp(max=1)  # two wide ones would not fit
     reach = 1.62 * radius  # no shape reaches further from its centroid than a star's points
     nearest, farthest = reach.sum(dim=1), SIZE - 4 - reach.sum(dim=1)
-    apart = torch.lerp(
-        nearest, torch.maximum(nearest, farthest), 0.7 * torch.rand(count, generator=generator)
-    )
+    apart = torch.lerp(nearest, torch.maximum(nearest, farthest), 0.7 * torch.rand(count, generator=generator))
     aside = (torch.rand(count, generator=generator) - 0.5) * 0.7 * apart
     offset = direction * apart[:, None] + direction.flip(1).abs() * aside[:, None]
     low = torch.maximum(reach[:, :1], reach[:, 1:] - offset) + 2

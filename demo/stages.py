@@ -77,9 +77,7 @@ class AutoencoderStage:
             z = self.model.encoder(pictures)
         noise = torch.randn(z.shape, generator=generator_for(self.seed + 1, step))
         error = self.model.decoder(z + 0.15 * noise).float() - pictures
-        self.note = (
-            f"mse {error.detach().square().mean().item():.5f} std {z.detach().float().std().item():.2f}"
-        )
+        self.note = f"mse {error.detach().square().mean().item():.5f} std {z.detach().float().std().item():.2f}"
         if step >= self.joint:
             return (edge_weight(pictures) * (error.abs() + error.square())).mean()
         z = z.float()
@@ -122,9 +120,7 @@ class ClipStage:
         generator = generator_for(self.seed + 1, step)
         wrong = [shapes.change_one_fact(scene, rng) for scene in scenes]
         prompts = [scene.prompt for scene in scenes + wrong]
-        tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=text.MAX_TOKENS, return_tensors="pt"
-        )
+        tokens = self.tokenizer(prompts, padding="max_length", max_length=text.MAX_TOKENS, return_tensors="pt")
         amount = 0.06 * torch.rand(self.batch, 1, 1, 1, generator=generator)
         pictures = pictures + amount * torch.randn(pictures.shape, generator=generator)
         output = self.model(input_ids=tokens["input_ids"], pixel_values=normalize_pixels(pictures))
@@ -132,9 +128,7 @@ class ClipStage:
         index = {prompt: n for n, prompt in enumerate(dict.fromkeys(prompts))}
         label = torch.tensor([index[p] for p in prompts])
         own = torch.arange(self.batch)
-        same = (label[None, :] == label[: self.batch, None]) & (
-            torch.arange(len(prompts))[None, :] != own[:, None]
-        )
+        same = (label[None, :] == label[: self.batch, None]) & (torch.arange(len(prompts))[None, :] != own[:, None])
         logits = logits.masked_fill(same, float("-inf"))  # another copy of the right prompt is no negative
         right = logits[own, own] > logits[own, own + self.batch]
         self.note = f"right {right.float().mean().item():.2f}"
@@ -162,9 +156,7 @@ def encode_prompts(folder: Path, prompts: list[str]) -> tuple[Tensor, Tensor]:
 def encode_pictures(weights: Path, runs: Path, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw and encode the diffusion model's pictures, once: latents (N, 16, 8, 8) as halves, prompts (N,)."""
     state = load_file(weights / AUTOENCODER_FILE)
-    encoder = b"".join(
-        state[name].numpy().tobytes() for name in sorted(state) if name.startswith("taesd_encoder")
-    )
+    encoder = b"".join(state[name].numpy().tobytes() for name in sorted(state) if name.startswith("taesd_encoder"))
     digest = hashlib.sha256(encoder).hexdigest()[:12]
     cache = runs / f"latents-{digest}-{count}-{seed}.safetensors"
     if not cache.exists():
@@ -176,9 +168,7 @@ def encode_pictures(weights: Path, runs: Path, count: int, seed: int) -> tuple[T
         for chunk in range(0, count, 500):
             scenes, pictures = draw_batch(min(500, count - chunk), seed, chunk)
             with torch.no_grad():
-                latents.append(
-                    model.encoder(pictures.contiguous(memory_format=torch.channels_last)).half().contiguous()
-                )
+                latents.append(model.encoder(pictures.contiguous(memory_format=torch.channels_last)).half().contiguous())
             labels += [index[scene] for scene in scenes]
         save_file({"latents": torch.cat(latents), "labels": torch.tensor(labels)}, cache)
     stored = load_file(cache)
@@ -221,9 +211,7 @@ class DiffusionStage:
         self.seed, self.batch = args.seed + 20, args.batch or 64
         self.latents, self.labels = encode_pictures(args.weights, args.runs, args.pictures, self.seed)
         self.model = build_mmdit(args.depth, self.context.shape[-1], self.pooled.shape[-1])
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
         self.ema = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.note = ""
 

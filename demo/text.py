@@ -49,14 +49,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 
 def save_tokenizer(folder: Path) -> int:
     """Write CLIP tokenizer files and return the size of the vocabulary."""
-    words = sorted(
-        {
-            w
-            for group in (COLORS, SHAPES, RELATIONS, ("a", "an", "and"))
-            for item in group
-            for w in item.split()
-        }
-    )
+    words = sorted({w for group in (COLORS, SHAPES, RELATIONS, ("a", "an", "and")) for item in group for w in item.split()})
     merges = learn_merges(words)
     characters = _byte_characters()
     tokens = [*characters, *(c + "</w>" for c in characters), *(a + b for a, b in merges), START, END]
@@ -116,9 +109,7 @@ def save_clip(model: CLIPModel, folder: Path) -> None:
     written = config.to_diff_dict() if hasattr(config, "to_diff_dict") else config.to_dict()
     written = {**written, "architectures": ["CLIPModel"], "model_type": "clip"}
     (folder / "config.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    state = {
-        name: value.contiguous() for name, value in model.state_dict().items() if "position_ids" not in name
-    }
+    state = {name: value.contiguous() for name, value in model.state_dict().items() if "position_ids" not in name}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     names = (
         "hidden_size",

@@ -26,25 +26,17 @@ STAGES = ("autoencoder", "clip", "diffusion")
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--autoencoder-steps", type=int, default=3900)
     parser.add_argument("--clip-steps", type=int, default=1600)
     parser.add_argument("--diffusion-steps", type=int, default=5200)
-    parser.add_argument(
-        "--depth", type=int, default=4, help="of the diffusion model; its width is 64 x depth"
-    )
+    parser.add_argument("--depth", type=int, default=4, help="of the diffusion model; its width is 64 x depth")
     parser.add_argument("--pictures", type=int, default=60000, help="encoded once for the diffusion model")
-    parser.add_argument(
-        "--batch", type=int, default=None, help="pictures a step (stages have their own default)"
-    )
+    parser.add_argument("--batch", type=int, default=None, help="pictures a step (stages have their own default)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--bf16", action="store_true", help="compute in bfloat16: 2 to 4 times faster where the CPU can"
-    )
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: 2 to 4 times faster where the CPU can")
     parser.add_argument("--save-seconds", type=float, default=60.0, help="time between checkpoints")
     parser.add_argument("--comfyui", help="ComfyUI's folder (default: COMFYUI_PATH, or demo/setup.py's)")
     parser.add_argument("--runs", type=Path, default=HERE / "runs")
@@ -109,9 +101,7 @@ def train(stage, steps: int, path: Path, save_seconds: float, bf16: bool) -> Non
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         if step % 100 == 0:
             pace = (time.monotonic() - began) / (step - first)
-            print(
-                f"{stage.name} {step}/{steps} loss {running:.4f} {stage.note} {pace:.3f} s/step", flush=True
-            )
+            print(f"{stage.name} {step}/{steps} loss {running:.4f} {stage.note} {pace:.3f} s/step", flush=True)
         if time.monotonic() - saved > save_seconds or step == steps:
             save_checkpoint(stage, step, path)
             saved = time.monotonic()

@@ -61,9 +61,7 @@ class NSRandomSearch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, draft_steps: int, proposal: Any = None, then: Any = None, then_after: float = 0.5
-    ) -> io.NodeOutput:
+    def execute(cls, draft_steps: int, proposal: Any = None, then: Any = None, then_after: float = 0.5) -> io.NodeOutput:
         return chained(RandomSearch(proposal, draft_steps), then, then_after)
 
 
@@ -224,9 +222,7 @@ class NSBudget(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(
-        cls, max_model_calls: int, max_seconds: float, target_score: float, patience: int
-    ) -> io.NodeOutput:
+    def execute(cls, max_model_calls: int, max_seconds: float, target_score: float, patience: int) -> io.NodeOutput:
         return io.NodeOutput(StopRules(max_model_calls, max_seconds, target_score or None, patience))
 
 

@@ -127,9 +127,7 @@ class NSRolloverSearch(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(
-        cls, block: int, renoise: int, proposal: Any = None, then: Any = None, then_after: float = 0.5
-    ) -> io.NodeOutput:
+    def execute(cls, block: int, renoise: int, proposal: Any = None, then: Any = None, then_after: float = 0.5) -> io.NodeOutput:
         return chained(RolloverSearch(block, renoise, proposal), then, then_after)
 
 

@@ -39,8 +39,7 @@ class NSNoiseFromRecipe(io.ComfyNode):
         recipes = recipes_from_json(recipe)
         if any(r.cuts for r in recipes):
             raise ValueError(
-                "recipe: its run branched on the way, so that no first noise alone gives its picture: "
-                "use 'Render Candidate'"
+                "recipe: its run branched on the way, so that no first noise alone gives its picture: use 'Render Candidate'"
             )
         if any(r.start == GIVEN for r in recipes):
             raise ValueError(

@@ -60,25 +60,31 @@ class NSScoreImages(io.ComfyNode):
             node_id="NSScoreImages",
             display_name=NAME,
             category="noise search",
-            description="Scores a batch of images with a verifier and sorts it, best first, together with"
-            " its latents and masks.",
+            description="Scores a batch of images with a verifier and sorts it, best first, together with its latents and masks.",
             search_aliases=["rank images", "pick best image", "sort images", "best of batch"],
             inputs=[
                 inp(io.Image, "images", tooltip="The images to score, one batch of any size."),
                 inp(Verifier, "verifier", tooltip="What judges them: any verifier or ensemble."),
                 inp(
-                    io.Latent, "latents", optional=True,
-                    tooltip="The images' latents, one row for each image, to be sorted along. Verifiers see"
-                    " them too.",
+                    io.Latent,
+                    "latents",
+                    optional=True,
+                    tooltip="The images' latents, one row for each image, to be sorted along. Verifiers see them too.",
                 ),
                 inp(
-                    io.Mask, "masks", optional=True,
+                    io.Mask,
+                    "masks",
+                    optional=True,
                     tooltip="The images' masks, to be sorted along: one for each image, or one for all.",
                 ),
                 inp(
-                    io.Int, "keep", optional=True, default=0, min=0, max=4096,
-                    tooltip="How many of the best to put out; 0 keeps all. Usual: 1, or the 4 you would look"
-                    " at.",
+                    io.Int,
+                    "keep",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="How many of the best to put out; 0 keeps all. Usual: 1, or the 4 you would look at.",
                 ),
             ],
             outputs=[

@@ -46,9 +46,7 @@ class NSImageStatistics(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, sharpness: float, exposure: float, colorfulness: float, contrast: float
-    ) -> io.NodeOutput:
+    def execute(cls, sharpness: float, exposure: float, colorfulness: float, contrast: float) -> io.NodeOutput:
         return io.NodeOutput(ImageStatistics(sharpness, exposure, colorfulness, contrast))
 
 
@@ -66,25 +64,33 @@ class NSClipScore(io.ComfyNode):
             search_aliases=["CLIPScore", "prompt alignment", "text-image similarity"],
             inputs=[
                 inp(
-                    io.Clip, "clip", optional=True,
+                    io.Clip,
+                    "clip",
+                    optional=True,
                     tooltip="Text encoder, with 'model_name' at none. Must be the partner of 'clip_vision':"
                     " SD2's CLIP-H or SDXL's CLIP (its bigG half is used). SD 1.5's CLIP-L has no projection"
                     " and is refused.",
                 ),
                 inp(
-                    io.ClipVision, "clip_vision", optional=True,
-                    tooltip="Vision encoder, with 'model_name' at none: ViT-H for CLIP-H, ViT-bigG for"
-                    " SDXL's CLIP.",
+                    io.ClipVision,
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Vision encoder, with 'model_name' at none: ViT-H for CLIP-H, ViT-bigG for SDXL's CLIP.",
                 ),
                 inp(
-                    io.Combo, "model_name", options=[CONNECTED, *folder_paths.get_filename_list(CLIP_FOLDER)],
+                    io.Combo,
+                    "model_name",
+                    options=[CONNECTED, *folder_paths.get_filename_list(CLIP_FOLDER)],
                     default=CONNECTED,
                     tooltip="A Hugging Face CLIPModel file with both towers, in models/clip_vision. The"
                     f" usual one (and the seed paper's) is CLIP-L/14: {CLIP_SOURCE}. Or none: then connect"
                     " both models.",
                 ),
                 inp(
-                    io.String, "prompt", multiline=True, default="",
+                    io.String,
+                    "prompt",
+                    multiline=True,
+                    default="",
                     tooltip="What the image should show. Connect the same text as your prompt encoder gets."
                     " At most 77 tokens count (about 55 words); weights like (word:1.2) are read as plain"
                     " text.",
@@ -94,9 +100,7 @@ class NSClipScore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model_name: str, prompt: str, clip: Any | None = None, clip_vision: Any | None = None
-    ) -> io.NodeOutput:
+    def execute(cls, model_name: str, prompt: str, clip: Any | None = None, clip_vision: Any | None = None) -> io.NodeOutput:
         pair = _chosen_pair(model_name, clip, clip_vision)
         verifier = ClipScore(pair.clip, pair.clip_vision, prompt)
         _ = verifier.text_features  # once, and a wrong encoder is found before the search instead of in it
@@ -169,14 +173,18 @@ class NSVerifierEnsemble(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         verifiers = [
-            inp(Verifier, f"verifier_{i}", optional=True, tooltip=_verifier_tooltip(i))
-            for i in range(1, MAX_VERIFIERS + 1)
+            inp(Verifier, f"verifier_{i}", optional=True, tooltip=_verifier_tooltip(i)) for i in range(1, MAX_VERIFIERS + 1)
         ]
         weights = [
             inp(
-                io.Float, f"weight_{i}", optional=True, default=1.0, min=-10.0, max=10.0, step=0.05,
-                tooltip=f"Weight of verifier {i}. The paper weighs all alike (1); below 0 turns the verifier"
-                " around.",
+                io.Float,
+                f"weight_{i}",
+                optional=True,
+                default=1.0,
+                min=-10.0,
+                max=10.0,
+                step=0.05,
+                tooltip=f"Weight of verifier {i}. The paper weighs all alike (1); below 0 turns the verifier around.",
             )
             for i in range(1, MAX_VERIFIERS + 1)
         ]
@@ -184,20 +192,27 @@ class NSVerifierEnsemble(io.ComfyNode):
             node_id="NSVerifierEnsemble",
             display_name="Verifier Ensemble",
             category="noise search/verifiers",
-            description="Combines up to eight verifiers into one. An ensemble is harder to fool than any of"
-            " its parts.",
+            description="Combines up to eight verifiers into one. An ensemble is harder to fool than any of its parts.",
             search_aliases=["combine verifiers", "rank mean", "verifier mix"],
             inputs=[
                 *verifiers,
                 *weights,
                 inp(
-                    io.Combo, "mode", options=list(MODES), default=RANK_MEAN,
+                    io.Combo,
+                    "mode",
+                    options=list(MODES),
+                    default=RANK_MEAN,
                     tooltip="rank mean (the paper's): mean of the ranks among all candidates. z-score: sum"
                     " of scores standardized over all candidates. weighted sum: plain sum, for scores of one"
                     " scale. gate: verifier 1 must reach the threshold, the others rank what does.",
                 ),
                 inp(
-                    io.Float, "gate_threshold", default=0.0, min=-1e6, max=1e6, step=0.01,
+                    io.Float,
+                    "gate_threshold",
+                    default=0.0,
+                    min=-1e6,
+                    max=1e6,
+                    step=0.01,
                     tooltip="With mode 'gate': the least score of verifier 1 that passes, on its own scale"
                     " (CLIP-L/14: 22 to 28 is usual). Unused otherwise.",
                 ),
@@ -210,8 +225,7 @@ class NSVerifierEnsemble(io.ComfyNode):
         used = [i for i in range(1, MAX_VERIFIERS + 1) if slots.get(f"verifier_{i}") is not None]
         if mode == GATE and 1 not in used:
             raise ValueError(
-                "Verifier Ensemble: input 'mode' is 'gate', but 'verifier_1', the gate, is not connected."
-                " Connect it."
+                "Verifier Ensemble: input 'mode' is 'gate', but 'verifier_1', the gate, is not connected. Connect it."
             )
         parts = tuple(slots[f"verifier_{i}"] for i in used)
         weights = tuple(slots.get(f"weight_{i}", 1.0) for i in used)

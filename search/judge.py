@@ -76,8 +76,7 @@ class Judge:
         started = time.perf_counter()
         images = images if self.needs_pictures else [None] * len(candidates)
         columns = [
-            self._column(leaf, name, candidates, images, latents)
-            for leaf, name in zip(self._leaves, self.names, strict=True)
+            self._column(leaf, name, candidates, images, latents) for leaf, name in zip(self._leaves, self.names, strict=True)
         ]
         self.seconds += time.perf_counter() - started
         return torch.stack(columns, dim=1)

@@ -321,9 +321,7 @@ def prepare(
     """Return a search that has not begun."""
     budget = Budget(images, rules or StopRules(), clock=clock or Clock())
     judge = Judge(verifier or Quadratic(), skip_errors=skip_errors)
-    return Search(
-        AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best
-    )
+    return Search(AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best)
 
 
 def run(method: Any, images: int, verifier: Any = None, **more: Any) -> Search:

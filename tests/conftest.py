@@ -25,9 +25,7 @@ NEEDS_COMFYUI = re.compile(r"^pytestmark\s*=.*\.(comfy|server|browser)\b", re.MU
 
 def _register_pack() -> None:
     """Load the repository's root as package `noise_search`."""
-    spec = importlib.util.spec_from_file_location(
-        "noise_search", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
+    spec = importlib.util.spec_from_file_location("noise_search", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     module = importlib.util.module_from_spec(spec)
     sys.modules["noise_search"] = module
     spec.loader.exec_module(module)

@@ -103,9 +103,7 @@ class Server:
         # One thread, as for the tests in process: two servers on two cores would wait for each other's.
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base, env=environment
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base, env=environment)
         try:
             self._wait_until_up()
             threading.Thread(target=lambda: asyncio.run(self._follow()), daemon=True).start()
@@ -163,9 +161,7 @@ class Server:
             return answer.read()
 
     def _post(self, path: str, body: Any) -> Any:
-        request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 text = answer.read()

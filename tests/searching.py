@@ -1,9 +1,9 @@
 """The search nodes on toys, as ComfyUI runs them, and what tests compare with.
 
-    found = search("eps", seed=3, budget=6, method=HalvingSearch())      # NSSearchSamplerAdvanced
-    found.images, found.latents, found.noise, ..., found.report          # its outputs; report parsed strictly
-    want = stock_with(parts("eps"), 3)                                   # stock SamplerCustomAdvanced
-    with at_call(3, interrupt): ...                                      # something happens inside a model call
+found = search("eps", seed=3, budget=6, method=HalvingSearch())      # NSSearchSamplerAdvanced
+found.images, found.latents, found.noise, ..., found.report          # its outputs; report parsed strictly
+want = stock_with(parts("eps"), 3)                                   # stock SamplerCustomAdvanced
+with at_call(3, interrupt): ...                                      # something happens inside a model call
 """
 
 from __future__ import annotations
@@ -182,9 +182,7 @@ def interrupt() -> None:
 
 
 @contextlib.contextmanager
-def at_call(
-    number: int, action: Callable[[], None], *, each: bool = False, late: bool = False
-) -> Iterator[list[int]]:
+def at_call(number: int, action: Callable[[], None], *, each: bool = False, late: bool = False) -> Iterator[list[int]]:
     """Do something inside the `number`-th guided call (from 1), or in each from then on; yields the rows of every call.
 
     `late`: when the model has already answered (it notices Cancel by itself). Cancel is taken back at the end.

@@ -205,9 +205,7 @@ def test_patience(patience, runs):
     search = run(RandomSearch(), 20, Listed(numbers=[1, 2, *[0] * 18]), rules=StopRules(patience=patience))
     assert len(search.finished.members) == runs
     behind = runs - 2
-    assert search.stopped == (
-        "" if runs == 20 else f"no better candidate among the last {behind} (patience {patience})"
-    )
+    assert search.stopped == ("" if runs == 20 else f"no better candidate among the last {behind} (patience {patience})")
 
 
 def test_patience_counts_anew_from_a_better_one():

@@ -171,9 +171,7 @@ def test_nothing_is_decoded_twice_but_for_halving_s_looks():
 def test_new_bests_are_shown():
     shown = []
     numbers = [1, 3, 2, 3, 5, 4]
-    search = run(
-        RandomSearch(), 6, Listed(numbers=numbers), wave=1, on_best=lambda images, score: shown.append((images, score))
-    )
+    search = run(RandomSearch(), 6, Listed(numbers=numbers), wave=1, on_best=lambda images, score: shown.append((images, score)))
     assert [score for _, score in shown] == [1, 3, 5]
     assert torch.equal(shown[-1][0], picture_of(search.candidates[4].latent))
 

@@ -84,6 +84,7 @@ def test_lambda_0_leaves_the_marginals_alone_even_if_it_resamples():
 
 def test_steering_raises_the_mean_of_the_population():
     """What resampling is for: over 20 seeds the particles, not only the best of them, score higher than unsteered ones."""
+
     def population(method, seed):
         search = run(method, 8, LowFrequency(), stochastic=True, seed=seed, blur=0.2)
         return mean([c.score for c in search.candidates if c.status == "finished"])

@@ -223,10 +223,7 @@ def test_beats_a_single_run():
     for seed in range(10):
         search = run(HalvingSearch(), 8, seed=seed)
         assert best(search) >= search.baseline.score
-    assert (
-        mean([best(run(HalvingSearch(), 8, seed=s)) - run(RandomSearch(), 1, seed=s).baseline.score for s in range(10)])
-        > 5
-    )
+    assert mean([best(run(HalvingSearch(), 8, seed=s)) - run(RandomSearch(), 1, seed=s).baseline.score for s in range(10)]) > 5
 
 
 def test_beats_random_search_where_half_way_pictures_tell():

@@ -65,9 +65,7 @@ class Sum:
 
 
 def scores(judge, *values, frames=1, latents=None):
-    found = judge.score(
-        candidates(*range(len(values))), pictures(*values, frames=frames), latents or [None] * len(values)
-    )
+    found = judge.score(candidates(*range(len(values))), pictures(*values, frames=frames), latents or [None] * len(values))
     return found.tolist()
 
 

@@ -94,9 +94,7 @@ def test_restart():
 
 def test_restart_counts_its_pivot():
     """All stall: 0 | 1 2 | 3: 4 5 | 6: 7 8 | 9: 10, in 11 runs; nothing is left for a pivot without neighbors."""
-    search = run(
-        ZeroOrderSearch(neighbors=2, on_stall="restart"), 11, Listed(numbers=[9, 1, 1, 8, 1, 1, 7, 1, 1, 6, 1])
-    )
+    search = run(ZeroOrderSearch(neighbors=2, on_stall="restart"), 11, Listed(numbers=[9, 1, 1, 8, 1, 1, 7, 1, 1, 6, 1]))
     assert [r.candidates for r in search.rounds] == [(0,), (1, 2), (3, 4, 5), (6, 7, 8), (9, 10)]
     assert parents(search) == [None, 0, 0, None, 3, 3, None, 6, 6, None, 9]
     assert search.ranked[0][0].index == 0
@@ -198,9 +196,7 @@ def test_a_larger_budget_keeps_the_first_candidates():
     assert few["candidates"] == many["candidates"][:6]
 
 
-@pytest.mark.parametrize(
-    "method", [ZeroOrderSearch(), ZeroOrderSearch(on_stall="restart"), ZeroOrderSearch(draft_steps=5)]
-)
+@pytest.mark.parametrize("method", [ZeroOrderSearch(), ZeroOrderSearch(on_stall="restart"), ZeroOrderSearch(draft_steps=5)])
 def test_beats_a_single_run(method):
     searches = [run(method, 9, seed=seed) for seed in range(20)]
     gains = [best(search) - search.baseline.score for search in searches]

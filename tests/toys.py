@@ -81,9 +81,7 @@ def _patcher(model: comfy.model_base.BaseModel) -> comfy.model_patcher.ModelPatc
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=CPU, offload_device=CPU)
 
 
-def _special(
-    cls: type, latent_format: type, net: dict[str, Any], *args: Any
-) -> comfy.model_patcher.ModelPatcher:
+def _special(cls: type, latent_format: type, net: dict[str, Any], *args: Any) -> comfy.model_patcher.ModelPatcher:
     """A core model class that would build a UNet of published size, given a `ToyNet` instead."""
     unet = {"disable_unet_model_creation": True, "adm_in_channels": net.get("y", 0)}
     model = cls(_config(latent_format, unet), *args, device=CPU)
@@ -148,9 +146,7 @@ def cond(patcher: comfy.model_patcher.ModelPatcher, seed: int, tokens: int = 4, 
     extra: dict[str, Any] = {"pooled_output": torch.randn(rows, CONTEXT, generator=generator)}
     if isinstance(patcher.model, comfy.model_base.SD21UNCLIP):
         vision = SimpleNamespace(image_embeds=torch.randn(1, CONTEXT, generator=generator))
-        extra["unclip_conditioning"] = [
-            {"clip_vision_output": vision, "strength": 1.0, "noise_augmentation": 0.5}
-        ]
+        extra["unclip_conditioning"] = [{"clip_vision_output": vision, "strength": 1.0, "noise_augmentation": 0.5}]
     if isinstance(patcher.model, comfy.model_base.SD_X4Upscaler):
         extra["concat_image"] = torch.rand(1, 3, 8, 8, generator=generator)
         extra["noise_augmentation"] = 0.5
@@ -255,9 +251,7 @@ def counted() -> Iterator[Calls]:
     calls, cls = Calls(), comfy.samplers.CFGGuider
     original = cls.outer_predict_noise
 
-    def outer_predict_noise(
-        self: Any, x: torch.Tensor, timestep: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> Any:
+    def outer_predict_noise(self: Any, x: torch.Tensor, timestep: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         calls.rows_of.append(x.shape[0])
         calls.sigmas.append(float(timestep.reshape(-1)[0]))
         return original(self, x, timestep, *args, **kwargs)

@@ -113,9 +113,7 @@ def check_images(images: Tensor, name: str) -> Tensor:
     images = images[..., :3] if images.shape[-1] > 1 else images.expand(-1, -1, -1, 3)
     unusable = images.flatten(1).isfinite().logical_not().any(1).nonzero().flatten().tolist()
     if unusable:
-        raise ValueError(
-            f"{found}; picture(s) {unusable} hold NaN or infinite pixels. Decode them with a float32 VAE."
-        )
+        raise ValueError(f"{found}; picture(s) {unusable} hold NaN or infinite pixels. Decode them with a float32 VAE.")
     low, high = images.min().item(), images.max().item()
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         raise ValueError(f"{found} with values from {low:.4g} to {high:.4g}; expected [0, 1]. Rescale them.")

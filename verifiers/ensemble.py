@@ -85,8 +85,7 @@ class Ensemble:
         count = len(self.parts)
         if len(self.weights) != count or len(self.gates) != count:
             raise ValueError(
-                f"{self.name}: {count} verifiers, {len(self.weights)} weights, {len(self.gates)} gates; give"
-                " one each."
+                f"{self.name}: {count} verifiers, {len(self.weights)} weights, {len(self.gates)} gates; give one each."
             )
         used = [weight for weight, gate in zip(self.weights, self._active_gates, strict=True) if gate is None]
         if self.mode == GATE and (not used or len(used) == count):
@@ -146,9 +145,7 @@ class Ensemble:
             ValueError: If there is not one column for each part.
         """
         if scores.ndim != 2 or scores.shape[1] != len(self.parts):
-            raise ValueError(
-                f"{self.name}: part scores have shape {tuple(scores.shape)}; expected (N, {len(self.parts)})."
-            )
+            raise ValueError(f"{self.name}: part scores have shape {tuple(scores.shape)}; expected (N, {len(self.parts)}).")
         scores = scores.detach().to(device="cpu", dtype=torch.float64)
         usable = scores.isfinite().all(1)
         combined = torch.full((len(scores),), -math.inf)

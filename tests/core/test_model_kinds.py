@@ -183,9 +183,7 @@ def areas(model):
 def masks(model):
     region = torch.zeros(1, 128, 128)
     region[:, :, :64] = 1.0
-    (left,) = run_node(
-        "ConditioningSetMask", conditioning=cond(model, 1), mask=region, strength=0.9, set_cond_area="mask bounds"
-    )
+    (left,) = run_node("ConditioningSetMask", conditioning=cond(model, 1), mask=region, strength=0.9, set_cond_area="mask bounds")
     (right,) = run_node(
         "ConditioningSetMask", conditioning=cond(model, 3), mask=1 - region, strength=1.0, set_cond_area="default"
     )
@@ -236,9 +234,7 @@ def hooked_guider(model, guarantee: int = 1):
     lora = {"diffusion_model.first.diff": torch.randn(weight.shape, generator=generator) * weight.std()}
     keyframes = None
     for strength, start in ((1.0, 0.0), (0.0, 0.3), (-1.0, 0.6)):
-        (keyframes,) = run_node(
-            "CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=keyframes
-        )
+        (keyframes,) = run_node("CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=keyframes)
     for keyframe in keyframes.keyframes:
         keyframe.guarantee_steps = guarantee
     (hooks,) = run_node("SetHookKeyframes", hooks=comfy.hooks.create_hook_lora(lora, 1.0, 0.0), hook_kf=keyframes)

@@ -79,6 +79,7 @@ SETTINGS = {
     "UNetSelfAttentionMultiply": ("unet", {"q": 1.2, "k": 1.0, "v": 0.8, "out": 1.0}),
 }
 
+
 @pytest.mark.parametrize("name", ["euler_ancestral", "dpmpp_2m"])
 @pytest.mark.parametrize("node", [*ROW_WISE, *SETTINGS])
 def test_known_patches_share_calls_and_equal_stock_runs(node, name):

@@ -49,9 +49,7 @@ def test_the_clip_equals_transformers(towers) -> None:  # noqa: ANN001
     clip, vision = towers
     reference = CLIPModel.from_pretrained(str(CLIP_FOLDER), dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(str(CLIP_FOLDER))
-    tokens = tokenizer(PROMPTS, padding="max_length", max_length=12, truncation=True, return_tensors="pt")[
-        "input_ids"
-    ]
+    tokens = tokenizer(PROMPTS, padding="max_length", max_length=12, truncation=True, return_tensors="pt")["input_ids"]
     scenes = [shapes.random_scene(random.Random(n)) for n in range(4)]
     pictures = shapes.draw(scenes, torch.Generator().manual_seed(0))
     text = reference.text_model(input_ids=tokens)

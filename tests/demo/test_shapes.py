@@ -96,9 +96,7 @@ def test_the_oracle_names_the_facts_that_are_wrong(things: list, wrong: list[str
 def test_the_oracle_is_right_on_clean_pictures_and_on_blurred_ones() -> None:
     scenes, pictures = drawn(400, 2)
     blurred = torch.nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False)
-    blurred = blurred.permute(0, 2, 3, 1) + 0.03 * torch.randn(
-        pictures.shape, generator=torch.Generator().manual_seed(0)
-    )
+    blurred = blurred.permute(0, 2, 3, 1) + 0.03 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
     rng = random.Random(3)
     for scene, clean, soft in zip(scenes, pictures, blurred, strict=True):
         other = shapes.change_one_fact(scene, rng).prompt

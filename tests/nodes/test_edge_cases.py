@@ -109,7 +109,7 @@ def row_graph(row: int) -> dict:
     hint = torch.rand(3, 16, 16, 3, generator=generator)[row : row + 1]
     conds = []
     for seed in (1, 2):
-        (words, extra), = cond(model, seed, rows=3)
+        ((words, extra),) = cond(model, seed, rows=3)
         conds.append([[words[row : row + 1], {"pooled_output": extra["pooled_output"][row : row + 1]}]])
     positive, negative = run_node(
         "ControlNetApplyAdvanced", positive=conds[0], negative=conds[1], control_net=tiny_controlnet(), image=hint,
@@ -273,6 +273,7 @@ def test_the_largest_seed(method):
 
 def test_the_largest_seed_where_a_sampler_adds_one():
     """As stock samplers of newer cores do."""
+
     def step_noise(model, x, sigmas, extra_args=None, **kwargs):
         torch.Generator().manual_seed(extra_args["seed"] + 1)
         return x
@@ -411,6 +412,7 @@ NO_NUMBER = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def breaks_on(picture: torch.Tensor):
     """Whether a picture is among the given ones."""
+
     def found(images: torch.Tensor) -> bool:
         return any(torch.allclose(image, picture, atol=1e-4) for image in images)
 
@@ -536,6 +538,7 @@ def test_an_adaptive_sampler_stays_under_the_budget(method, images):
 
 def test_held_out_is_reported_and_never_chooses():
     """A contrary held-out verifier changes nothing but its own part of the report."""
+
     class Contrary(ToyVerifier):
         def score(self, images, latents=None):
             return -super().score(images)
@@ -626,6 +629,7 @@ def test_cancel_in_the_second_row_of_a_batch_keeps_the_first():
 @pytest.mark.parametrize("where", ["verifier", "decode"])
 def test_cancel_inside_a_verifier_or_a_decoder_passes(where, budget, monkeypatch):
     """Also where failures are skipped."""
+
     def cancelled(*args, **kwargs):
         raise mm.InterruptProcessingException()
 

@@ -234,6 +234,7 @@ def test_preview_vae_is_for_looking_only():
     graph = parts("eps", steps=8)
     shown: dict[str, int] = {"vae": 0, "preview": 0}
     for name, vae in (("vae", graph["vae"]), ("preview", toy_vae("eps"))):
+
         def decode(samples, *args, _name=name, _decode=vae.decode, **kwargs):
             shown[_name] += len(samples)
             return _decode(samples, *args, **kwargs)

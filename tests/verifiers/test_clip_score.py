@@ -15,9 +15,7 @@ from noise_search.verifiers.clip_score import ClipScore
 class FakeClip:
     """A text encoder that embeds every text alike, and remembers what it was asked."""
 
-    def __init__(
-        self, pooled: Tensor | None, encoders: tuple[str, ...] = ("l",), projected: bool = True
-    ) -> None:
+    def __init__(self, pooled: Tensor | None, encoders: tuple[str, ...] = ("l",), projected: bool = True) -> None:
         self.pooled, self.encoders = pooled, encoders
         self.cond_stage_model = SimpleNamespace(
             **{f"clip_{name}": SimpleNamespace(return_projected_pooled=projected) for name in encoders}

@@ -118,9 +118,7 @@ def test_ensemble_defaults_to_equal_weights() -> None:
 def test_ensemble_gates_by_its_first_verifier() -> None:
     scores = SHARP.score(IMAGES)
     threshold = scores.median().item()
-    (verifier,) = run_node(
-        NSVerifierEnsemble, mode=GATE, gate_threshold=threshold, verifier_1=SHARP, verifier_3=GREY
-    )
+    (verifier,) = run_node(NSVerifierEnsemble, mode=GATE, gate_threshold=threshold, verifier_1=SHARP, verifier_3=GREY)
     assert verifier.gates == (threshold, None)
     assert ((verifier.score(IMAGES) >= 1) == (scores >= threshold)).all()
 
