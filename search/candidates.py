@@ -80,10 +80,6 @@ class Pool:
         self.members += candidates
         self._raw += list(raw)
 
-    def absorb(self, other: Pool) -> None:
-        """Add the members of another pool."""
-        self.add(other.members, torch.stack(other._raw) if other._raw else torch.empty(0))
-
     @property
     def entries(self) -> list[tuple[Candidate, Tensor]]:
         """Members with their raw scores (V,), in order of entry."""

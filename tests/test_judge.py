@@ -291,14 +291,6 @@ def test_ranks_are_computed_anew_as_the_pool_grows():
     assert [(c.index, score) for c, score in pool.ranked()] == [(1, 3), (2, 2), (0, 1)]
 
 
-def test_pools_join():
-    first, second = pool_of(1, 2), Pool(lambda raw: raw[:, 0])
-    second.add(candidates(7), torch.tensor([[3.0]]))
-    first.absorb(second)
-    first.absorb(Pool(lambda raw: raw[:, 0]))
-    assert order(first) == [7, 1, 0]
-
-
 def test_equal_candidates_are_not_the_same():
     """They hold tensors: a comparison by value would fail, or take two for one."""
     one, other = candidates(0, 0)
