@@ -43,6 +43,7 @@ CONTENDERS = {
     "random (ancestral)": Contender(method("random_search", "RandomSearch"), STOCHASTIC, nested=True),
     "zero-order": Contender(method("zero_order", "ZeroOrderSearch")),
     "halving": Contender(method("halving", "HalvingSearch")),
+    "halving (ancestral)": Contender(method("halving", "HalvingSearch"), STOCHASTIC),
     "draft": Contender(method("draft_search", "DraftSearch")),
     "random, drafts": Contender(method("random_search", "RandomSearch", draft_steps=5)),
     "zero-order, drafts": Contender(method("zero_order", "ZeroOrderSearch", draft_steps=5, cosine=0.9)),
