@@ -36,10 +36,11 @@ def style(name: str) -> dict[str, object]:
 
 
 def complete(cells: Cells, guide: str) -> dict[str, list[int]]:
-    """Return the budgets of every method that holds the prompts that random search holds."""
+    """Return the budgets at which every method was measured on at least half of the prompts of random search."""
     out: dict[str, list[int]] = defaultdict(list)
+    least = max(len(cell) for (method, of, _), cell in cells.items() if (method, of) == ("random", guide)) / 2
     for method, of, budget in sorted(cells):
-        if of == guide and len(cells[method, of, budget]) >= 8:
+        if of == guide and len(cells[method, of, budget]) >= least:
             out[method].append(budget)
     return out
 

@@ -18,11 +18,11 @@ SMALL = ["--model", "small", "--methods", "random", "draft", "--guides", "clip",
 PARTS = {  # name: script, arguments of the full run, arguments of the quick one (None: left out)
     "speed": ("speed", [], None),
     "memory": ("memory", [], None),
-    "ranks": ("ranks", [], ["--prompts", "4", "--candidates", "32"]),
+    "ranks": ("ranks", [], ["--prompts", "2", "--candidates", "32"]),
     "pruning": ("pruning", [], []),
     "grid": ("grid", ["--seeds", "5"], ["--quick"]),
     "models": ("grid", SMALL, [*SMALL, "--quick"]),
-    "axes": ("axes", [], ["--prompts", "8"]),
+    "axes": ("axes", [], ["--prompts", "2"]),
     "summary": ("summary", [], []),
     "plots": ("plots", [], ["--images", str(HERE / "output")]),
 }
