@@ -30,24 +30,33 @@ def method(module: str, name: str, **settings: Any) -> Callable[[], Any]:
     return make
 
 
-def chain() -> Any:
-    """Halving, then zero-order search around its winner."""
-    first, then = method("halving", "HalvingSearch")(), method("zero_order", "ZeroOrderSearch")()
-    return method("chain", "Chain", first=first, then=then)()
+def chain(first: Callable[[], Any], then: Callable[[], Any], share: float = 0.5) -> Callable[[], Any]:
+    """Return a maker of a chain of two methods."""
+    return lambda: method("chain", "Chain", first=first(), then=then(), share=share)()
 
 
 STOCHASTIC = "euler_ancestral"
+RANDOM, HALVING, DRAFT = (
+    method("random_search", "RandomSearch"),
+    method("halving", "HalvingSearch"),
+    method("draft_search", "DraftSearch"),
+)
+REFINEMENT, BEFORE = method("refinement", "RefinementSearch"), 0.7
 CONTENDERS = {
     "default": Contender(lambda: None),
-    "random": Contender(method("random_search", "RandomSearch"), nested=True),
-    "random (ancestral)": Contender(method("random_search", "RandomSearch"), STOCHASTIC, nested=True),
+    "random": Contender(RANDOM, nested=True),
+    "random (ancestral)": Contender(RANDOM, STOCHASTIC, nested=True),
     "zero-order": Contender(method("zero_order", "ZeroOrderSearch")),
-    "halving": Contender(method("halving", "HalvingSearch")),
-    "halving (ancestral)": Contender(method("halving", "HalvingSearch"), STOCHASTIC),
-    "draft": Contender(method("draft_search", "DraftSearch")),
+    "halving": Contender(HALVING),
+    "halving (ancestral)": Contender(HALVING, STOCHASTIC),
+    "draft": Contender(DRAFT),
     "random, drafts": Contender(method("random_search", "RandomSearch", draft_steps=5)),
     "zero-order, drafts": Contender(method("zero_order", "ZeroOrderSearch", draft_steps=5, cosine=0.9)),
-    "halving, then zero-order": Contender(chain),
+    "halving, then zero-order": Contender(chain(HALVING, method("zero_order", "ZeroOrderSearch"))),
+    "draft, then refinement": Contender(chain(DRAFT, REFINEMENT, BEFORE)),
+    "random, then refinement": Contender(chain(RANDOM, REFINEMENT, BEFORE)),
+    "random, then refinement (ancestral)": Contender(chain(RANDOM, REFINEMENT, BEFORE), STOCHASTIC),
+    "halving, then refinement (ancestral)": Contender(chain(HALVING, REFINEMENT, BEFORE), STOCHASTIC),
     "paths": Contender(method("path_search", "PathSearch")),
     "backtracking": Contender(method("backtracking", "BacktrackingSearch")),
     "FK steering": Contender(method("fk_steering", "FKSteering"), STOCHASTIC),

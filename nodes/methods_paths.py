@@ -1,4 +1,4 @@
-"""Search methods that branch on the way: paths, and backtracking."""
+"""Search methods that branch on the way: paths, backtracking, and refinement."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..search.methods.backtracking import BacktrackingSearch
 from ..search.methods.path_search import PathSearch
+from ..search.methods.refinement import RefinementSearch
 from .methods import CATEGORY, PAPER, chained, proposal_input, then_inputs
 from .schema import inp, schema
 from .sockets import Method
@@ -94,4 +95,32 @@ class NSBacktrackingSearch(io.ComfyNode):
         return chained(method, then, then_after)
 
 
-NODES = [NSPathSearch, NSBacktrackingSearch]
+class NSRefinementSearch(io.ComfyNode):
+    """Redrawing the end."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSRefinementSearch",
+            display_name="Refinement Search",
+            category=CATEGORY,
+            description="Improves details of a picture: redraws the end of its run several times, goes on from what is "
+            "better. Alone it keeps the layout of your seed; as then of another method it polishes that one's winner. "
+            "Part of the default.",
+            search_aliases=["polish", "details", "hill climbing", "late mutation", "renoise"],
+            inputs=[
+                inp(io.Float, "start", default=0.75, min=0.01, max=0.99, step=0.01, tooltip="Where the redrawn part begins, "
+                    "as a share of the steps. Later is cheaper and changes less. Usual: 0.6 to 0.85."),
+                inp(io.Int, "children", default=4, min=1, max=256, tooltip="How many ends are tried before the best of them "
+                    "is gone on from. Usual: 2 to 8."),
+                *then_inputs(),
+            ],
+            outputs=[Method.Output("method")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, start: float, children: int, then: Any = None, then_after: float = 0.5) -> io.NodeOutput:
+        return chained(RefinementSearch(start, children), then, then_after)
+
+
+NODES = [NSPathSearch, NSBacktrackingSearch, NSRefinementSearch]

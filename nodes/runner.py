@@ -20,6 +20,7 @@ from ..search.engine import Method, Search
 from ..search.judge import Judge
 from ..search.methods.auto_search import choose
 from ..search.methods.random_search import RandomSearch
+from ..search.methods.refinement import RefinementSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
@@ -144,7 +145,8 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
     method, cancelled = settings.method or RandomSearch(), False
     try:
         if settings.method is None:
-            method = choose(settings.budget, search.steps, session.stochastic, search.why_no_looks)[0]
+            why_no_refining = RefinementSearch().why_not(search)
+            method = choose(settings.budget, search.steps, session.stochastic, search.why_no_looks, why_no_refining)[0]
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
     except BaseException as error:

@@ -44,11 +44,13 @@ class Search:
         baseline: candidate 0, the user's own noise and seed.
         origin: what a method starts from: candidate 0, or the winner of the method before it in a chain.
         branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
+        lasting_levels: the like for the best so far only, for the next method of a chain.
         candidates: all so far, by index.
         finished: the pool of fully rendered ones.
         rounds: what was told so far.
         notes: what the user should know, in words.
-        stopped: why it ended before its budget; empty if it did not.
+        stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
+        ended: the like, for good.
     """
 
     def __init__(
@@ -71,14 +73,15 @@ class Search:
         self.baseline = Candidate(0, baseline)
         self.origin = self.baseline
         self.branch_levels: tuple[float, ...] = ()
+        self.lasting_levels: tuple[float, ...] = ()
         self.candidates = [self.baseline]
         self.finished = Pool(judge.combine)
         self.rounds: list[Round] = []
         self.notes: list[str] = []
-        self.stopped = ""
+        self.stopped = self.ended = ""
         self.seconds = {"sampling": 0.0, "decoding": 0.0}
         self.decodes = 0
-        self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `stopped`
+        self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
         self._keep, self._on_best = keep, on_best
         self._runs: dict[int, Run] = {}
         self._pictures: dict[int, Tensor] = {}
@@ -158,7 +161,7 @@ class Search:
         noise_seed, seed = derived_seed(self.seed, index, "renoise"), derived_seed(self.seed, index)
         cut = Cut(sigma, sigma if renoise_to is None else renoise_to, noise_seed, seed)
         self.candidates.append(Candidate(index, parent.recipe.branched(cut), parent=parent.index))
-        self._runs[index] = self.session.branch(record, cut, self.branch_levels)
+        self._runs[index] = self.session.branch(record, cut, self.branch_levels + self.lasting_levels)
         return self.candidates[-1]
 
     def calls(self, high: float, low: float = 0.0) -> int:
@@ -251,6 +254,7 @@ class Search:
     def over(self) -> bool:
         """Whether a stop rule ended the search; notes which."""
         rules, ranked = self.budget.rules, self.ranked
+        self.stopped = self.ended or self.stopped
         if self.stopped or not ranked:
             return bool(self.stopped)
         best, score = ranked[0]
@@ -283,7 +287,7 @@ class Search:
     def _advance(self, session: Session, candidates: Sequence[Candidate], until_sigma: float) -> None:
         for candidate in candidates:
             if candidate.index not in self._runs:
-                self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels)
+                self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels + self.lasting_levels)
         runs = [self._runs[c.index] for c in candidates]
         before = [run.nfe for run in runs]
         started = time.perf_counter()
@@ -319,6 +323,8 @@ class Search:
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
         for candidate, score in self.ranked:
             candidate.score = score
+        if self.lasting_levels and not self.branch_levels:
+            self.forget([c for c in self.candidates if c is not self.ranked[0][0]])
         if pictures:
             self._keep_pictures(done, pictures)
         if self.watch is not None:

@@ -31,6 +31,7 @@ NODES: dict[str, list[str] | None] = {
     "NSRolloverSearch": None,
     "NSStochasticSampler": None,
     "NSBacktrackingSearch": None,
+    "NSRefinementSearch": ["start", "children", "then", "then_after"],
     "NSGaussianProposal": None,
     "NSNeighborProposal": None,
     "NSAntitheticProposal": None,

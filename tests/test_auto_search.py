@@ -7,28 +7,33 @@ import torch
 from analytic import Constant, Part, run, said, statuses
 
 from noise_search.search.methods.auto_search import AutoSearch, choose
+from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.methods.refinement import RefinementSearch
+
+DEFAULT = "draft search, then refinement search"
 
 
 @pytest.mark.parametrize(
     ("given", "name"),
     [
-        ((3, 20, False, ""), "random search"),
-        ((4, 20, False, ""), "draft search"),
-        ((64, 20, False, ""), "draft search"),
-        ((16, 20, False, "runs are alone"), "draft search"),  # drafts are whole pictures
-        ((16, 20, True, ""), "halving search"),
-        ((16, 20, True, "runs are alone"), "random search"),
-        ((16, 8, True, ""), "random search"),
-        ((16, 9, True, ""), "halving search"),
-        ((16, 8, False, ""), "random search"),
-        ((16, 9, False, ""), "draft search"),
-        ((47, 8, False, ""), "random search"),
-        ((48, 8, False, ""), "trust-region search"),
-        ((16, 20, False, "", 0.61), "random search"),
-        ((16, 20, False, "", 0.59), "draft search"),
+        ((3, 20, False, "", ""), "random search"),
+        ((4, 20, False, "", ""), DEFAULT),
+        ((64, 20, False, "", ""), DEFAULT),
+        ((16, 20, False, "runs are alone", "runs are alone"), "draft search"),  # drafts are whole pictures
+        ((16, 20, False, "no trust in previews", ""), DEFAULT),
+        ((16, 20, True, "", ""), "halving search"),
+        ((16, 20, True, "runs are alone", "runs are alone"), "random search"),
+        ((16, 8, True, "", ""), "random search"),
+        ((16, 9, True, "", ""), "halving search"),
+        ((16, 8, False, "", ""), "random search"),
+        ((16, 9, False, "", ""), DEFAULT),
+        ((47, 8, False, "", ""), "random search"),
+        ((48, 8, False, "", ""), "trust-region search"),
+        ((16, 20, False, "", "", 0.61), "random search"),
+        ((16, 20, False, "", "", 0.59), DEFAULT),
     ],
 )
 def test_choice(given, name):
@@ -40,11 +45,14 @@ def test_choice(given, name):
 def test_says_what_it_chose():
     search = run(AutoSearch(), 16)
     assert search.notes == [
-        "auto search chose draft search: the sampler is deterministic, so that drafts tell which noise is good"
+        f"auto search chose {DEFAULT}: the sampler is deterministic, so that drafts tell which noise is good; then details are "
+        "improved"
     ]
 
 
-@pytest.mark.parametrize(("session", "method"), [({}, DraftSearch()), ({"stochastic": True}, HalvingSearch())])
+@pytest.mark.parametrize(
+    ("session", "method"), [({}, Chain(DraftSearch(), RefinementSearch(), 0.7)), ({"stochastic": True}, HalvingSearch())]
+)
 def test_is_the_chosen_method(session, method):
     """The same candidates, costs and winner, but for four verifier calls; halving renders candidate 0 on its way."""
     auto, alone = run(AutoSearch(), 16, **session), run(method, 16, **session)

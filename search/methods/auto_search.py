@@ -9,20 +9,25 @@ import torch
 
 from ..candidates import Pool
 from ..engine import Method, Round, Search
+from .chain import Chain
 from .draft_search import DraftSearch
 from .halving import HalvingSearch
 from .random_search import RandomSearch
+from .refinement import RefinementSearch
 from .trust_region import TrustRegionSearch
 
 FEW_STEPS = 8  # a run this short cannot be cut, nor drafted
 FEW_IMAGES = 4  # a budget this small leaves nothing to plan
 MANY_IMAGES = 48  # from here on searching near what was found beats independent noise without drafts too
+BEFORE_REFINING = 0.7  # share of the budget: measured, README
 DEAR = 0.6  # drafts are not worth it if one takes more of a full candidate's time
 ENOUGH = 6  # scores from which a spread is told
 SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # pixels: a picture moved this little is as good as before
 
 
-def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
+def choose(
+    images: int, steps: int, stochastic: bool, why_no_looks: str, why_no_refining: str, draft_share_of_time: float = 0.0
+) -> tuple[Method, str]:
     """Return the method for a search, and why, in words.
 
     Args:
@@ -30,6 +35,7 @@ def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_s
         steps: of a full run.
         stochastic: whether the sampler draws noise of its own.
         why_no_looks: why half-finished candidates cannot be judged; empty if they can.
+        why_no_refining: why the end of a run cannot be redrawn; empty if it can.
         draft_share_of_time: what a draft takes of a full candidate's time, verifier included; 0 if not known.
     """
     if images < FEW_IMAGES:
@@ -45,7 +51,10 @@ def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_s
         if steps > FEW_STEPS:
             why = f"scoring takes so long that a draft costs {draft_share_of_time:.0%} of a whole candidate's time"
         return (TrustRegionSearch() if images >= MANY_IMAGES else RandomSearch()), why
-    return DraftSearch(), "the sampler is deterministic, so that drafts tell which noise is good"
+    why = "the sampler is deterministic, so that drafts tell which noise is good"
+    if why_no_refining:
+        return DraftSearch(), f"{why}; details cannot be refined ({why_no_refining})"
+    return Chain(DraftSearch(), RefinementSearch(), BEFORE_REFINING), f"{why}; then details are improved"
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,15 @@ class AutoSearch:
     name: str = field(default="auto search", init=False)
 
     def run(self, search: Search) -> Iterator[Round]:
+        search.lasting_levels = RefinementSearch().levels(search)  # candidate 0 may be the one to refine
         yield from search.render([search.origin])
+        search.lasting_levels = ()
         if search.over():
             return
         method, why = choose(
-            search.images, search.steps, search.session.stochastic, search.why_no_looks, self._share_of_time(search)
-        )
+            search.images, search.steps, search.session.stochastic, search.why_no_looks, RefinementSearch().why_not(search),
+            self._share_of_time(search),
+        )  # fmt: skip
         search.notes.append(f"auto search chose {method.name}: {why}")
         if self.stop_early:
             noise = verifier_noise(search)
@@ -99,12 +111,12 @@ def verifier_noise(search: Search) -> torch.Tensor:
 
 
 def stop_without_spread(search: Search, pool: Pool, noise: torch.Tensor) -> None:
-    """Stop the search if no part tells its first independent candidates apart by more than its noise."""
+    """End the search if no part tells its first independent candidates apart by more than its noise."""
     rows = [row for candidate, row in pool.entries if candidate.parent is None]
-    if len(rows) < ENOUGH or search.stopped:
+    if len(rows) < ENOUGH or search.ended:
         return
     spread = torch.stack(rows[:ENOUGH]).std(0)
     if bool(((spread <= noise) | spread.isnan()).all()):
         said = ", ".join(f"{name}: {s:.3g} against {n:.3g}" for name, s, n in
                          zip(search.judge.names, spread.tolist(), noise.tolist(), strict=True))  # fmt: skip
-        search.stopped = f"the seed hardly matters here: scores differ less than the verifier's own noise ({said})"
+        search.ended = f"the seed hardly matters here: scores differ less than the verifier's own noise ({said})"

@@ -36,13 +36,26 @@ class Chain:
 
     def run(self, search: Search) -> Iterator[Round]:
         whole = search.budget.images
+        around, wanted = search.lasting_levels, levels_of(self.then, search)
+        search.lasting_levels = around + wanted
         with search.spending(max(1, min(whole, round(self.share * whole)))):
             yield from self.first.run(search)
+        search.lasting_levels = around
         if search.over():
             return
         search.origin = search.ranked[0][0]
-        if search.origin.recipe.cuts:
+        if search.origin.recipe.cuts and not wanted:
             search.notes.append(
                 f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
             )
         yield from self.then.run(search)
+
+    def levels(self, search: Search) -> tuple[float, ...]:
+        """Return the noise levels at which the first method's candidates will leave the winner before it."""
+        return levels_of(self.first, search)
+
+
+def levels_of(method: Method, search: Search) -> tuple[float, ...]:
+    """Return the noise levels at which a method wants the winner of the one before it recorded; most want none."""
+    wanted = getattr(method, "levels", None)
+    return () if wanted is None else wanted(search)
