@@ -13,6 +13,7 @@ from .schema import inp, schema
 from .session import ComfySession, samples_of
 
 CATEGORY = "noise search"
+REFUSE, LEAVE_OUT = "refuse", "leave out"
 
 
 class NSNoiseFromRecipe(io.ComfyNode):
@@ -30,16 +31,20 @@ class NSNoiseFromRecipe(io.ComfyNode):
             inputs=[
                 inp(io.String, "recipe", multiline=True, tooltip="The recipe output of a search, connected or pasted. One with "
                     "conditioning jitter needs Jitter Conditioning too, on the positive conditioning."),
+                inp(io.Combo, "cuts", options=[REFUSE, LEAVE_OUT], default=REFUSE, optional=True, tooltip="For a recipe whose "
+                    "run branched on its way, as refined winners do. leave out: the noise the run began with, which gives "
+                    "the same layout and other details. For the very picture: Render Candidate."),
             ],
             outputs=[io.Noise.Output("noise", tooltip="The winner's noise, with its seed for the sampler's own randomness.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, recipe: str) -> io.NodeOutput:
+    def execute(cls, recipe: str, cuts: str = REFUSE) -> io.NodeOutput:
         recipes = recipes_from_json(recipe)
-        if any(r.cuts for r in recipes):
+        if cuts == REFUSE and any(r.cuts for r in recipes):
             raise ValueError(
-                "recipe: its run branched on the way, so that no first noise alone gives its picture: use 'Render Candidate'"
+                "recipe: its run branched on the way, so that no first noise alone gives its picture: use 'Render Candidate', "
+                f"or set 'cuts' to {LEAVE_OUT!r} for the noise it began with (the same layout, other details)"
             )
         if any(r.start == GIVEN for r in recipes):
             raise ValueError(

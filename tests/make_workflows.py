@@ -184,34 +184,33 @@ and drops the worse.
 
 
 def reuse() -> Graph:
-    recipe = Node("recipe", "NSNoiseFromRecipe", {"recipe": RECIPE}, size=(320, 200))
+    noise = Node("noise", "RandomNoise", {"noise_seed": SEED, "control_after_generate": "fixed"}, size=(320, 0))
     guider = Node("guider", "CFGGuider", {"cfg": RUN["cfg"]},
                   {"model": ("ckpt", 0), "positive": ("positive", 0), "negative": ("negative", 0)}, (320, 0))  # fmt: skip
     sampler = Node("sampler", "KSamplerSelect", {"sampler_name": RUN["sampler_name"]}, size=(320, 0))
     sigmas = Node("sigmas", "BasicScheduler", {"scheduler": RUN["scheduler"], "steps": RUN["steps"], "denoise": 1.0},
                   {"model": ("ckpt", 0)}, (320, 0))  # fmt: skip
-    custom = Node(
-        "custom", "SamplerCustomAdvanced", {},
-        {"noise": ("recipe", 0), "guider": ("guider", 0), "sampler": ("sampler", 0), "sigmas": ("sigmas", 0),
-         "latent_image": ("latent", 0)}, (300, 330),
+    render = Node(
+        "render", "NSRenderCandidate", {"recipe": RECIPE},
+        {"noise": ("noise", 0), "guider": ("guider", 0), "sampler": ("sampler", 0), "sigmas": ("sigmas", 0),
+         "latent_image": ("latent", 0), "vae": ("ckpt", 2)}, (320, 300),
     )  # fmt: skip
     text = """
 ### Render a winner again
-Paste the **recipe** of a search into *Noise from Recipe*. With the same model, prompt, cfg, sampler, scheduler, steps and
-size as in the search you get the same picture, for the price of one image.
+Paste the **recipe** of a search into *Render Candidate*. With the same model, prompt, cfg, sampler, scheduler, steps, size
+and seed as in the search you get the same picture, for the price of one image.
 
-Then vary one thing: more steps, another sampler, a LoRA, another word in the prompt. The layout mostly stays.
+Then vary one thing: a LoRA, another word in the prompt. The layout mostly stays. For other samplers or more steps take the
+noise alone: *Noise from Recipe*, cuts at *leave out*, and stock sampling.
 
 The recipe here is a sample: a seed that a search found.
 """
     return Graph("reuse_a_winner", (
         (Group("1 · As in the search", MODEL, ((checkpoint(), *prompts(), latent()),)),),
-        (Group("2 · Recipe and settings", SEARCH, ((recipe, guider, sampler, sigmas),)),),
-        (Group("3 · Stock sampling", PROMPTS, (
-            (custom, Node("decode", "VAEDecode", {}, {"samples": ("custom", 0), "vae": ("ckpt", 2)}, (300, 0))),)),
-         note(text, (332, 230))),
+        (Group("2 · Settings, as in the search", PROMPTS, ((noise, guider, sampler, sigmas),)),),
+        (Group("3 · Recipe", SEARCH, ((render,),)), note(text, (352, 260))),
         (Group("4 · Result", RESULT, (
-            (Node("save", "SaveImage", {"filename_prefix": "noise-search-again"}, {"images": ("decode", 0)},
+            (Node("save", "SaveImage", {"filename_prefix": "noise-search-again"}, {"images": ("render", 0)},
                   (460, 540)),),
         )),),
     ))  # fmt: skip

@@ -43,7 +43,7 @@ NODES: dict[str, list[str] | None] = {
     "NSGuidanceGap": ["first_steps", "prefer"],
     "NSVerifierEnsemble": None,
     "NSScoreImages": None,
-    "NSNoiseFromRecipe": ["recipe"],
+    "NSNoiseFromRecipe": ["recipe", "cuts"],
     "NSJitterConditioning": ["conditioning", "recipe"],
     "NSRenderCandidate": None,
     "NSBudget": None,

@@ -90,7 +90,7 @@ def test_stops_when_the_seed_hardly_matters():
 def test_goes_on_if_told_to():
     search = run(AutoSearch(stop_early=False), 16, Constant())
     assert search.stopped == ""
-    assert search.budget.nfe == run(DraftSearch(), 16, Constant()).budget.nfe
+    assert search.budget.nfe == run(Chain(DraftSearch(), RefinementSearch(), 0.7), 16, Constant()).budget.nfe
     assert search.judge.calls == run(DraftSearch(), 16, Constant()).judge.calls
 
 

@@ -133,7 +133,7 @@ def test_runs_on_the_demo_model(server, name):
 
 
 @pytest.mark.server
-def test_a_found_recipe_gives_the_picture_again_by_stock_sampling(server):
+def test_a_found_recipe_gives_the_picture_again(server):
     searching, again = api_form("text_to_image_search"), api_form("reuse_a_winner")
     search = of_type(searching, "NSSearchSampler")
     searching["recipe"] = {"class_type": "PreviewAny", "inputs": {"source": [search, 6]}}
@@ -141,7 +141,8 @@ def test_a_found_recipe_gives_the_picture_again_by_stock_sampling(server):
     found = server.run(searching)
     (recipe,) = found.outputs["recipe"]["text"]
     assert json.loads(recipe)["noise"] != str(searching[search]["inputs"]["seed"])  # not the user's own seed
-    again[of_type(again, "NSNoiseFromRecipe")]["inputs"]["recipe"] = recipe
+    assert json.loads(recipe)["cuts"]  # refined
+    again[of_type(again, "NSRenderCandidate")]["inputs"]["recipe"] = recipe
     winner = np.asarray(Image.open(io.BytesIO(server.image(found.outputs["order"]["images"][0]))).convert("RGB"))
     (rendered,) = pictures(server, again).values()
     assert np.abs(rendered[0].astype(int) - winner.astype(int)).max() <= 1
@@ -152,10 +153,12 @@ def test_the_search_finds_better_than_the_own_seed(server):
     workflow = api_form("text_to_image_search")
     found = server.run(workflow)
     report = json.loads(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
-    assert report["method"]["name"] == "draft search"
-    drafts, finals = ((16 - 1 - 3) * 16) // 4, 3
-    assert report["model_calls"] == 16 + drafts * 4 + finals * 16 == 16 * 16
-    assert report["verifier_calls"] == drafts + finals + 1
+    assert report["method"]["name"] == "draft search, then refinement search"
+    images, finals = round(0.7 * 16), 2
+    drafts = ((images - 1 - finals) * 16) // 4
+    children = (16 * 16 - (1 + finals) * 16 - drafts * 4) // 4
+    assert report["model_calls"] == 16 + drafts * 4 + finals * 16 + children * 4 == 16 * 16
+    assert report["verifier_calls"] == drafts + finals + 1 + children
     assert report["best"]["score"] >= report["baseline"]["score"]
     assert report["gain"] == pytest.approx(report["best"]["score"] - report["baseline"]["score"])
 
