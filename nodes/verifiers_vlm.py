@@ -79,7 +79,7 @@ class NSVLMJudge(io.ComfyNode):
                 ),
                 _max_pixels(512 * 512),
             ],
-            outputs=[Verifier.Output("verifier", tooltip="Connect to a search sampler or Score Images. 0 to 1, or 0 to 10.")],
+            outputs=[Verifier.Output("verifier", tooltip="To a search or Score Images. 0 to 1, or 0 to 10.")],
         )  # fmt: skip
 
     @classmethod
@@ -123,7 +123,7 @@ class NSHPSv3(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Verifier.Output("verifier", tooltip="Connect to a search sampler or Score Images. Usually 0 to 15; 1 is visible.")
+                Verifier.Output("verifier", tooltip="To a search or Score Images. Good generators average 8 to 11.")
             ],
         )  # fmt: skip
 
@@ -158,7 +158,9 @@ class NSUnifiedReward(io.ComfyNode):
                 ),
                 _max_pixels(1024 * 1024),
             ],
-            outputs=[Verifier.Output("verifier", tooltip="Connect to a search sampler or Score Images. 1 to 5; 0.1 is visible.")],
+            outputs=[
+                Verifier.Output("verifier", tooltip="To a search or Score Images. 1 to 5; good generators average 3.5 to 3.9.")
+            ],
         )  # fmt: skip
 
     @classmethod

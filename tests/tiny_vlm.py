@@ -33,10 +33,15 @@ VISION = {
         "depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "window_size": 56,
         "fullatt_block_indexes": [1],
     },
+    "qwen3_vl": {
+        "depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 16,
+        "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+    },
 }  # fmt: skip
 PARTS = {  # processor, architecture
     "qwen2_vl": ("Qwen2VLProcessor", "Qwen2VLForConditionalGeneration"),
     "qwen2_5_vl": ("Qwen2_5_VLProcessor", "Qwen2_5_VLForConditionalGeneration"),
+    "qwen3_vl": ("Qwen3VLProcessor", "Qwen3VLForConditionalGeneration"),  # transformers 4.57 and later
 }
 
 
@@ -67,7 +72,7 @@ def save_processor(folder: Path, kind: str, template: str | None = TEMPLATE) -> 
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     pixels = {
         "image_processor_type": "Qwen2VLImageProcessor", "processor_class": PARTS[kind][0], "min_pixels": 56 * 56,
-        "max_pixels": 12845056, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+        "max_pixels": 12845056, "patch_size": VISION[kind].get("patch_size", 14), "temporal_patch_size": 2, "merge_size": 2,
         "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
     }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
@@ -80,11 +85,15 @@ def token_ids(folder: Path) -> dict[str, int]:
 
 
 def save_config(folder: Path, kind: str) -> int:
-    """Write config.json, flat as the published ones are; return the number of tokens."""
+    """Write config.json, flat as the published ones are up to Qwen2.5; return the number of tokens."""
     ids = token_ids(folder)
     vocabulary = max(ids.values()) + 1
+    text = {**TEXT, "vocab_size": vocabulary}
+    if kind == "qwen3_vl":
+        rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+        text = {"text_config": {**text, "head_dim": 8, "rope_scaling": rope}, "tie_word_embeddings": False}
     config = {
-        **TEXT, "model_type": kind, "architectures": [PARTS[kind][1]], "vocab_size": vocabulary,
+        **text, "model_type": kind, "architectures": [PARTS[kind][1]],
         "vision_config": VISION[kind], "image_token_id": ids["<|image_pad|>"], "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"],
         "eos_token_id": ids["<|im_end|>"], "bos_token_id": ids["<|endoftext|>"], "torch_dtype": "float32",

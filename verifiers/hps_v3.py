@@ -105,7 +105,7 @@ class RewardModel(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class HPSv3:
-    """How much people would like a picture for a prompt; good ones lie around 10, bad ones below 0.
+    """How much people would like a picture for a prompt; good generators average 8 to 11.
 
     Attributes:
         model: the reward model, and Qwen2-VL's processor that knows the token <|Reward|>.

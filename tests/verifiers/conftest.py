@@ -47,12 +47,15 @@ def make_clip(folder: Path, text_layers: int) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def vlm_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `qwen2`, `qwen2.5` (vision-language models) and HPSv3.safetensors with its `base`."""
+    """Return a folder with `qwen2`, `qwen2.5`, `qwen3` (vision-language models), HPSv3.safetensors and its `base`."""
+    import transformers
     from tiny_vlm import save_hps_v3, save_model
 
     folder = tmp_path_factory.mktemp("vlm")
     save_model(folder / "qwen2", "qwen2_vl")
     save_model(folder / "qwen2.5", "qwen2_5_vl", gain=1)
+    if hasattr(transformers, "Qwen3VLConfig"):
+        save_model(folder / "qwen3", "qwen3_vl")
     fixture = Path(__file__).parent / "fixtures" / "hps_v3.json"
     save_hps_v3(folder, json.loads(fixture.read_text())["shapes"])
     return folder

@@ -47,7 +47,7 @@ def make_unified_reward(request: pytest.FixtureRequest) -> Verifier:
     from noise_search.nodes import verifiers_vlm as nodes
 
     request.getfixturevalue("vlm_folder")
-    return nodes.NSUnifiedReward.execute("qwen2.5", "a red circle", "mean", 100_000).args[0]
+    return nodes.NSUnifiedReward.execute("qwen2.5", "a red circle", "alignment", 30_000).args[0]
 
 
 NEED_COMFYUI = [make_clip_score, make_vlm_judge, make_hps_v3, make_unified_reward]
