@@ -1,7 +1,9 @@
-"""A tiny CLIP with random weights, saved as Hugging Face saves a `CLIPModel`."""
+"""Tiny models with random weights, saved as Hugging Face saves them."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,3 +43,31 @@ def make_clip(folder: Path, text_layers: int) -> SimpleNamespace:
             parameter.copy_(parameter.half())  # ComfyUI holds the weights in half precision
     model.eval().save_pretrained(folder)
     return SimpleNamespace(path=str(folder / "model.safetensors"), model=model)
+
+
+@pytest.fixture(scope="session")
+def vlm_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `qwen2`, `qwen2.5`, `qwen3` (vision-language models), HPSv3.safetensors and its `base`."""
+    import transformers
+    from tiny_vlm import save_hps_v3, save_model
+
+    folder = tmp_path_factory.mktemp("vlm")
+    save_model(folder / "qwen2", "qwen2_vl")
+    save_model(folder / "qwen2.5", "qwen2_5_vl", gain=1)
+    if hasattr(transformers, "Qwen3VLConfig"):
+        save_model(folder / "qwen3", "qwen3_vl")
+    fixture = Path(__file__).parent / "fixtures" / "hps_v3.json"
+    save_hps_v3(folder, json.loads(fixture.read_text())["shapes"])
+    return folder
+
+
+@pytest.fixture
+def vlm_folder(vlm_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make `vlm_models` ComfyUI's models/verifiers."""
+    import folder_paths
+
+    extensions = folder_paths.folder_names_and_paths["verifiers"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "verifiers", ([str(vlm_models)], extensions))
+    folder_paths.filename_list_cache.pop("verifiers", None)
+    yield vlm_models
+    folder_paths.filename_list_cache.pop("verifiers", None)

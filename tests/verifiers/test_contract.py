@@ -29,7 +29,29 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+def make_vlm_judge(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes import verifiers_vlm as nodes
+
+    request.getfixturevalue("vlm_folder")
+    return nodes.NSVLMJudge.execute("qwen2", "a red circle and a square", "check-list", 200_000).args[0]
+
+
+def make_hps_v3(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes import verifiers_vlm as nodes
+
+    request.getfixturevalue("vlm_folder")
+    return nodes.NSHPSv3.execute("HPSv3.safetensors", "base", "a red circle", 0.5).args[0]
+
+
+def make_unified_reward(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes import verifiers_vlm as nodes
+
+    request.getfixturevalue("vlm_folder")
+    return nodes.NSUnifiedReward.execute("qwen2.5", "a red circle", "alignment", 30_000).args[0]
+
+
+NEED_COMFYUI = [make_clip_score, make_vlm_judge, make_hps_v3, make_unified_reward]
+EVERY = [make_statistics, make_ensemble, *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI)]
 
 
 @pytest.fixture(params=EVERY)

@@ -1,0 +1,165 @@
+"""Vision-language models of Hugging Face's stock classes, read from folders in ComfyUI's model folders."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Any
+
+import comfy.model_management as mm
+import folder_paths
+import torch
+from torch import nn
+
+from ..verifiers.hps_v3 import REWARD, RewardModel
+from ..verifiers.vlm import VisionLanguageModel, chat_template
+from .weights import FOLDER, HeldModel, Wanted, check_keys, file_path, held, read_weights, repository_path
+
+LLM = "LLM"
+FOLDERS = (FOLDER, LLM)
+OLDEST = "4.50"
+EMBEDDINGS = "model.embed_tokens.weight"
+HEAD = "rm_head."
+
+
+def register_llm_folder() -> None:
+    """Tell ComfyUI of models/LLM, where other packs keep such folders; what they registered stays."""
+    paths, extensions = folder_paths.folder_names_and_paths.get(LLM, ([], set(folder_paths.supported_pt_extensions)))
+    own = os.path.join(folder_paths.models_dir, LLM)
+    if own not in paths:
+        folder_paths.folder_names_and_paths[LLM] = ([*paths, own], extensions)
+
+
+register_llm_folder()
+
+
+def load_vision_language(wanted: Wanted, name: str) -> VisionLanguageModel:
+    """Load a folder with a vision-language model that follows instructions.
+
+    Raises:
+        ValueError: it is not there, not whole, not such a model, or needs code of its own or a newer transformers.
+    """
+    path = repository_path(wanted, name)
+    return held("vision-language", path, lambda: _load_folder(wanted, name, path))
+
+
+def load_hps_v3(wanted: Wanted, name: str, base: Wanted, base_name: str) -> VisionLanguageModel:
+    """Load HPSv3's weights into the class that the folder of Qwen2-VL-7B-Instruct describes.
+
+    Args:
+        wanted: the weights.
+        name: their file: `HPSv3.safetensors`, under the names that transformers 4.45 gave them.
+        base: the folder.
+        base_name: its name; its own weights are not read, and need not be there.
+
+    Raises:
+        ValueError: either is not there, not whole or of another model.
+    """
+    path, base_path = file_path(wanted, name), repository_path(base, base_name)
+    return held(f"HPSv3 on {base_path}", path, lambda: _load_hps_v3(wanted, name, path, base, base_name, base_path))
+
+
+def _load_folder(wanted: Wanted, name: str, path: str) -> VisionLanguageModel:
+    transformers = _transformers(wanted)
+    config = _config(transformers, wanted, name, path)
+    if type(config) not in transformers.AutoModelForImageTextToText._model_mapping:
+        raise wanted.refused(name, f"a {config.model_type!r}, which is no model of pictures and text")
+    processor = _processor(transformers, wanted, name, path)
+    load = transformers.AutoModelForImageTextToText.from_pretrained
+    model = _from_pretrained(transformers, load, wanted, name, path, config=config, local_files_only=True, use_safetensors=True)
+    exact = {key: buffer.clone() for key, buffer in model.named_buffers() if buffer.is_floating_point()}
+    model = HeldModel(model, _dtype())
+    for key, buffer in exact.items():  # frequencies of positions, which stay float32 when Hugging Face loads them
+        model.module.get_buffer(key).data = buffer
+    return VisionLanguageModel(model, processor)
+
+
+def _load_hps_v3(wanted: Wanted, name: str, path: str, base: Wanted, base_name: str, base_path: str) -> VisionLanguageModel:
+    transformers = _transformers(base)
+    config = _config(transformers, base, base_name, base_path)
+    if config.model_type != "qwen2_vl":
+        raise base.refused(base_name, f"a {config.model_type!r}; HPSv3 is a 'qwen2_vl'")
+    processor = _processor(transformers, base, base_name, base_path)
+    processor.tokenizer.add_tokens([REWARD], special_tokens=True)
+    text, token = config.get_text_config(), processor.tokenizer.convert_tokens_to_ids(REWARD)
+    sd = read_weights(wanted, name, path)
+    widths = tuple(sd[f"{HEAD}{i}.bias"].shape[0] if f"{HEAD}{i}.bias" in sd else 0 for i in (0, 3))
+    check_keys(wanted, name, sd, _expected(token + 1, text.hidden_size, widths))
+    head = {key.removeprefix(HEAD): sd.pop(key) for key in list(sd) if key.startswith(HEAD)}
+    text.vocab_size = token + 1  # the published code cuts the table off after its own token
+    load = transformers.Qwen2VLForConditionalGeneration.from_pretrained
+    module = RewardModel(_from_pretrained(transformers, load, wanted, name, None, config=config, state_dict=sd), widths)
+    # All in one precision, frequencies of positions too: so the published code casts it, and so it was trained ...
+    model = HeldModel(module, _dtype())
+    module.rm_head.float().load_state_dict(head)  # ... but for the head.
+    return VisionLanguageModel(model, processor)
+
+
+def _expected(tokens: int, hidden: int, widths: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the tables of tokens and of the head, as HPSv3's file has them."""
+    sizes = {0: (widths[0], hidden), 3: (widths[1], widths[0]), 5: (2, widths[1])}
+    head = {f"{HEAD}{i}.weight": size for i, size in sizes.items()} | {f"{HEAD}{i}.bias": size[:1] for i, size in sizes.items()}
+    return {EMBEDDINGS: (tokens, hidden), "lm_head.weight": (tokens, hidden), **head}
+
+
+def _dtype() -> torch.dtype:
+    """Return bfloat16 where the device is good at it, else float32: Qwen's models overflow in float16."""
+    return torch.bfloat16 if mm.should_use_bf16(mm.get_torch_device()) else torch.float32
+
+
+def _transformers(wanted: Wanted) -> ModuleType:
+    try:
+        import transformers
+        from transformers import AutoModelForImageTextToText  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"{wanted.node}: needs the package transformers, {OLDEST} or newer ({error}). Run: pip install -U transformers"
+        ) from error
+    return transformers
+
+
+def _config(transformers: ModuleType, wanted: Wanted, name: str, path: str) -> Any:
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise wanted.refused(
+            name,
+            f"a folder whose config.json transformers {transformers.__version__} cannot use ({_said(error)}). If the model"
+            " is newer than that: pip install -U transformers; models that bring code of their own are not run",
+        ) from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise wanted.refused(name, "a quantized model, which cannot be held in memory as others are; take the unquantized one")
+    return config
+
+
+def _processor(transformers: ModuleType, wanted: Wanted, name: str, path: str) -> Any:
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise wanted.refused(name, f"a folder without a usable tokenizer and image processor ({_said(error)})") from error
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+        raise wanted.refused(name, f"a folder with a {type(processor).__name__}, not one of pictures and text")
+    if chat_template(processor) is None:
+        raise wanted.refused(name, "a model without a chat template, so no instruct model")
+    if VisionLanguageModel(None, processor).conversation("?").rstrip().endswith("<think>"):
+        raise wanted.refused(name, "a model that thinks before it answers; its next word is no answer. Take the Instruct one")
+    return processor
+
+
+def _from_pretrained(transformers: ModuleType, load: Any, wanted: Wanted, name: str, path: str | None, **how: Any) -> nn.Module:
+    """Load weights, and refuse what transformers would replace by random numbers."""
+    how["dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"] = _dtype()
+    try:
+        model, info = load(path, output_loading_info=True, **how)
+    except Exception as error:
+        raise wanted.refused(
+            name, f"weights that cannot be loaded (missing, damaged or no safetensors): {_said(error)}"
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise wanted.refused(name, f"weights of another model (missing: {', '.join(missing[:4])})")
+    return model
+
+
+def _said(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
