@@ -49,6 +49,7 @@ class Search:
         rounds: what was told so far.
         notes: what the user should know, in words.
         stopped: why it ended before its budget; empty if it did not.
+        finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Search:
         self.rounds: list[Round] = []
         self.notes: list[str] = []
         self.stopped = ""
+        self.finals: dict[str, Any] | None = None
         self.seconds = {"sampling": 0.0, "decoding": 0.0}
         self.decodes = 0
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `stopped`

@@ -40,6 +40,7 @@ NODES: dict[str, list[str] | None] = {
     "NSClipScore": None,
     "NSImageStatistics": None,
     "NSGuidanceGap": ["first_steps", "prefer"],
+    "NSAPIJudge": ["base_url", "model", "prompt", "ask", "max_pixels", "timeout", "max_requests", "max_tokens"],
     "NSVerifierEnsemble": None,
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe"],
