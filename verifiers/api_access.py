@@ -79,18 +79,20 @@ def endpoint_of(base_url: str) -> Endpoint:
     url = base_url.strip()
     if not PRINTABLE.fullmatch(url) or "\\" in url:
         raise _bad_url("is empty or holds blanks or other characters that no URL has")
-    parts = urlsplit(url) if url.lower().startswith(("http://", "https://")) else None
-    if parts is None:
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in PORTS or not rest:
         raise _bad_url("begins with neither http:// nor https://")
-    if "@" in parts.netloc:
+    netloc, _, path = rest.partition("/")
+    if "@" in netloc:
         raise _bad_url("holds a user name or password; whoever gets the workflow would have it. Put a key into the settings file")
     if "?" in url or "#" in url:
         raise _bad_url("holds a query or fragment ('?', '#'); it has to end in a path, usually /v1")
-    found = _host_and_port(parts.netloc)
+    found = _host_and_port(netloc)
     if found is None:
         raise _bad_url("names no host, or one in a spelling that is not accepted")
     host, port = found
-    endpoint = Endpoint(parts.scheme, host, PORTS[parts.scheme] if port is None else port, parts.path.rstrip("/"))
+    scheme = scheme.lower()
+    endpoint = Endpoint(scheme, host, PORTS[scheme] if port is None else port, f"/{path}".rstrip("/"))
     if endpoint.scheme != "https" and not endpoint.is_loopback:
         raise _bad_url(f"goes to {endpoint.address} without encryption; other machines are asked over https only")
     return endpoint

@@ -72,7 +72,7 @@ class ApiJudge:
         if self.ask not in ASKS:
             raise ValueError(f"{NAME}: input 'ask' is {self.ask!r}; choose one of {', '.join(ASKS)}.")
         if self.max_pixels < 1 or self.max_tokens < 1:
-            raise ValueError(f"{NAME}: inputs 'max_pixels' and 'max_tokens' are {self.max_pixels} and {self.max_tokens}; at least 1"
+            raise ValueError(f"{NAME}: inputs 'max_pixels' and 'max_tokens' are {self.max_pixels}, {self.max_tokens}; at least 1"
                              " each.")  # fmt: skip
 
     @property

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from chatserver import ChatServer
 
+from noise_search.verifiers.api_access import Access, endpoint_of
+from noise_search.verifiers.api_client import Client
+from noise_search.verifiers.api_judge import ApiJudge
 from noise_search.verifiers.base import Verifier
 from noise_search.verifiers.clip_score import ClipScore
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
@@ -29,7 +33,15 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+def make_api_judge(request: pytest.FixtureRequest) -> Verifier:
+    server = ChatServer()
+    request.addfinalizer(lambda: server.__exit__())
+    server.__enter__()
+    client = Client(endpoint_of(server.url), lambda: Access("no file"))
+    return ApiJudge(client, "tiny-vlm", "a red circle left of a blue square", max_pixels=4096)
+
+
+EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble, make_api_judge]
 
 
 @pytest.fixture(params=EVERY)
