@@ -20,12 +20,13 @@ from . import (
     scoring,
     search,
     verifiers,
+    verifiers_api,
     verifiers_vlm,
 )
 
 MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_vlm,
-    scoring, results, conditioning,
+    search, methods, methods_noise, methods_paths, methods_particles, proposals,
+    verifiers, verifiers_vlm, verifiers_api, scoring, results, conditioning,
 ]  # fmt: skip
 
 

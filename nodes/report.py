@@ -33,6 +33,7 @@ def report(search: Search, session: ComfySession, method: Method, held_out: dict
         "best": None if best is None else _summary(best),
         "gain": gain,
         "held_out": held_out,
+        "finals": search.finals,
         "order": [candidate.index for candidate, _ in ranked],
         "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
         "model_calls": search.budget.nfe,

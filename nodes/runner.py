@@ -17,6 +17,7 @@ from torch import Tensor
 from ..search.budget import Budget, StopRules
 from ..search.candidates import Candidate
 from ..search.engine import Method, Search
+from ..search.finals import compare_finalists
 from ..search.judge import Judge
 from ..search.methods.auto_search import choose
 from ..search.methods.random_search import RandomSearch
@@ -149,6 +150,7 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
             method = choose(settings.budget, search.steps, session.stochastic, search.why_no_looks, why_no_refining)[0]
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
+        compare_finalists(search, is_interrupt)
     except BaseException as error:
         cancelled = keep_or_raise(error, search, settings)
     finally:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from ..search.finals import finals_of
 from ..verifiers.base import check_images, check_scores
 from .schema import inp, schema
 from .sockets import Verifier
@@ -110,6 +112,8 @@ class NSScoreImages(io.ComfyNode):
         if rows is not None:
             _check_rows("latents", rows.shape[0], len(images))
         scores = check_scores(verifier.name, verifier.score(pixels, latents=rows), len(images))
+        if finals := finals_of(verifier, scores.tolist(), lambda i: pixels[i : i + 1]):
+            scores = scores.index_copy(0, torch.tensor(list(finals.scores)), torch.tensor(list(finals.scores.values())))
         order = best_first(scores)[: keep or None]
         return io.NodeOutput(
             images[order],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class Pool:
         self._combine = combine
         self.members: list[Candidate] = []
         self._raw: list[Tensor] = []
+        self._refined: dict[int, float] = {}
 
     def add(self, candidates: Sequence[Candidate], raw: Tensor) -> None:
         """Add candidates with their raw scores (n, V)."""
@@ -85,9 +86,17 @@ class Pool:
         """Members with their raw scores (V,), in order of entry."""
         return list(zip(self.members, self._raw, strict=True))
 
+    def refine(self, scores: Mapping[int, float]) -> None:
+        """Put other combined scores in the place of those of some members, by candidate index."""
+        self._refined.update(scores)
+
     def combined(self) -> Tensor:
         """Return the combined scores (N,) of all members, in order of entry."""
-        return self._combine(torch.stack(self._raw)).float()
+        scores = self._combine(torch.stack(self._raw)).float()
+        if not self._refined:
+            return scores
+        pairs = zip(self.members, scores.tolist(), strict=True)
+        return torch.tensor([self._refined.get(candidate.index, score) for candidate, score in pairs])
 
     def ranked(self) -> list[tuple[Candidate, float]]:
         """Return members with combined scores, best first; NaN last; ties: the earlier candidate first."""

@@ -51,6 +51,7 @@ class Search:
         notes: what the user should know, in words.
         stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
         ended: the like, for good.
+        finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Search:
         self.rounds: list[Round] = []
         self.notes: list[str] = []
         self.stopped = self.ended = ""
+        self.finals: dict[str, Any] | None = None
         self.seconds = {"sampling": 0.0, "decoding": 0.0}
         self.decodes = 0
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`

@@ -44,6 +44,7 @@ NODES: dict[str, list[str] | None] = {
     "NSVLMJudge": ["model_name", "prompt", "ask", "elements", "combine", "max_pixels"],
     "NSHPSv3": ["model_name", "base_model", "prompt", "caution"],
     "NSUnifiedReward": ["model_name", "prompt", "axis", "max_pixels"],
+    "NSAPIJudge": ["base_url", "model", "prompt", "ask", "max_pixels", "timeout", "max_requests", "max_tokens"],
     "NSVerifierEnsemble": None,
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe", "cuts"],

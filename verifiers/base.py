@@ -86,6 +86,25 @@ class VerifierEnsemble(Verifier, Protocol):
         ...
 
 
+@runtime_checkable
+class PairwiseVerifier(Verifier, Protocol):
+    """A verifier that can also compare two pictures, which tells apart what its scores tie.
+
+    It is asked at the end of a search, or of scoring a batch, about the best of the pool.
+
+    Attributes:
+        finalists: How many of the best are compared, every two of them in both orders; 0 for none.
+        near: How far below the best score a finalist's may be.
+    """
+
+    finalists: int
+    near: float
+
+    def compare(self, first: Tensor, second: Tensor) -> float:
+        """Return the probability that the first of two candidates' pictures (F, H, W, 3) in [0, 1] is the better one."""
+        ...
+
+
 def check_images(images: Tensor, name: str) -> Tensor:
     """Check images at a verifier's door and return them as (B, H, W, 3) in [0, 1].
 

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from chatserver import ChatServer
 
+from noise_search.verifiers.api_access import Access, endpoint_of
+from noise_search.verifiers.api_client import Client
+from noise_search.verifiers.api_judge import ApiJudge
 from noise_search.verifiers.base import Verifier
 from noise_search.verifiers.clip_score import ClipScore
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
@@ -50,8 +54,18 @@ def make_unified_reward(request: pytest.FixtureRequest) -> Verifier:
     return nodes.NSUnifiedReward.execute("qwen2.5", "a red circle", "alignment", 30_000).args[0]
 
 
+def make_api_judge(request: pytest.FixtureRequest) -> Verifier:
+    server = ChatServer()
+    request.addfinalizer(lambda: server.__exit__())
+    server.__enter__()
+    client = Client(endpoint_of(server.url), lambda: Access("no file"))
+    return ApiJudge(client, "tiny-vlm", "a red circle left of a blue square", max_pixels=4096)
+
+
 NEED_COMFYUI = [make_clip_score, make_vlm_judge, make_hps_v3, make_unified_reward]
-EVERY = [make_statistics, make_ensemble, *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI)]
+EVERY = [
+    make_statistics, make_ensemble, make_api_judge, *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI)
+]  # fmt: skip
 
 
 @pytest.fixture(params=EVERY)
