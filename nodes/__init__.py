@@ -20,10 +20,13 @@ from . import (
     scoring,
     search,
     verifiers,
+    verifiers_classes,
+    verifiers_similarity,
 )
 
 MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, scoring, results, conditioning,
+    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_classes,
+    verifiers_similarity, scoring, results, conditioning,
 ]  # fmt: skip
 
 

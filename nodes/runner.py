@@ -139,12 +139,14 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
     # Every row of a batch draws other candidates; row 0's are those of a batch of one.
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
     search = Search(session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best)
-    if settings.held_out is not None and not session.gaps_for:
-        session.gaps_for = Judge(settings.held_out).needs_gaps
+    if settings.held_out is not None:
+        search.expect(Judge(settings.held_out))
     method, cancelled = settings.method or RandomSearch(), False
     try:
         if settings.method is None:
-            method = choose(settings.budget, search.steps, session.stochastic, search.why_no_looks)[0]
+            method = choose(
+                settings.budget, search.steps, session.stochastic, search.why_no_looks, why_no_drafts=search.why_no_drafts
+            )[0]
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
     except BaseException as error:

@@ -22,7 +22,9 @@ ENOUGH = 6  # scores from which a spread is told
 SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # pixels: a picture moved this little is as good as before
 
 
-def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
+def choose(
+    images: int, steps: int, stochastic: bool, why_no_looks: str, draft_share_of_time: float = 0.0, why_no_drafts: str = ""
+) -> tuple[Method, str]:  # fmt: skip
     """Return the method for a search, and why, in words.
 
     Args:
@@ -31,6 +33,7 @@ def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_s
         stochastic: whether the sampler draws noise of its own.
         why_no_looks: why half-finished candidates cannot be judged; empty if they can.
         draft_share_of_time: what a draft takes of a full candidate's time, verifier included; 0 if not known.
+        why_no_drafts: why drafts of few steps cannot be judged; empty if they can.
     """
     if images < FEW_IMAGES:
         return RandomSearch(), f"a budget of {images} images leaves nothing to plan"
@@ -40,9 +43,11 @@ def choose(images: int, steps: int, stochastic: bool, why_no_looks: str, draft_s
         if why_no_looks:
             return RandomSearch(), f"half-finished candidates cannot be judged ({why_no_looks})"
         return HalvingSearch(), "the sampler draws noise of its own, so that drafts would say little"
-    if steps <= FEW_STEPS or draft_share_of_time > DEAR:
+    if steps <= FEW_STEPS or why_no_drafts or draft_share_of_time > DEAR:
         why = f"runs of {steps} steps are too short for drafts"
-        if steps > FEW_STEPS:
+        if why_no_drafts:
+            why = f"drafts cannot be judged ({why_no_drafts})"
+        elif steps > FEW_STEPS:
             why = f"scoring takes so long that a draft costs {draft_share_of_time:.0%} of a whole candidate's time"
         return (TrustRegionSearch() if images >= MANY_IMAGES else RandomSearch()), why
     return DraftSearch(), "the sampler is deterministic, so that drafts tell which noise is good"
@@ -69,8 +74,9 @@ class AutoSearch:
         if search.over():
             return
         method, why = choose(
-            search.images, search.steps, search.session.stochastic, search.why_no_looks, self._share_of_time(search)
-        )
+            search.images, search.steps, search.session.stochastic, search.why_no_looks, self._share_of_time(search),
+            search.why_no_drafts,
+        )  # fmt: skip
         search.notes.append(f"auto search chose {method.name}: {why}")
         if self.stop_early:
             noise = verifier_noise(search)
@@ -93,7 +99,9 @@ def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
     candidate = search.origin
     moved = [search.pictures(candidate).roll(shift, (1, 2)) for shift in SHIFTS]
-    raw = search.judge.score([candidate] * len(moved), moved, [candidate.latent] * len(moved))
+    promised = search.promised([candidate], search.judge)[0]
+    with_it = [{level: pictures.roll(shift, (1, 2)) for level, pictures in promised.items()} for shift in SHIFTS]
+    raw = search.judge.score([candidate] * len(moved), moved, [candidate.latent] * len(moved), with_it)
     own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 
