@@ -26,17 +26,17 @@ MIDDLE = {
 }  # fmt: skip
 
 
-def make_classifier(folder: Path, kind: str = "vit", **settings: Any) -> Any:
-    """Save a classifier of a kind, "vit" or "dinov2", and return the transformers model."""
+def make_classifier(folder: Path, kind: str = "vit", seed: int = 3, **settings: Any) -> Any:
+    """Save a classifier of a kind, "vit" or "dinov2", and return the transformers model; settings are its config's."""
     from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, ViTForImageClassification
 
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     with torch.inference_mode(False), torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         if kind == "vit":
-            model = ViTForImageClassification(ViTConfig(**VIT, **{**names, **settings}))
+            model = ViTForImageClassification(ViTConfig(**{**VIT, **names, **settings}))
         else:
-            model = Dinov2ForImageClassification(Dinov2Config(**DINO, **{**names, **settings}))
+            model = Dinov2ForImageClassification(Dinov2Config(**{**DINO, **names, **settings}))
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 2:  # larger than a fresh model's, so that inputs are told apart

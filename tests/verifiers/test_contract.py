@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from noise_search.verifiers.base import Verifier
+from noise_search.verifiers.classifier import LOGIT, ClassifierLogit
 from noise_search.verifiers.clip_score import ClipScore
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.verifiers.reference import UNLIKE, ReferenceSimilarity
 from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.zero_shot import ZeroShotClass
 
 
 def make_statistics(request: pytest.FixtureRequest) -> Verifier:
@@ -29,7 +32,39 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+def make_classifier_logit(request: pytest.FixtureRequest) -> Verifier:
+    from classifiers import make_classifier
+
+    from noise_search.nodes.transformers_files import load_classifier
+    from noise_search.nodes.verifiers_classes import CLASSIFIER
+
+    folder = request.getfixturevalue("tmp_path")
+    make_classifier(folder)
+    model = load_classifier(CLASSIFIER, "tiny", str(folder))
+    return ClassifierLogit(model, model.prepare, model.labels, 2)
+
+
+def make_zero_shot(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+
+    pair = load_clip_pair(request.getfixturevalue("tiny_clip").path)
+    return ZeroShotClass(pair.clip, pair.clip_vision, ("dog", "cat"), ("a photo of a {}.",), LOGIT)
+
+
+def make_reference_similarity(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+
+    return ReferenceSimilarity(load_clip_pair(request.getfixturevalue("tiny_clip").path).clip_vision, pictures(2), UNLIKE)
+
+
+EVERY = [
+    make_statistics,
+    pytest.param(make_clip_score, marks=pytest.mark.comfy),
+    make_ensemble,
+    pytest.param(make_classifier_logit, marks=pytest.mark.comfy),
+    pytest.param(make_zero_shot, marks=pytest.mark.comfy),
+    pytest.param(make_reference_similarity, marks=pytest.mark.comfy),
+]
 
 
 @pytest.fixture(params=EVERY)
