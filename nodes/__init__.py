@@ -21,12 +21,14 @@ from . import (
     search,
     verifiers,
     verifiers_api,
+    verifiers_classes,
+    verifiers_similarity,
     verifiers_vlm,
 )
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals,
-    verifiers, verifiers_vlm, verifiers_api, scoring, results, conditioning,
+    verifiers, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, scoring, results, conditioning,
 ]  # fmt: skip
 
 

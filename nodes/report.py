@@ -65,7 +65,7 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
     pictures = [search.pictures(c) for c in chosen] if judge.needs_pictures else []
-    raw = judge.score(chosen, pictures, [c.latent for c in chosen])
+    raw = judge.score(chosen, pictures, [c.latent for c in chosen], search.promised(chosen, judge))
     scores = judge.combine(raw).tolist()
     return {
         "verifier": judge.verifier.name,

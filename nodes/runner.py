@@ -19,9 +19,8 @@ from ..search.candidates import Candidate
 from ..search.engine import Method, Search
 from ..search.finals import compare_finalists
 from ..search.judge import Judge
-from ..search.methods.auto_search import choose
+from ..search.methods.auto_search import choose_for
 from ..search.methods.random_search import RandomSearch
-from ..search.methods.refinement import RefinementSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
@@ -141,13 +140,12 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
     # Every row of a batch draws other candidates; row 0's are those of a batch of one.
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
     search = Search(session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best)
-    if settings.held_out is not None and not session.gaps_for:
-        session.gaps_for = Judge(settings.held_out).needs_gaps
+    if settings.held_out is not None:
+        search.expect(Judge(settings.held_out))
     method, cancelled = settings.method or RandomSearch(), False
     try:
         if settings.method is None:
-            why_no_refining = RefinementSearch().why_not(search)
-            method = choose(settings.budget, search.steps, session.stochastic, search.why_no_looks, why_no_refining)[0]
+            method = choose_for(search, settings.budget)[0]
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
         compare_finalists(search, is_interrupt)

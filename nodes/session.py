@@ -73,6 +73,7 @@ class ComfySession:
         self._stochastic: bool | None = None
         self._guiders = JitteredGuiders(graph.guider)
         self.gaps_for = ""
+        self.prediction_levels: Sequence[float] = ()
 
     @property
     def noise_shares(self) -> Tensor:
@@ -157,7 +158,7 @@ class ComfySession:
             levels = torch.tensor([cut.sigma, cut.renoise_to], device=record.x.device)
             x = renoise(self._model_sampling, record.x, levels[0], levels[1], eps)
         run = self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
-        run.jitter, run.gaps = record.jitter, list(record.gaps[:-1])
+        run.jitter, run.gaps, run.noted = record.jitter, list(record.gaps[:-1]), dict(record.noted)
         return run
 
     def replay(self, recipe: Recipe) -> Trajectory:
@@ -217,7 +218,10 @@ class ComfySession:
         return other
 
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
-        return Trajectory(self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone), **more)
+        return Trajectory(
+            self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone),
+            prediction_levels=self.prediction_levels, **more,
+        )  # fmt: skip
 
     def _advance(self, runs: Sequence[Trajectory], until_sigma: float) -> None:
         if self.why_alone:
@@ -261,19 +265,25 @@ class ComfySession:
         carrier = Carrier(
             runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
             whole_segments=self._batching == "on" or has_keyframes(self.graph.guider),
-            gaps=bool(self.gaps_for), on_enter=enter,
+            gaps=bool(self.gaps_for), predictions=self.prediction_levels, on_enter=enter,
         )  # fmt: skip
         if self.why_alone:
             runs[0].put_rng(self.device)
         noise = runs[0].start_noise(pack(self.graph.latent["samples"]))
         out = self._guided(carrier, repeats, noise, runs[0].sigmas, runs[0].seed, guider)
         per_run = self.graph.latent["samples"].shape[0]
+
+        def part(block: int, index: int) -> Any:
+            return to_intermediate(rows_of(out, (block * len(runs) + index) * per_run, per_run))
+
         for index, run in enumerate(runs):
             if run.denoised is not None or run.finished:
-                run.latent = to_intermediate(rows_of(out, index * per_run, per_run))
+                run.latent = part(0, index)
             if leftover and run.finished:
-                denoised = to_intermediate(rows_of(out, (len(runs) + index) * per_run, per_run))
-                run.latent = LeftoverNoise(run.latent, denoised)
+                run.latent = LeftoverNoise(run.latent, part(1, index))
+            if run.finished:
+                levels = enumerate(self.prediction_levels, 1 + leftover)
+                run.predictions = {level: part(block, index) for block, level in levels if level in run.noted}
 
     def _guided(self, sampler: Any, repeats: int, noise: Tensor, sigmas: Tensor, seed: int, guider: Any) -> Any:
         """Run a SAMPLER inside a guider, over `repeats` candidates' rows of the packed `noise`."""

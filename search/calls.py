@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ class Record:
         key: what must be equal for the answer to hold for another run.
         jitter: of the run's positive conditioning; branches keep it.
         gaps: guidance gaps of the run's calls up to this one, if they are recorded.
+        noted: the run's predictions by noise level, those of its calls before this one.
     """
 
     x: Tensor
@@ -59,6 +60,7 @@ class Record:
     key: Hashable
     jitter: Jitter | None = None
     gaps: tuple[float, ...] = ()
+    noted: Mapping[float, Tensor] = field(default_factory=dict)
 
 
 def answer_from(record: Record, request: Request) -> Tensor | None:
@@ -84,6 +86,11 @@ def answer_from(record: Record, request: Request) -> Tensor | None:
 def same_level(sigma: float, other: float) -> bool:
     """Say whether two noise levels are one, but for rounding."""
     return abs(sigma - other) <= 1e-5 * other
+
+
+def at_or_above(sigma: float, level: float) -> bool:
+    """Say whether a noise level is another or higher, but for rounding."""
+    return sigma >= level * (1 - 1e-5)
 
 
 def x_differs(recorded: Tensor, x: Tensor) -> bool:

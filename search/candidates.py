@@ -30,6 +30,7 @@ class Candidate:
         records: model calls of its ended run that a branch may leave it at.
         segment_start: see `session.Run`.
         gaps: guidance gaps of its last run's model calls so far, if the judge needs them.
+        predictions: latents that its last ended run promised, by noise level, if the judge needs them.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Candidate:
     records: Sequence[Any] = ()
     segment_start: Any = None
     gaps: Sequence[float] = ()
+    predictions: Mapping[float, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the report says of it: plain JSON values, NaN as None."""

@@ -81,7 +81,7 @@ class Carrier:
     def __init__(
         self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
         *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False, denoised_too: bool = False,
-        whole_segments: bool = False, gaps: bool = False,
+        whole_segments: bool = False, gaps: bool = False, predictions: Sequence[float] = (),
     ) -> None:  # fmt: skip
         """Prepare a round.
 
@@ -95,13 +95,14 @@ class Carrier:
             denoised_too: append the last denoised predictions of all runs to the rows that `sample` returns.
             whole_segments: only runs whose noise levels are all the same share a call, those behind them included.
             gaps: note the guidance gap of every call.
+            predictions: levels whose noted predictions, of all runs, are appended to the rows that `sample` returns.
         """
         self.trajectories = list(trajectories)
         self.until_sigma = until_sigma
         self.limits = limits
         self.stopped = False
         self._on_enter, self._alone, self._denoised_too, self._whole = on_enter, alone, denoised_too, whole_segments
-        self._gaps = gaps
+        self._gaps, self._predictions = gaps, tuple(predictions)
         self._guider: Any = None
         self._options: Options = {}
 
@@ -133,8 +134,9 @@ class Carrier:
             if not group:
                 break
             self._answer(group, sigma)
-        denoised = [run.last_denoised() for run in self.trajectories] if self._denoised_too else []
-        return torch.cat([run.rows() for run in self.trajectories] + denoised)
+        rows = [run.rows() for run in self.trajectories]
+        rows += [run.last_denoised() for run in self.trajectories] if self._denoised_too else []
+        return torch.cat(rows + [run.prediction(level) for level in self._predictions for run in self.trajectories])
 
     def _next_group(self) -> tuple[float, list[Trajectory]]:
         """Return the largest waiting sigma and the runs that may share a call at it.

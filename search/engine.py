@@ -70,7 +70,8 @@ class Search:
             on_best: told the pictures (F, H, W, 3) of every new best, and its score.
         """
         self.session, self.judge, self.budget, self.seed = session, judge, budget, seed
-        session.gaps_for = judge.needs_gaps
+        session.gaps_for, session.prediction_levels = "", ()
+        self.expect(judge)
         self.baseline = Candidate(0, baseline)
         self.origin = self.baseline
         self.branch_levels: tuple[float, ...] = ()
@@ -90,6 +91,17 @@ class Search:
         self._shown: int | None = None
         self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
         self._levels: list[float] = []  # of candidate 0's model calls, in order
+
+    def expect(self, judge: Judge) -> None:
+        """Have the session note of runs what a judge needs: this search's own, or one that is asked at its end.
+
+        Raises:
+            ValueError: a part wants a prediction where no run has one.
+        """
+        _check_levels(self.session, judge)
+        levels = (*self.session.prediction_levels, *judge.needs_predictions.values())
+        self.session.prediction_levels = tuple(dict.fromkeys(levels))
+        self.session.gaps_for = self.session.gaps_for or judge.needs_gaps
 
     # What methods say.
 
@@ -190,6 +202,12 @@ class Search:
             return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
         return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
 
+    @property
+    def why_no_drafts(self) -> str:
+        """Why renders of few steps say little of the verifier's scores, in words; empty if they may say much."""
+        why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
+        return why if self.judge.needs_predictions else ""
+
     @contextmanager
     def spending(self, images: int) -> Iterator[None]:
         """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
@@ -233,15 +251,17 @@ class Search:
         Returns:
             The pool of those that were drawn; `pool`, of earlier drafts, if it is given.
         """
-        full = [(c, c.gaps) for c in candidates if c.status == "finished"]
-        self._advance(self.session.draft(steps), candidates, 0.0)
+        full = [(c, c.gaps, c.predictions) for c in candidates if c.status == "finished"]
+        session = self.session.draft(steps)
+        _check_levels(session, self.judge)
+        self._advance(session, candidates, 0.0)
         drawn = [c for c in candidates if c.index in self._runs]
         for candidate in drawn:
             candidate.status = "finished" if candidate.status == "finished" else "draft"
         latents = [self._runs.pop(c.index).latent for c in drawn]
         pool = self._score_look(drawn, latents, {"draft_steps": steps}, False, pool)
-        for candidate, gaps in full:
-            candidate.gaps = gaps
+        for candidate, gaps, predictions in full:
+            candidate.gaps, candidate.predictions = gaps, predictions
         return pool
 
     def prune(self, candidates: Sequence[Candidate], status: str = "pruned") -> None:
@@ -279,6 +299,13 @@ class Search:
             self._pictures[candidate.index] = self._decode(candidate.latent, False)
         return self._pictures[candidate.index]
 
+    def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
+        """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
+        levels = set(judge.needs_predictions.values())
+        return [
+            {level: self._decode(latent, False) for level, latent in c.predictions.items() if level in levels} for c in candidates
+        ]
+
     def close(self) -> None:
         """End all suspended runs."""
         for index in list(self._runs):
@@ -299,7 +326,7 @@ class Search:
             self.seconds["sampling"] += time.perf_counter() - started
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
-                candidate.gaps = list(run.gaps)
+                candidate.gaps, candidate.predictions = list(run.gaps), run.predictions
         if until_sigma <= 0.0:
             ended = [run for run in runs if run.finished]
             self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
@@ -319,7 +346,7 @@ class Search:
         if not done:
             return
         pictures = [self._decode(c.latent, False) for c in done] if self.judge.needs_pictures else []
-        raw = self.judge.score(done, pictures, [c.latent for c in done])
+        raw = self.judge.score(done, pictures, [c.latent for c in done], self.promised(done, self.judge))
         self.finished.add(done, raw)
         for candidate, row in zip(done, raw.tolist(), strict=True):
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
@@ -343,7 +370,8 @@ class Search:
         for first in range(0, len(candidates), size):
             some = latents[first : first + size]
             pictures = [self._decode(latent, preview) for latent in some] if self.judge.needs_pictures else []
-            raws.append(self.judge.score(candidates[first : first + size], pictures, some))
+            group = candidates[first : first + size]
+            raws.append(self.judge.score(group, pictures, some, self.promised(group, self.judge)))
         raw = torch.cat(raws)
         pool.add(candidates, raw)
         for candidate, row in zip(candidates, raw.tolist(), strict=True):
@@ -401,3 +429,15 @@ class Search:
         cut = candidate.recipe.cuts[-1]
         first = self.rows if cut.renoise_to > cut.sigma else 0
         return max(self.calls(cut.renoise_to) + first - run.nfe, 1)
+
+
+def _check_levels(session: Session, judge: Judge) -> None:
+    """Raise a ValueError if a part wants a prediction above a run's first call, or where it is the picture itself."""
+    first, last = float(session.sigmas[0]), float(session.sigmas[-2])
+    for name, level in judge.needs_predictions.items():
+        if not first * (1 + 1e-5) >= level > last * (1 + 1e-5):
+            raise ValueError(
+                f"verifier '{name}': its 'sigma' is {level:g}, and the model calls of {len(session.sigmas) - 1} steps lie "
+                f"between the noise levels {first:g} and {last:g}: choose one above the last, which gives the picture itself, "
+                "and not above the first (raise denoise, or take more steps)"
+            )

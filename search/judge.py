@@ -1,11 +1,11 @@
-"""Asks the verifier for scores of pictures or of runs, and keeps watch over what it answers."""
+"""Asks the verifier for scores of pictures, runs or both, and keeps watch over what it answers."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,22 @@ from .candidates import Candidate
 
 class VerifierError(ValueError):
     """A verifier failed, or answered something that is no score; names the verifier and the candidate."""
+
+
+class Shown(NamedTuple):
+    """What parts may be shown of a candidate.
+
+    Attributes:
+        candidate: itself.
+        images: its pictures (F, H, W, 3); None if no part needs any.
+        latent: its latent (R, ...).
+        predictions: pictures (F, H, W, 3) of its predictions, by noise level.
+    """
+
+    candidate: Candidate
+    images: Any
+    latent: Any
+    predictions: Mapping[float, Tensor]
 
 
 class Judge:
@@ -35,7 +51,7 @@ class Judge:
 
         Args:
             verifier: has `name` and `score(images, latents)`, or in its place `score_runs(gaps)`, which needs no picture;
-                an ensemble also `parts` and `combine(scores)`.
+                or `needs_prediction` and `score_pairs(images, predictions)`; an ensemble also `parts` and `combine(scores)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
         """
@@ -62,22 +78,31 @@ class Judge:
         """Name of the first part that scores runs by their guidance gaps; empty if none does."""
         return next((name for leaf, name in zip(self._leaves, self.names, strict=True) if _scores_runs(leaf)), "")
 
-    def score(self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+    @property
+    def needs_predictions(self) -> dict[str, float]:
+        """Noise levels of the predictions that parts are given, by the parts' names."""
+        named = zip(self.names, self._leaves, strict=True)
+        return {name: leaf.needs_prediction for name, leaf in named if hasattr(leaf, "needs_prediction")}
+
+    def score(
+        self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any],
+        predictions: Sequence[Mapping[float, Tensor]] = (),
+    ) -> Tensor:  # fmt: skip
         """Return raw scores (n, V), float32; a candidate of several frames gets their mean.
 
         Args:
             candidates: whom the pictures are of.
             images: one (F, H, W, 3) in [0, 1] each; empty if no part needs any.
             latents: one latent (R, ...) each.
+            predictions: for each, pictures (F, H, W, 3) of its predictions by noise level; empty if no part needs any.
 
         Raises:
             VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
         """
         started = time.perf_counter()
         images = images if self.needs_pictures else [None] * len(candidates)
-        columns = [
-            self._column(leaf, name, candidates, images, latents) for leaf, name in zip(self._leaves, self.names, strict=True)
-        ]
+        shown = [Shown(*one) for one in zip(candidates, images, latents, predictions or [{}] * len(candidates), strict=True)]
+        columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
         self.seconds += time.perf_counter() - started
         return torch.stack(columns, dim=1)
 
@@ -86,51 +111,64 @@ class Judge:
         combined = _combine(self.verifier, raw, 0)[0]
         return torch.where(torch.isfinite(combined), combined, torch.nan)
 
-    def _column(self, leaf: Any, name: str, candidates: Sequence[Candidate], images, latents) -> Tensor:
+    def _column(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return one part's scores (n,), NaN where it failed and failures are skipped."""
-        if len(candidates) > 1:
+        if len(shown) > 1:
             try:
-                return self._ask(leaf, name, candidates, images, latents)
+                return self._ask(leaf, name, shown)
             except Exception as error:  # asked again one by one, so that the candidate it fails on is known
                 if self._is_interrupt(error):
                     raise
-        return torch.cat([self._ask_one(leaf, name, *one) for one in zip(candidates, images, latents, strict=True)])
+        return torch.cat([self._ask_one(leaf, name, one) for one in shown])
 
-    def _ask_one(self, leaf: Any, name: str, candidate: Candidate, picture: Tensor, latent: Any) -> Tensor:
+    def _ask_one(self, leaf: Any, name: str, one: Shown) -> Tensor:
         try:
-            return self._ask(leaf, name, [candidate], [picture], [latent])
+            return self._ask(leaf, name, [one])
         except Exception as error:
             if self._is_interrupt(error):
                 raise
-            said = f"verifier '{name}' failed on candidate {candidate.index}: {type(error).__name__}: {error}"
+            said = f"verifier '{name}' failed on candidate {one.candidate.index}: {type(error).__name__}: {error}"
             if not self._skip:
                 raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
             self._note(said)
             return torch.tensor([math.nan])
 
-    def _ask(self, leaf: Any, name: str, candidates: Sequence[Candidate], images, latents) -> Tensor:
+    def _ask(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
-        if _scores_runs(leaf):
-            counts, what = [1] * len(candidates), "runs"
-            scores = leaf.score_runs([list(candidate.gaps) for candidate in candidates])
+        runs = _scores_runs(leaf)
+        counts, what = ([1] * len(shown), "runs") if runs else ([one.images.shape[0] for one in shown], "pictures")
+        if runs:
+            scores = leaf.score_runs([list(one.candidate.gaps) for one in shown])
+        elif hasattr(leaf, "needs_prediction"):
+            promised = torch.cat([_promised(one, leaf.needs_prediction) for one in shown])
+            scores = leaf.score_pairs(torch.cat([one.images for one in shown]), promised)
         else:
-            counts, what = [picture.shape[0] for picture in images], "pictures"
-            pairs = zip(latents, counts, strict=True)
-            plain = all(isinstance(latent, Tensor) and latent.shape[0] == count for latent, count in pairs)
-            scores = leaf.score(torch.cat(list(images)), torch.cat(list(latents)) if plain else None)
+            plain = all(isinstance(one.latent, Tensor) and one.latent.shape[0] == one.images.shape[0] for one in shown)
+            latents = torch.cat([one.latent for one in shown]) if plain else None
+            scores = leaf.score(torch.cat([one.images for one in shown]), latents)
         if not isinstance(scores, Tensor) or scores.shape != (sum(counts),):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"it must return one score for each of {sum(counts)} {what}, not {got}")
         self.calls += sum(counts) if what == "pictures" else 0
         means = torch.stack([part.mean() for part in scores.detach().float().cpu().split(counts)])
-        for candidate, value in zip(candidates, means.tolist(), strict=True):
+        for one, value in zip(shown, means.tolist(), strict=True):
             if not math.isfinite(value):
-                self._note(f"verifier '{name}' returned {value} for candidate {candidate.index}: it ranks last")
+                self._note(f"verifier '{name}' returned {value} for candidate {one.candidate.index}: it ranks last")
         return torch.where(torch.isfinite(means), means, torch.nan)
 
     def _note(self, said: str) -> None:
         if said not in self.problems:
             self.problems.append(said)
+
+
+def _promised(one: Shown, level: float) -> Tensor:
+    """Return the pictures (F, H, W, 3) that a candidate promised at a noise level."""
+    if level not in one.predictions:
+        raise ValueError(
+            f"its run made no model call at or above the noise level {level:g}, or did not come to its end, so that there "
+            "is no prediction to compare with: this verifier judges whole runs that start above its 'sigma'"
+        )
+    return one.predictions[level]
 
 
 def _leaves(verifier: Any) -> list[Any]:

@@ -50,7 +50,7 @@ def record_of(run: Trajectory, seen: dict[str, Any] | None, answer: Tensor, firs
     args = None if seen is None else {key: _kept(rows_of(value, first, rows, total)) for key, value in seen.items()}
     after_cfg = answer.clone() if not request.change.post_cfg else None if args is None else args["denoised"]
     sigma = float(request.sigma.flatten()[0])
-    return Record(request.x.clone(), sigma, after_cfg, args, request_key(request), run.jitter, tuple(run.gaps))
+    return Record(request.x.clone(), sigma, after_cfg, args, request_key(request), run.jitter, tuple(run.gaps), dict(run.noted))
 
 
 def guidance_gaps(seen: dict[str, Any], levels: Tensor, requests: Sequence[Request]) -> list[float]:

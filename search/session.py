@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -21,6 +21,8 @@ class Run(Protocol):
         levels: noise levels of its model calls so far, in order.
         segment_start: what a stock run of a branch's own segment starts from; None for a whole run.
         gaps: guidance gaps of its model calls so far, those before it branched included, if the session notes them.
+        predictions: of an ended run, its denoised predictions by the noise levels the session notes, each of the last model
+            call at or above that level, those before it branched included; latent space of the VAE.
     """
 
     nfe: int
@@ -30,6 +32,7 @@ class Run(Protocol):
     levels: Sequence[float]
     segment_start: Any
     gaps: Sequence[float]
+    predictions: Mapping[float, Any]
 
     def close(self) -> None: ...
 
@@ -47,6 +50,7 @@ class Session(Protocol):
         wave: how many runs are best advanced together.
         why_alone: why runs cannot share model calls, in words; empty if they can.
         gaps_for: name of the verifier that needs the guidance gaps of runs; empty: they are not noted.
+        prediction_levels: noise levels at which the predictions of runs are noted.
     """
 
     sigmas: Tensor
@@ -57,6 +61,7 @@ class Session(Protocol):
     wave: int
     why_alone: Sequence[str]
     gaps_for: str
+    prediction_levels: Sequence[float]
 
     def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
         """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""

@@ -14,7 +14,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
 from .affine import noise_that_gives
-from .calls import Record, Request, answer_from, same_level
+from .calls import Record, Request, answer_from, at_or_above, same_level
 from .jitter import Jitter
 from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
@@ -76,12 +76,14 @@ class Trajectory:
         records: answered calls, as far as `keep_records` says.
         jitter: how its positive conditioning is varied; None for not at all. Set by the session.
         gaps: guidance gap of the answered calls, in order, as far as they are recorded; NaN where there is none.
+        noted: for each of the levels to note, `denoised` of the last call at or above it (R, ...), model space.
+        predictions: the same as the guider handed it out, of an ended run; set by the session.
     """
 
     def __init__(
         self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
         *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False,
-        alone: bool = False,
+        alone: bool = False, prediction_levels: Sequence[float] = (),
     ) -> None:  # fmt: skip
         """Prepare a run; nothing is computed yet.
 
@@ -95,6 +97,7 @@ class Trajectory:
             at: noisy latent (R, ...) at sigmas[0] to start from instead of noise.
             twin: the record of the run this one branches from, to answer its first call if it is the same call.
             keep_records: keep every answered call, or the last one at each of these noise levels.
+            prediction_levels: noise levels whose predictions are noted.
         """
         self.sampler, self.sigmas, self.noise, self.seed = sampler, sigmas, noise, seed
         self.at, self.twin, self.keep_records = at, twin, keep_records
@@ -107,6 +110,9 @@ class Trajectory:
         self.records: list[Record] = []
         self.jitter: Jitter | None = None
         self.gaps: list[float] = []
+        self.noted: dict[float, Tensor] = {}
+        self.predictions: dict[float, Any] = {}
+        self._prediction_levels = tuple(prediction_levels)
         self._rng, self._alone = rng, alone
         self._fiber: greenlet | None = None
         self._guider: GuiderStandIn | None = None
@@ -178,8 +184,7 @@ class Trajectory:
     def answer(self, denoised: Tensor, rows: int, sigma: float) -> None:
         """Give the pending call at `sigma` its answer (R, ...) and run on to the next call or the end."""
         self.nfe += rows
-        self.levels.append(sigma)
-        self._note(denoised)
+        self._note(denoised, sigma)
         self.pending = None
         self._switch(denoised)
 
@@ -227,11 +232,17 @@ class Trajectory:
         """Return the last denoised prediction (R, ...), model space; zeros before the first."""
         return torch.zeros_like(self._clean) if self.denoised is None else self.denoised
 
-    def _note(self, denoised: Tensor) -> None:
+    def prediction(self, level: float) -> Tensor:
+        """Return what was noted for a level (R, ...), model space; zeros where no call was at or above it."""
+        return self.noted[level] if level in self.noted else torch.zeros_like(self._clean)
+
+    def _note(self, denoised: Tensor, sigma: float) -> None:
+        self.levels.append(sigma)
         if self._mask is None:
             self.denoised = denoised.clone()  # the sampler may write to what it is given
         else:
             self.denoised = denoised * self._mask + self._clean * (1.0 - self._mask)
+        self.noted |= {level: self.denoised for level in self._prediction_levels if at_or_above(sigma, level)}
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
@@ -277,8 +288,7 @@ class Trajectory:
         if twin is not None:
             known = answer_from(twin, request)
             if known is not None:
-                self._note(known)
-                self.levels.append(twin.sigma)
+                self._note(known, twin.sigma)
                 self.gaps += twin.gaps[-1:]
                 if self.keeps(twin.sigma):
                     self.keep(twin)

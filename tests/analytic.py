@@ -59,6 +59,7 @@ class Left:
     sigma: float
     known: Tensor
     gaps: tuple[float, ...] = ()
+    predictions: dict[float, Tensor] = field(default_factory=dict)
 
 
 class AnalyticRun:
@@ -66,7 +67,7 @@ class AnalyticRun:
 
     def __init__(
         self, known: Tensor, seed: int, levels: Sequence[float], blur: float, stochastic: bool,
-        keep: Sequence[float] = (), answered: int = 0,
+        keep: Sequence[float] = (), answered: int = 0, prediction_levels: Sequence[float] = (),
     ) -> None:  # fmt: skip
         self.known, self.seed, self.levels_of_run, self.blur = known, seed, list(levels), blur
         self.stochastic, self.keep = stochastic, keep
@@ -74,6 +75,9 @@ class AnalyticRun:
         self.records: list[Left] = []
         self.segment_start = None
         self.gaps: list[float] = []
+        self.promises: list[Tensor] = []
+        self.predictions: dict[float, Tensor] = {}
+        self.prediction_levels = prediction_levels
         for _ in range(answered):
             self.call()
         self.nfe = 0
@@ -94,9 +98,13 @@ class AnalyticRun:
         """One model call, and the step after it."""
         level, index = self.next_level, self.done
         if any(abs(level - wanted) < 1e-6 for wanted in self.keep):
-            self.records = [r for r in self.records if r.sigma != level] + [Left(level, self.known, tuple(self.gaps))]
+            self.records = [r for r in self.records if r.sigma != level] + [
+                Left(level, self.known, tuple(self.gaps), dict(self.predictions))
+            ]
         self.gaps.append(float(self.known.roll(1, 1).mul(self.known).mean().abs()))  # of a guidance there is not
         self.promise = 0.1 + 0.9 * self.known + self.blur * level * self.known.roll(7, 1)
+        self.promises.append(self.promise)
+        self.predictions |= {wanted: self.promise for wanted in self.prediction_levels if level >= wanted - 1e-6}
         self.done, self.nfe = self.done + 1, self.nfe + 1
         following = 0.0 if self.finished else self.next_level
         added = known_share(following, self.stochastic) - known_share(level, self.stochastic)
@@ -160,7 +168,9 @@ class AnalyticSession:
         if self.calls is not None:
             levels = torch.linspace(1.0, 0.0, self.calls(recipe.seed) + 1)[:-1].tolist()
         known = make_noise(recipe, draw) * math.sqrt(known_share(1.0, self.stochastic))
-        return self._run(AnalyticRun(known, recipe.seed, levels, self.blur, self.stochastic, keep_records))
+        return self._run(AnalyticRun(
+            known, recipe.seed, levels, self.blur, self.stochastic, keep_records, 0, self.prediction_levels
+        ))  # fmt: skip
 
     def branch(self, record: Left, cut: Cut, keep_records: Sequence[float] = ()) -> AnalyticRun:
         self.branches.append(cut)
@@ -172,8 +182,9 @@ class AnalyticSession:
             kept = kept_by_renoising(cut.sigma, cut.renoise_to, self.stochastic)
             fresh = known_share(cut.renoise_to, self.stochastic) - kept**2 * known_share(cut.sigma, self.stochastic)
             known, answered = kept * known + math.sqrt(fresh) * draw(cut.noise_seed), 0
-        run = AnalyticRun(known, cut.seed, levels, self.blur, self.stochastic, keep_records, answered)
+        run = AnalyticRun(known, cut.seed, levels, self.blur, self.stochastic, keep_records, answered, self.prediction_levels)
         run.gaps[:0] = record.gaps
+        run.predictions = record.predictions | run.predictions
         return self._run(run)
 
     def _run(self, run: AnalyticRun) -> AnalyticRun:

@@ -32,8 +32,8 @@ DEFAULT = "draft search, then refinement search"
         ((16, 9, False, "", ""), DEFAULT),
         ((47, 8, False, "", ""), "random search"),
         ((48, 8, False, "", ""), "trust-region search"),
-        ((16, 20, False, "", "", 0.61), "random search"),
-        ((16, 20, False, "", "", 0.59), DEFAULT),
+        ((16, 20, False, "", "", "", 0.61), "random search"),
+        ((16, 20, False, "", "", "", 0.59), DEFAULT),
     ],
 )
 def test_choice(given, name):

@@ -65,6 +65,30 @@ class RunVerifier(Verifier, Protocol):
 
 
 @runtime_checkable
+class PredictionVerifier(Verifier, Protocol):
+    """A verifier that compares a picture with what the model promised on the way to it. Its `score` raises a ValueError.
+
+    Attributes:
+        needs_prediction: Noise level, in the model's own sigma, of the prediction it is given: the x0 prediction of the run's
+            last model call at or above it.
+    """
+
+    needs_prediction: float
+
+    def score_pairs(self, images: Tensor, predictions: Tensor) -> Tensor:
+        """Score pictures with their predictions.
+
+        Args:
+            images: (B, H, W, 3), float or half, in [0, 1], on any device: what the runs ended in.
+            predictions: (B, H, W, 3), likewise: what each promised at `needs_prediction`.
+
+        Returns:
+            (B,) float32 on the CPU, higher is better. A row does not depend on the other rows.
+        """
+        ...
+
+
+@runtime_checkable
 class VerifierEnsemble(Verifier, Protocol):
     """A verifier made of others, whose score may depend on all candidates of the pool.
 

@@ -26,8 +26,9 @@ SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # pixels: a picture moved this litt
 
 
 def choose(
-    images: int, steps: int, stochastic: bool, why_no_looks: str, why_no_refining: str, draft_share_of_time: float = 0.0
-) -> tuple[Method, str]:
+    images: int, steps: int, stochastic: bool, why_no_looks: str, why_no_refining: str, why_no_drafts: str = "",
+    draft_share_of_time: float = 0.0,
+) -> tuple[Method, str]:  # fmt: skip
     """Return the method for a search, and why, in words.
 
     Args:
@@ -36,6 +37,7 @@ def choose(
         stochastic: whether the sampler draws noise of its own.
         why_no_looks: why half-finished candidates cannot be judged; empty if they can.
         why_no_refining: why the end of a run cannot be redrawn; empty if it can.
+        why_no_drafts: why drafts of few steps cannot be judged; empty if they can.
         draft_share_of_time: what a draft takes of a full candidate's time, verifier included; 0 if not known.
     """
     if images < FEW_IMAGES:
@@ -46,15 +48,25 @@ def choose(
         if why_no_looks:
             return RandomSearch(), f"half-finished candidates cannot be judged ({why_no_looks})"
         return HalvingSearch(), "the sampler draws noise of its own, so that drafts would say little"
-    if steps <= FEW_STEPS or draft_share_of_time > DEAR:
+    if steps <= FEW_STEPS or why_no_drafts or draft_share_of_time > DEAR:
         why = f"runs of {steps} steps are too short for drafts"
-        if steps > FEW_STEPS:
+        if why_no_drafts:
+            why = f"drafts cannot be judged ({why_no_drafts})"
+        elif steps > FEW_STEPS:
             why = f"scoring takes so long that a draft costs {draft_share_of_time:.0%} of a whole candidate's time"
         return (TrustRegionSearch() if images >= MANY_IMAGES else RandomSearch()), why
     why = "the sampler is deterministic, so that drafts tell which noise is good"
     if why_no_refining:
         return DraftSearch(), f"{why}; details cannot be refined ({why_no_refining})"
     return Chain(DraftSearch(), RefinementSearch(), BEFORE_REFINING), f"{why}; then details are improved"
+
+
+def choose_for(search: Search, images: int, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
+    """Return the method for a search that has not begun, or rendered candidate 0 only, and why."""
+    return choose(
+        images, search.steps, search.session.stochastic, search.why_no_looks, RefinementSearch().why_not(search),
+        search.why_no_drafts, draft_share_of_time,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,10 +91,7 @@ class AutoSearch:
         search.lasting_levels = ()
         if search.over():
             return
-        method, why = choose(
-            search.images, search.steps, search.session.stochastic, search.why_no_looks, RefinementSearch().why_not(search),
-            self._share_of_time(search),
-        )  # fmt: skip
+        method, why = choose_for(search, search.images, self._share_of_time(search))
         search.notes.append(f"auto search chose {method.name}: {why}")
         if self.stop_early:
             noise = verifier_noise(search)
@@ -105,7 +114,9 @@ def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
     candidate = search.origin
     moved = [search.pictures(candidate).roll(shift, (1, 2)) for shift in SHIFTS]
-    raw = search.judge.score([candidate] * len(moved), moved, [candidate.latent] * len(moved))
+    promised = search.promised([candidate], search.judge)[0]
+    with_it = [{level: pictures.roll(shift, (1, 2)) for level, pictures in promised.items()} for shift in SHIFTS]
+    raw = search.judge.score([candidate] * len(moved), moved, [candidate.latent] * len(moved), with_it)
     own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 

@@ -12,9 +12,12 @@ from noise_search.verifiers.api_access import Access, endpoint_of
 from noise_search.verifiers.api_client import Client
 from noise_search.verifiers.api_judge import ApiJudge
 from noise_search.verifiers.base import Verifier
+from noise_search.verifiers.classifier import LOGIT, ClassifierLogit
 from noise_search.verifiers.clip_score import ClipScore
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.verifiers.reference import UNLIKE, ReferenceSimilarity
 from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.zero_shot import ZeroShotClass
 
 
 def make_statistics(request: pytest.FixtureRequest) -> Verifier:
@@ -62,7 +65,35 @@ def make_api_judge(request: pytest.FixtureRequest) -> Verifier:
     return ApiJudge(client, "tiny-vlm", "a red circle left of a blue square", max_pixels=4096)
 
 
-NEED_COMFYUI = [make_clip_score, make_vlm_judge, make_hps_v3, make_unified_reward]
+def make_classifier_logit(request: pytest.FixtureRequest) -> Verifier:
+    from classifiers import make_classifier
+
+    from noise_search.nodes.transformers_files import load_classifier
+    from noise_search.nodes.verifiers_classes import CLASSIFIER
+
+    folder = request.getfixturevalue("tmp_path")
+    make_classifier(folder)
+    model = load_classifier(CLASSIFIER, "tiny", str(folder))
+    return ClassifierLogit(model, model.prepare, model.labels, 2)
+
+
+def make_zero_shot(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+
+    pair = load_clip_pair(request.getfixturevalue("tiny_clip").path)
+    return ZeroShotClass(pair.clip, pair.clip_vision, ("dog", "cat"), ("a photo of a {}.",), LOGIT)
+
+
+def make_reference_similarity(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+
+    return ReferenceSimilarity(load_clip_pair(request.getfixturevalue("tiny_clip").path).clip_vision, pictures(2), UNLIKE)
+
+
+NEED_COMFYUI = [
+    make_clip_score, make_vlm_judge, make_hps_v3, make_unified_reward, make_classifier_logit, make_zero_shot,
+    make_reference_similarity,
+]  # fmt: skip
 EVERY = [
     make_statistics, make_ensemble, make_api_judge, *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI)
 ]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Zero-shot class verifier: how sure CLIP is that a picture shows one class and not others.
+
+    z_k = s cos(E_image, T_k),    T_k = normalized mean over templates of E_text("a photo of a {class k}.")
+
+s is CLIP's own logit scale (100 in OpenAI's models). The outputs are those of `classifier`.
+
+References:
+    Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), arXiv 2103.00020, section 3.1.4:
+        classes as texts, ensembles of templates
+    Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732, section 3.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import check_images
+from .classifier import LOG_PROBABILITY, RANGES, check_output, of_class
+from .clip_score import ClipScore
+
+SLOT = "{}"
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShotClass:
+    """One class among others, by CLIP: its log-probability, probability or logit.
+
+    Attributes:
+        clip: ComfyUI's CLIP object (`tokenize`, `encode_from_tokens`).
+        clip_vision: ComfyUI's CLIP_VISION object (`encode_image`), of the same CLIP model.
+        classes: The class asked for, then the others.
+        templates: Texts with "{}" where a class belongs.
+        output: "log probability", "probability" or "logit".
+        scale: CLIP's logit scale.
+
+    Raises:
+        ValueError: If there is no other class, a class is given twice, or a template has no "{}".
+    """
+
+    clip: Any
+    clip_vision: Any
+    classes: Sequence[str]
+    templates: Sequence[str]
+    output: str = LOG_PROBABILITY
+    scale: float = 100.0
+    name: str = "zero-shot class"
+    needs_prompt: bool = False
+    prompt: str = ""
+    trusts_previews: bool = True
+
+    def __post_init__(self) -> None:
+        check_output(self.name, self.output)
+        if not self.classes or not self.classes[0]:
+            raise ValueError(f"{self.name}: input 'class_name' is empty. Write what the pictures should show, such as: dog")
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"{self.name}: input 'other_classes' is empty, so that there is nothing to tell {self.classes[0]!r} from."
+                " Write what the pictures might show instead, one a line; or use the CLIP Score."
+            )
+        twice = sorted({word for word in self.classes if list(self.classes).count(word) > 1})
+        if twice:
+            said = ", ".join(twice)
+            raise ValueError(f"{self.name}: input 'other_classes' holds {said} twice, or as the class itself. Drop it there.")
+        bad = [template for template in self.templates if SLOT not in template]
+        if bad or not self.templates:
+            raise ValueError(
+                f"{self.name}: input 'templates' has {bad or 'no line'}; expected texts with {SLOT} where the class belongs,"
+                " one a line, such as: a photo of a {}."
+            )
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        return RANGES[self.output]
+
+    def get_models(self) -> list[Any]:
+        """Return the two model patchers, for ComfyUI's tracking of models in use."""
+        return [self.clip.patcher, self.clip_vision.patcher]
+
+    @cached_property
+    def class_features(self) -> Tensor:
+        """Embeddings of the classes (K, D), float32 on the CPU, of length 1; computed once."""
+        rows = [torch.stack([self._encoder(t.replace(SLOT, word)).text_features for t in self.templates]).mean(0)
+                for word in self.classes]  # fmt: skip
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    @cached_property
+    def image_encoder(self) -> ClipScore:
+        """Embeds images, and refuses encoders that are not of one CLIP."""
+        return self._encoder(self.classes[0])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits (B, K), float32 on the CPU, of images (B, H, W, 3) in [0, 1]; the class asked for is first."""
+        return self.scale * self.image_encoder.image_features(images) @ self.class_features.T
+
+    def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+        """Score images (B, H, W, 3) in [0, 1]: (B,) float32."""
+        return of_class(self.logits(check_images(images, self.name)), 0, self.output)
+
+    def _encoder(self, text: str) -> ClipScore:
+        return ClipScore(self.clip, self.clip_vision, text, name=self.name)
