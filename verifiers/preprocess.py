@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -29,3 +29,13 @@ def slices(images: Tensor) -> Iterator[Tensor]:
     """Cut a batch (B, H, W, C) into slices of at most 16 rows and about 64 MB, in order."""
     rows = max(1, min(SLICE_ROWS, SLICE_VALUES // max(1, images[0].numel())))
     yield from images.split(rows)
+
+
+def in_halves(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return work(images), row by row of (B, ...); in halves, and halves of these, where the device has not the memory."""
+    try:
+        return work(images)
+    except torch.cuda.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    return torch.cat([in_halves(work, half) for half in images.chunk(2)])
