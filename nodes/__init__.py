@@ -22,13 +22,14 @@ from . import (
     verifiers,
     verifiers_api,
     verifiers_classes,
+    verifiers_clip,
     verifiers_similarity,
     verifiers_vlm,
 )
 
 MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals,
-    verifiers, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, scoring, results, conditioning,
+    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip, verifiers_classes,
+    verifiers_similarity, verifiers_vlm, verifiers_api, scoring, results, conditioning,
 ]  # fmt: skip
 
 

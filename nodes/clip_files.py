@@ -1,13 +1,18 @@
-"""One Hugging Face `CLIPModel` file, loaded as ComfyUI's own CLIP and CLIP_VISION objects."""
+"""One file of a CLIP model, loaded as ComfyUI's own CLIP and CLIP_VISION objects.
+
+Two layouts are read: Hugging Face's `CLIPModel`, and open_clip's (HPSv2, for one), which core's converters turn into it.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 import comfy.clip_vision
 import comfy.sd
@@ -15,12 +20,27 @@ import comfy.sd1_clip
 import comfy.utils
 from torch import Tensor
 
-CLIP_SOURCE = "model.safetensors of https://huggingface.co/openai/clip-vit-large-patch14"
+from .weights import Wanted, held, read_weights
 
-# Keys of a `CLIPModel` that say what it is; each tower must bring its projection.
-TEXT_KEYS = ("text_model.embeddings.token_embedding.weight", "text_projection.weight")
-VISION_KEYS = ("vision_model.embeddings.class_embedding", "visual_projection.weight")
+CLIP_SOURCE = "model.safetensors of https://huggingface.co/openai/clip-vit-large-patch14"
+CLIP_SCORE = Wanted("CLIP Score", "model_name", ("clip_vision",), CLIP_SOURCE)
+
+# Weights that a tower's settings are read from, or without which it gives no embedding; and how all of its names begin.
+TEXT_KEYS = (
+    "text_model.embeddings.token_embedding.weight", "text_projection.weight",
+    "text_model.embeddings.position_embedding.weight", "text_model.encoder.layers.0.mlp.fc1.weight",
+)  # fmt: skip
+VISION_KEYS = (
+    "vision_model.embeddings.class_embedding", "visual_projection.weight",
+    "vision_model.embeddings.patch_embedding.weight", "vision_model.embeddings.position_embedding.weight",
+    "vision_model.encoder.layers.0.mlp.fc1.weight",
+)  # fmt: skip
+TEXT, VISION = ("text_model.", "text_projection."), ("vision_model.", "visual_projection.")
+OPEN_CLIP = "visual.transformer.resblocks.0.attn.in_proj_weight"
 VOCABULARY = 49408
+# Embeddings of the models with GELU (the LAION ones) are so wide and up, those of OpenAI's, with quick GELU, narrower.
+# The activation leaves no trace in the weights; ComfyUI goes by the size too.
+GELU_WIDTH = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,116 +50,153 @@ class ClipPair:
     clip: Any
     clip_vision: Any
 
+    @property
+    def logit_scale(self) -> float | None:
+        """Logarithm of what the model was trained to multiply the cosine with; None where the file does not say."""
+        return _logit_scales.get(self.clip)
 
-# Nodes that name the same file share its weights, for as long as one verifier holds them.
-_texts: WeakValueDictionary[tuple[str, int, int], Any] = WeakValueDictionary()
-_visions: WeakValueDictionary[tuple[str, int, int], Any] = WeakValueDictionary()
+    @property
+    def depths(self) -> tuple[int, int]:
+        """Layers of the text and of the vision tower: (12, 24) for CLIP-L, (24, 32) for CLIP-H."""
+        text = self.clip.cond_stage_model
+        return getattr(text, text.clip).num_layers, len(self.clip_vision.model.vision_model.encoder.layers)
 
 
-def _layers(sd: dict[str, Tensor], prefix: str) -> int:
-    prefix += "encoder.layers."
+_logit_scales: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+
+def _layers(sd: dict[str, Tensor], tower: str) -> int:
+    prefix = f"{tower}.encoder.layers."
     return 1 + max(int(key[len(prefix) :].split(".")[0]) for key in sd if key.startswith(prefix))
 
 
 def text_config(sd: dict[str, Tensor]) -> dict[str, Any]:
-    """Read the text tower's settings from the shapes of a `CLIPModel` state dict.
-
-    Heads are 64 wide in every published model. The activation leaves no trace in the weights: models 1024
-    wide and up (the LAION ones) have GELU, smaller ones OpenAI's quick GELU, as ComfyUI assumes too.
-    """
+    """Read the text tower's settings from the shapes of a `CLIPModel` state dict; heads are 64 wide in all of them."""
     width = sd["text_model.embeddings.token_embedding.weight"].shape[1]
     return {
         "hidden_size": width,
         "intermediate_size": sd["text_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
-        "num_hidden_layers": _layers(sd, "text_model."),
+        "num_hidden_layers": _layers(sd, "text_model"),
         "num_attention_heads": max(1, width // 64),
         "max_position_embeddings": sd["text_model.embeddings.position_embedding.weight"].shape[0],
-        "hidden_act": "gelu" if width >= 1024 else "quick_gelu",
+        "hidden_act": "gelu" if width >= GELU_WIDTH else "quick_gelu",
     }
 
 
 def vision_config(sd: dict[str, Tensor]) -> dict[str, Any]:
     """Read the vision tower's settings from the shapes of a `CLIPModel` state dict; H and bigG: 16 heads."""
-    patches = sd["vision_model.embeddings.patch_embedding.weight"]
-    width, channels, patch = patches.shape[:3]
+    width, channels, patch = sd["vision_model.embeddings.patch_embedding.weight"].shape[:3]
     positions = sd["vision_model.embeddings.position_embedding.weight"].shape[0]
+    embedding = sd["visual_projection.weight"].shape[0]
     return {
         "model_type": "clip_vision_model",
         "hidden_size": width,
         "intermediate_size": sd["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
-        "num_hidden_layers": _layers(sd, "vision_model."),
+        "num_hidden_layers": _layers(sd, "vision_model"),
         "num_attention_heads": min(16, max(1, width // 64)),
         "num_channels": channels,
         "patch_size": patch,
         "image_size": patch * round((positions - 1) ** 0.5),
-        "projection_dim": sd["visual_projection.weight"].shape[0],
-        "hidden_act": text_config(sd)["hidden_act"],
+        "projection_dim": embedding,
+        "hidden_act": "gelu" if embedding >= GELU_WIDTH else "quick_gelu",
     }
 
 
-def load_clip_pair(path: str) -> ClipPair:
-    """Load both towers of a Hugging Face `CLIPModel` file.
+def load_clip_pair(path: str, wanted: Wanted = CLIP_SCORE) -> ClipPair:
+    """Load both towers of a CLIP model's file; nodes that name the same file share its weights.
 
     Core's file loaders know the published sizes only and drop the text projection of CLIP-L; here the sizes
     are read from the file, and the encoders are core's.
 
+    Args:
+        path: The file.
+        wanted: Who asks for it, for messages.
+
     Raises:
-        ValueError: If the file is not such a model, or a tower is missing.
+        ValueError: If the file cannot be read, is not such a model, or a tower is missing.
     """
-    stat = os.stat(path)
-    key = (path, stat.st_mtime_ns, stat.st_size)
-    clip, clip_vision = _texts.get(key), _visions.get(key)
-    if clip is None or clip_vision is None:
-        sd = comfy.utils.load_torch_file(path, safe_load=True)
-        _check_clip_file(sd, path)
-        vision = {k: v for k, v in sd.items() if k.startswith(("vision_model.", "visual_projection."))}
-        text = {k: v for k, v in sd.items() if k.startswith(("text_model.", "text_projection."))}
-        _visions[key] = clip_vision = _build_vision(vision, vision_config(sd), path)
-        _texts[key] = clip = _build_text(text, path)
-    return ClipPair(clip, clip_vision)
+
+    @functools.cache
+    def read() -> dict[str, Tensor]:
+        sd = _read_clip_model(wanted, path)
+        _check_text(wanted, path, sd)
+        return sd
+
+    return ClipPair(held("CLIP text", path, lambda: _build_text(wanted, path, read())), _vision(wanted, path, read))
 
 
-def _check_clip_file(sd: dict[str, Tensor], path: str) -> None:
-    for tower, keys in (("text", TEXT_KEYS), ("vision", VISION_KEYS)):
-        missing = [key for key in keys if key not in sd]
-        if missing:
-            raise _unusable(path, f"holds no {tower} tower of a Hugging Face CLIPModel", missing)
-    words = sd[TEXT_KEYS[0]].shape[0]
+def load_clip_vision(path: str, wanted: Wanted) -> Any:
+    """Load the vision tower of a CLIP model's file alone, likewise; the file needs no text tower."""
+    return _vision(wanted, path, lambda: _read_clip_model(wanted, path))
+
+
+def _read_clip_model(wanted: Wanted, path: str) -> dict[str, Tensor]:
+    sd = read_weights(wanted, os.path.basename(path), path)
+    if OPEN_CLIP in sd:
+        sd = comfy.clip_vision.convert_to_transformers(dict(sd), "visual.")
+        sd = comfy.utils.clip_text_transformers_convert(sd, "", "")
+    if missing := [key for key in VISION_KEYS if key not in sd]:
+        raise _unusable(wanted, path, "holds no vision tower of a CLIP model", missing)
+    return sd
+
+
+def _check_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> None:
+    if missing := [key for key in TEXT_KEYS if key not in sd]:
+        raise _unusable(wanted, path, "holds no text tower of a CLIP model", missing)
+    words = sd["text_model.embeddings.token_embedding.weight"].shape[0]
     if words != VOCABULARY:
-        raise ValueError(
-            f"CLIP Score: input 'model_name' is {os.path.basename(path)!r} ({path}), a CLIP with a vocabulary of"
-            f" its own ({words} tokens; CLIP's has {VOCABULARY}), whose tokenizer the file does not hold. Choose"
-            f" another, such as {CLIP_SOURCE}, or connect 'clip' and 'clip_vision' from a loader that knows it."
+        raise wanted.refused(
+            os.path.basename(path),
+            f"a file ({path}) of a CLIP with a vocabulary of its own ({words} tokens; CLIP's has {VOCABULARY}), whose"
+            " tokenizer it does not hold",
+        )
+    text, vision = (sd[f"{tower}_projection.weight"].shape[0] for tower in ("text", "visual"))
+    if text != vision:
+        raise wanted.refused(
+            os.path.basename(path), f"a file ({path}) whose towers give embeddings of {text} and of {vision} values"
         )
 
 
-def _build_text(sd: dict[str, Tensor], path: str) -> Any:
-    given = set(sd)
-    options = {"clip_l_class": comfy.sd1_clip.SDClipModel, "model_config": text_config(sd)}
-    clip = comfy.sd.load_text_encoder_state_dicts([sd], model_options=options)
+def _build_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
+    text = {key: value for key, value in sd.items() if key.startswith(TEXT)}
+    given = set(text)
+    config = text_config(sd)
+    options = {"clip_l_class": comfy.sd1_clip.SDClipModel, "model_config": config, "clip_h_model_config": config}
+    clip = _fitted(wanted, path, lambda: comfy.sd.load_text_encoder_state_dicts([text], model_options=options))
     inner = ".transformer."  # clip_l.transformer.text_model...
-    wanted = {key.split(inner, 1)[1] for key in clip.cond_stage_model.state_dict() if inner in key}
-    if missing := sorted(wanted - given):
-        raise _unusable(path, "lacks text weights", missing)
+    needed = {key.split(inner, 1)[1] for key in clip.cond_stage_model.state_dict() if inner in key}
+    if missing := sorted(needed - given):
+        raise _unusable(wanted, path, "lacks text weights", missing)
+    if "logit_scale" in sd:
+        _logit_scales[clip] = sd["logit_scale"].float().item()
     return clip
 
 
-def _build_vision(sd: dict[str, Tensor], config: dict[str, Any], path: str) -> Any:
-    with tempfile.TemporaryDirectory() as folder:  # ComfyUI takes the settings as a file
+def _vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]]) -> Any:
+    return held("CLIP vision", path, lambda: _build_vision(wanted, path, read()))
+
+
+def _build_vision(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:  # older ComfyUI takes the settings as a file
         settings = os.path.join(folder, "config.json")
         with open(settings, "w", encoding="utf-8") as file:
-            json.dump(config, file)
+            json.dump(vision_config(sd), file)
         model = comfy.clip_vision.ClipVisionModel(settings)
-    missing, _ = model.load_sd(sd)
+    vision = {key: value for key, value in sd.items() if key.startswith(VISION)}
+    missing, _ = _fitted(wanted, path, lambda: model.load_sd(vision))
     if missing:
-        raise _unusable(path, "lacks vision weights", missing)
+        raise _unusable(wanted, path, "lacks vision weights", missing)
     return model
 
 
-def _unusable(path: str, why: str, missing: list[str]) -> ValueError:
+def _fitted(wanted: Wanted, path: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except RuntimeError as error:  # weights of another shape, all of them in one message
+        said = " ".join(str(error).split())[:300]
+        raise wanted.refused(os.path.basename(path), f"a file ({path}) whose weights do not fit together: {said}") from error
+
+
+def _unusable(wanted: Wanted, path: str, why: str, missing: list[str]) -> ValueError:
     shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-    return ValueError(
-        f"CLIP Score: input 'model_name' is {os.path.basename(path)!r} ({path}), a file that {why} (missing:"
-        f" {shown}). Choose a file with both towers, such as {CLIP_SOURCE}, or connect 'clip' and"
-        " 'clip_vision'."
-    )
+    return wanted.refused(os.path.basename(path), f"a file ({path}) that {why} (missing: {shown})")

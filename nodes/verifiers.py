@@ -11,9 +11,10 @@ from ..verifiers.clip_score import ClipScore
 from ..verifiers.ensemble import GATE, MODES, RANK_MEAN, Ensemble
 from ..verifiers.guidance_gap import HIGH, PREFER, GuidanceGap
 from ..verifiers.statistics import ImageStatistics
-from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair
+from .clip_files import CLIP_SCORE, CLIP_SOURCE, ClipPair, load_clip_pair
 from .schema import inp, schema
 from .sockets import Verifier
+from .weights import file_path
 
 CONNECTED = "none (use the connected models)"
 CLIP_FOLDER = "clip_vision"
@@ -124,14 +125,7 @@ def _chosen_pair(model_name: str, clip: Any | None, clip_vision: Any | None) -> 
             f"CLIP Score: input 'model_name' is {model_name!r} and {given} is connected too. Disconnect it,"
             f" or set 'model_name' to {CONNECTED!r}."
         )
-    path = folder_paths.get_full_path(CLIP_FOLDER, model_name)
-    if path is None:
-        raise ValueError(
-            f"CLIP Score: input 'model_name' is {model_name!r}, a file that is not in models/{CLIP_FOLDER}"
-            f" ({', '.join(folder_paths.get_folder_paths(CLIP_FOLDER))}). Put it there, for instance"
-            f" {CLIP_SOURCE}."
-        )
-    return load_clip_pair(path)
+    return load_clip_pair(file_path(CLIP_SCORE, model_name), CLIP_SCORE)
 
 
 class NSGuidanceGap(io.ComfyNode):

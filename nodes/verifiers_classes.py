@@ -128,7 +128,7 @@ def _pair(path: str | None, model_name: str, clip: Any | None, clip_vision: Any 
         raise CLIP.refused(model_name, "and 'clip' and 'clip_vision' are not both connected: connect them, or choose a file")
     if path is not None and there:
         raise CLIP.refused(model_name, f"and {' and '.join(there)} is connected too: disconnect it, or choose {CONNECTED!r}")
-    return ClipPair(clip, clip_vision) if path is None else load_clip_pair(path)
+    return ClipPair(clip, clip_vision) if path is None else load_clip_pair(path, CLIP)
 
 
 def logit_scale(clip: Any, path: str | None) -> float:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .preprocess import slices
+from .clip_images import image_features
 
 # ComfyUI reads "embedding:name" as a file to load. CLIP's tokenizer lowers all text, so one capital disarms
 # the word and leaves its tokens as they are.
@@ -33,14 +33,24 @@ EMBEDDING = re.compile(r"\bembedding:")
 POOLED_OF = {frozenset({"l", "g"}): "g"}
 
 
+def check_prompt(prompt: str, name: str) -> None:
+    """Raise a ValueError in the name of a verifier unless there is a text to compare images with."""
+    if not prompt.strip():
+        raise ValueError(
+            f"{name}: input 'prompt' is {prompt!r}; there is no text to compare the images"
+            " with. Write what the image should show, or connect the text that your prompt encoder gets."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class ClipScore:
-    """Cosine of the CLIP embeddings of image and prompt, times 100.
+    """Cosine of the CLIP embeddings of image and prompt, times a scale.
 
     Attributes:
         clip: ComfyUI's CLIP object (`tokenize`, `encode_from_tokens`).
         clip_vision: ComfyUI's CLIP_VISION object (`encode_image`), of the same CLIP model.
         prompt: The text; beyond the encoder's length (77 tokens) it is cut, as Hugging Face's tokenizer does.
+        scale: What the cosine is multiplied with.
 
     Raises:
         ValueError: If the prompt is empty.
@@ -50,16 +60,16 @@ class ClipScore:
     clip_vision: Any
     prompt: str
     name: str = "CLIP score"
-    score_range: tuple[float, float] = (-100.0, 100.0)
+    scale: float = 100.0
     needs_prompt: bool = True
     trusts_previews: bool = True
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip():
-            raise ValueError(
-                f"{self.name}: input 'prompt' is {self.prompt!r}; there is no text to compare the images"
-                " with. Write what the image should show, or connect the text that your prompt encoder gets."
-            )
+        check_prompt(self.prompt, self.name)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        return -self.scale, self.scale
 
     def get_models(self) -> list[Any]:
         """Return the two model patchers, for ComfyUI's tracking of models in use."""
@@ -77,18 +87,18 @@ class ClipScore:
 
     def image_features(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3) in [0, 1]: (B, D), float32 on the CPU, of length 1."""
-        rows = torch.cat([_encode(self.clip_vision, part.float()) for part in slices(images)])
+        rows = image_features(self.clip_vision, images)
         if rows.ndim != 2 or rows.shape[1] != len(self.text_features):
             raise ValueError(
                 f"{self.name}: 'clip_vision' gives embeddings of shape {tuple(rows.shape[1:])}, 'clip' of"
                 f" ({len(self.text_features)},); they are not of one CLIP model. {_REMEDY}"
             )
-        return torch.nn.functional.normalize(rows, dim=-1)
+        return rows
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
-        """Score images (B, H, W, 3) in [0, 1]: (B,) float32, 100 times the cosine with the prompt."""
+        """Score images (B, H, W, 3) in [0, 1]: (B,) float32, the scaled cosine with the prompt."""
         images = check_images(images, self.name)
-        return 100 * (self.text_features * self.image_features(images)).sum(-1)
+        return self.scale * (self.text_features * self.image_features(images)).sum(-1)
 
 
 _REMEDY = (
@@ -122,13 +132,3 @@ def _check_encoder(clip: Any, encoders: frozenset[str], name: str) -> None:
             " has none, and CLIP-L loaded as a text encoder does not apply it), which no image can be"
             f" compared with. {_REMEDY}"
         )
-
-
-def _encode(clip_vision: Any, images: Tensor) -> Tensor:
-    """Embed images, in halves where the device has not the memory: (B, D) float32 on the CPU."""
-    try:
-        return clip_vision.encode_image(images, crop=True)["image_embeds"].float().cpu()
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-    return torch.cat([_encode(clip_vision, half) for half in images.chunk(2)])

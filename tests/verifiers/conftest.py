@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,13 +26,19 @@ def deep_clip(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return make_clip(tmp_path_factory.mktemp("deep"), text_layers=32)
 
 
-def make_clip(folder: Path, text_layers: int) -> SimpleNamespace:
+@pytest.fixture(scope="session")
+def tiny_clip_h(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Return the like, as deep as CLIP-H and 64 wide."""
+    return make_clip(tmp_path_factory.mktemp("h"), text_layers=24, vision_layers=32, vision_width=64)
+
+
+def make_clip(folder: Path, text_layers: int, vision_layers: int = 2, vision_width: int = 128) -> SimpleNamespace:
     from transformers import CLIPConfig, CLIPModel
 
-    deep = {"num_hidden_layers": 2, "hidden_act": "quick_gelu", "projection_dim": 64}
+    deep = {"hidden_act": "quick_gelu", "projection_dim": 64}
     text = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 1, "eos_token_id": 49407}
-    vision = {"hidden_size": 128, "intermediate_size": 160, "num_attention_heads": 2}
-    vision |= {"patch_size": 8, "image_size": IMAGE_SIZE}
+    vision = {"hidden_size": vision_width, "intermediate_size": 160, "num_attention_heads": vision_width // 64}
+    vision |= {"patch_size": 8, "image_size": IMAGE_SIZE, "num_hidden_layers": vision_layers}
     words = text | deep | {"num_hidden_layers": text_layers}
     with torch.random.fork_rng(), torch.inference_mode(False):
         torch.manual_seed(0)
@@ -71,3 +78,57 @@ def vlm_folder(vlm_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     folder_paths.filename_list_cache.pop("verifiers", None)
     yield vlm_models
     folder_paths.filename_list_cache.pop("verifiers", None)
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Return `folder`, the repository, and its `model` and `tokenizer` in transformers."""
+    return make_siglip(tmp_path_factory.mktemp("repositories") / "siglip")
+
+
+def make_siglip(folder: Path) -> SimpleNamespace:
+    """Save a tiny SigLIP 2 as Hugging Face does: a folder of model, tokenizer and settings."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
+
+    words = ["<pad>", "<eos>", "<unk>", "a", "cup", "of", "coffee", "on", "wooden", "table", "cat", "astronaut"]
+    plain = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, **special)
+    wide = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = wide | {"vocab_size": len(words), "max_position_embeddings": 8, "projection_size": 64}
+    with torch.random.fork_rng(), torch.inference_mode(False):
+        torch.manual_seed(0)
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=wide | {"image_size": 32, "patch_size": 8}))
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+            if parameter.ndim == 2:
+                parameter.mul_(3)
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-16.5)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {"resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 32, "width": 32}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return SimpleNamespace(folder=folder, model=model, tokenizer=tokenizer)
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder that is models/clip_vision and models/verifiers."""
+    import folder_paths
+
+    for name in ("clip_vision", "verifiers"):
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, name, ([str(tmp_path)], folder_paths.supported_pt_extensions))
+        folder_paths.filename_list_cache.pop(name, None)
+    yield tmp_path
+    for name in ("clip_vision", "verifiers"):
+        folder_paths.filename_list_cache.pop(name, None)
+
+
+@pytest.fixture
+def siglip(tiny_siglip: SimpleNamespace, models: Path) -> SimpleNamespace:
+    shutil.copytree(tiny_siglip.folder, models / "siglip")
+    return SimpleNamespace(folder=models / "siglip", model=tiny_siglip.model, tokenizer=tiny_siglip.tokenizer)

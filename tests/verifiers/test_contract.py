@@ -31,6 +31,38 @@ def make_clip_score(request: pytest.FixtureRequest) -> Verifier:
     return ClipScore(pair.clip, pair.clip_vision, "a red circle left of a blue square")
 
 
+def make_pick_score(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+    from noise_search.verifiers.pick_score import PickScore
+
+    pair = load_clip_pair(request.getfixturevalue("tiny_clip_h").path)
+    return PickScore(pair.clip, pair.clip_vision, "a red circle left of a blue square", scale=90.0)
+
+
+def make_hps(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+    from noise_search.verifiers.hps_v2 import HPSv2
+
+    pair = load_clip_pair(request.getfixturevalue("tiny_clip_h").path)
+    return HPSv2(pair.clip, pair.clip_vision, "a red circle left of a blue square")
+
+
+def make_aesthetic(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.clip_files import load_clip_pair
+    from noise_search.verifiers.aesthetic import Aesthetic
+
+    pair = load_clip_pair(request.getfixturevalue("tiny_clip").path)
+    return Aesthetic(pair.clip_vision, torch.rand(64, generator=torch.Generator().manual_seed(0)), 5.0)
+
+
+def make_siglip(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.siglip_files import _build
+    from noise_search.nodes.verifiers_clip import SIGLIP
+    from noise_search.verifiers.siglip_score import SigLIPScore
+
+    return SigLIPScore(_build(SIGLIP, "siglip", str(request.getfixturevalue("tiny_siglip").folder)), "a cat on a table")
+
+
 def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     parts = (ImageStatistics(), ImageStatistics(0, 0, 1, 0))
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
@@ -91,7 +123,8 @@ def make_reference_similarity(request: pytest.FixtureRequest) -> Verifier:
 
 
 NEED_COMFYUI = [
-    make_clip_score, make_vlm_judge, make_hps_v3, make_unified_reward, make_classifier_logit, make_zero_shot,
+    make_clip_score, make_pick_score, make_hps, make_aesthetic, make_siglip, make_vlm_judge, make_hps_v3,
+    make_unified_reward, make_classifier_logit, make_zero_shot,
     make_reference_similarity,
 ]  # fmt: skip
 EVERY = [
