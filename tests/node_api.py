@@ -40,6 +40,7 @@ NODES: dict[str, list[str] | None] = {
     "NSClipScore": None,
     "NSImageStatistics": None,
     "NSGuidanceGap": ["first_steps", "prefer"],
+    "NSImageReward": ["model_name", "prompt"],
     "NSVerifierEnsemble": None,
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import tiny_image_reward
 import torch
 
 from noise_search.verifiers.base import Verifier
@@ -29,7 +30,22 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+def make_image_reward(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.verifiers_image_reward import load_model
+    from noise_search.verifiers.image_reward import ImageReward
+    from noise_search.verifiers.wordpiece import load_tokenizer, read_vocabulary
+
+    path = tiny_image_reward.write_model(request.getfixturevalue("tmp_path"))
+    tokenizer = load_tokenizer(read_vocabulary(str(path.with_name("vocab.txt"))))
+    return ImageReward(load_model(path.name, str(path)), tokenizer, "a red circle left of a blue square")
+
+
+EVERY = [
+    make_statistics,
+    pytest.param(make_clip_score, marks=pytest.mark.comfy),
+    make_ensemble,
+    pytest.param(make_image_reward, marks=pytest.mark.comfy),
+]
 
 
 @pytest.fixture(params=EVERY)
