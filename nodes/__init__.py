@@ -23,13 +23,15 @@ from . import (
     verifiers_api,
     verifiers_classes,
     verifiers_clip,
+    verifiers_image_reward,
     verifiers_similarity,
     verifiers_vlm,
 )
 
 MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip, verifiers_classes,
-    verifiers_similarity, verifiers_vlm, verifiers_api, scoring, results, conditioning,
+    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
+    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, scoring, results,
+    conditioning,
 ]  # fmt: skip
 
 

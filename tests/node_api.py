@@ -53,6 +53,7 @@ NODES: dict[str, list[str] | None] = {
     "NSZeroShotClass": ["clip", "clip_vision", "model_name", "class_name", "other_classes", "templates", "output"],
     "NSSelfSimilarity": ["clip_vision", "sigma"],
     "NSReferenceSimilarity": ["clip_vision", "reference", "prefer"],
+    "NSImageReward": ["model_name", "prompt"],
     "NSVerifierEnsemble": None,
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe", "cuts"],

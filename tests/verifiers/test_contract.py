@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import tiny_image_reward
 import torch
 from chatserver import ChatServer
 
@@ -122,10 +123,20 @@ def make_reference_similarity(request: pytest.FixtureRequest) -> Verifier:
     return ReferenceSimilarity(load_clip_pair(request.getfixturevalue("tiny_clip").path).clip_vision, pictures(2), UNLIKE)
 
 
+def make_image_reward(request: pytest.FixtureRequest) -> Verifier:
+    from noise_search.nodes.verifiers_image_reward import load_model
+    from noise_search.verifiers.image_reward import ImageReward
+    from noise_search.verifiers.wordpiece import load_tokenizer, read_vocabulary
+
+    path = tiny_image_reward.write_model(request.getfixturevalue("tmp_path"))
+    tokenizer = load_tokenizer(read_vocabulary(str(path.with_name("vocab.txt"))))
+    return ImageReward(load_model(path.name, str(path)), tokenizer, "a red circle left of a blue square")
+
+
 NEED_COMFYUI = [
     make_clip_score, make_pick_score, make_hps, make_aesthetic, make_siglip, make_vlm_judge, make_hps_v3,
     make_unified_reward, make_classifier_logit, make_zero_shot,
-    make_reference_similarity,
+    make_reference_similarity, make_image_reward,
 ]  # fmt: skip
 EVERY = [
     make_statistics, make_ensemble, make_api_judge, *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI)
