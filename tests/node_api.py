@@ -41,6 +41,7 @@ NODES: dict[str, list[str] | None] = {
     "NSImageStatistics": None,
     "NSGuidanceGap": ["first_steps", "prefer"],
     "NSVerifierEnsemble": None,
+    "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe"],
     "NSJitterConditioning": ["conditioning", "recipe"],

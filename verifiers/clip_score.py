@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .preprocess import slices
+from .preprocess import in_slices
 
 # ComfyUI reads "embedding:name" as a file to load. CLIP's tokenizer lowers all text, so one capital disarms
 # the word and leaves its tokens as they are.
@@ -77,13 +77,16 @@ class ClipScore:
 
     def image_features(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3) in [0, 1]: (B, D), float32 on the CPU, of length 1."""
-        rows = torch.cat([_encode(self.clip_vision, part.float()) for part in slices(images)])
+        rows = in_slices(images, self._encoded)
         if rows.ndim != 2 or rows.shape[1] != len(self.text_features):
             raise ValueError(
                 f"{self.name}: 'clip_vision' gives embeddings of shape {tuple(rows.shape[1:])}, 'clip' of"
                 f" ({len(self.text_features)},); they are not of one CLIP model. {_REMEDY}"
             )
         return torch.nn.functional.normalize(rows, dim=-1)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        return self.clip_vision.encode_image(images.float(), crop=True)["image_embeds"]
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score images (B, H, W, 3) in [0, 1]: (B,) float32, 100 times the cosine with the prompt."""
@@ -122,13 +125,3 @@ def _check_encoder(clip: Any, encoders: frozenset[str], name: str) -> None:
             " has none, and CLIP-L loaded as a text encoder does not apply it), which no image can be"
             f" compared with. {_REMEDY}"
         )
-
-
-def _encode(clip_vision: Any, images: Tensor) -> Tensor:
-    """Embed images, in halves where the device has not the memory: (B, D) float32 on the CPU."""
-    try:
-        return clip_vision.encode_image(images, crop=True)["image_embeds"].float().cpu()
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-    return torch.cat([_encode(clip_vision, half) for half in images.chunk(2)])

@@ -49,6 +49,7 @@ def test_inputs_in_order() -> None:
     assert inputs_of(NSClipScore) == ["clip", "clip_vision", "model_name", "prompt"]
     assert inputs_of(NSVerifierEnsemble) == [
         *(f"verifier_{i}" for i in numbers), *(f"weight_{i}" for i in numbers), "mode", "gate_threshold",
+        "calibrate_on",
     ]  # fmt: skip
 
 
