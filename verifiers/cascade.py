@@ -78,18 +78,19 @@ class Cascade:
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score a batch (B, H, W, 3) in [0, 1] as a pool of its own: (B,) float32.
 
-        Finalists get their score by `dear`; the others come below the lowest of those, one step down for each rank.
-        A picture that `cheap` gives no number is no finalist before all others are.
+        Finalists get their score by `dear`; the others, and finalists it gives no number, come below the lowest of those,
+        one step down for each rank by `cheap`; NaN is what neither gives a number.
         """
         images = check_images(images, self.name)
         cheap = check_scores(self.cheap.name, self.cheap.score(images, latents=latents), len(images))
         cheap = torch.where(cheap.isfinite(), cheap, -math.inf)
-        order = cheap.argsort(descending=True, stable=True)
-        first, rest = order.split([n := self.finalists(len(images)), len(images) - n])
+        first = cheap.argsort(descending=True, stable=True)[: self.finalists(len(images))]
         rows = None if latents is None else latents[first]
-        scores = torch.empty(len(images))
-        scores[first] = check_scores(self.dear.name, self.dear.score(images[first], latents=rows), n)
-        known = scores[first][scores[first].isfinite()]
-        lowest = known.min() if len(known) else torch.tensor(0.0)
-        scores[rest] = lowest + (tied_ranks(cheap[rest][:, None])[:, 0] - len(rest) - 1)
+        scores = torch.full((len(images),), math.nan)
+        scores[first] = check_scores(self.dear.name, self.dear.score(images[first], latents=rows), len(first))
+        judged = scores.isfinite()
+        lowest = scores[judged].min() if judged.any() else 0.0
+        rest = ~judged & cheap.isfinite()
+        scores[~judged] = math.nan
+        scores[rest] = lowest + (tied_ranks(cheap[rest][:, None])[:, 0] - rest.sum() - 1)
         return scores
