@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -189,15 +189,6 @@ class Search:
             return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
         return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
 
-    @contextmanager
-    def spending(self, images: int) -> Iterator[None]:
-        """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
-        whole, self.budget.images = self.budget.images, images
-        try:
-            yield
-        finally:
-            self.budget.images, self.stopped = whole, ""
-
     def forget(self, candidates: Sequence[Candidate]) -> None:
         """Free what branches of ended candidates would start from."""
         for candidate in candidates:
@@ -212,7 +203,12 @@ class Search:
                 self.stopped = self.budget.why_short()
                 break
             todo = todo[len(wave) :]
-            self._advance(self.session, wave, 0.0)
+            try:
+                self._advance(self.session, wave, 0.0)
+            except BaseException:  # runs that go one after another: what ended before the failure is not lost
+                with suppress(Exception):
+                    list(self._score_finished([c for c in wave if self._runs[c.index].finished]))
+                raise
             yield from self._score_finished(wave)
         self.prune([c for c in todo if c.index in self._runs], status="cut off")
 

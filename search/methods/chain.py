@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..engine import Method, Round, Search
@@ -36,7 +37,7 @@ class Chain:
 
     def run(self, search: Search) -> Iterator[Round]:
         whole = search.budget.images
-        with search.spending(max(1, min(whole, round(self.share * whole)))):
+        with _spending(search, max(1, min(whole, round(self.share * whole)))):
             yield from self.first.run(search)
         if search.over():
             return
@@ -46,3 +47,13 @@ class Chain:
                 f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
             )
         yield from self.then.run(search)
+
+
+@contextmanager
+def _spending(search: Search, images: int) -> Iterator[None]:
+    """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
+    whole, search.budget.images = search.budget.images, images
+    try:
+        yield
+    finally:
+        search.budget.images, search.stopped = whole, ""

@@ -596,7 +596,7 @@ def test_cancel_may_keep_the_best_so_far(method, monkeypatch):
 
 
 def test_cancel_keeps_every_run_that_ended_alone():
-    """Runs that share no calls end one after another: each is scored before the next begins."""
+    """Runs that share no calls end one after another: those before the cancel are scored."""
     graph = parts("eps")
     with at_call(6 * 3 + 2, interrupt):
         got = search_with(graph, 3, budget=8, method=RandomSearch(), batching="off", on_cancel="keep best")
