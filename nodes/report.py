@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from ..search.candidates import Candidate, finite_or_none
+from ..search.cascade import final_score
 from ..search.engine import Method, Search
-from ..search.finals import final_score
 from ..search.judge import Judge
 from .session import ComfySession
 
@@ -33,7 +33,7 @@ def report(search: Search, session: ComfySession, method: Method, held_out: dict
         "baseline": _summary(search, search.baseline),
         "best": None if best is None else _summary(search, best),
         "gain": gain,
-        "finals": _finals(search),
+        "cascade": _cascade(search),
         "held_out": held_out,
         "order": [candidate.index for candidate, _ in ranked],
         "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
@@ -76,14 +76,14 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     }
 
 
-def _finals(search: Search) -> dict[str, Any] | None:
-    """Return what the dear judge of a cascade said, and how often it was not asked; None where there were no finals."""
-    judge, finals = search.judge.dear, search.finals
-    if judge is None or finals is None:
+def _cascade(search: Search) -> dict[str, Any] | None:
+    """Return what the dear judge of a cascade said, and how often it was not asked; None without a cascade."""
+    judge, finalists = search.judge.dear, search.finalists
+    if judge is None or finalists is None:
         return None
     return {
         "verifier": judge.name,
-        "scores": {str(c.index): finite_or_none(score) for c, score in finals.ranked()},
+        "scores": {str(c.index): finite_or_none(score) for c, score in finalists.ranked()},
         "verifier_calls": judge.calls,
         "candidates_scored": judge.scored,
         "candidates_saved": max(0, search.judge.scored - judge.scored),

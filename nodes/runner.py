@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..search.budget import Budget, StopRules
 from ..search.candidates import Candidate
+from ..search.cascade import final_score, judge_finalists
 from ..search.engine import Method, Search
-from ..search.finals import final_score, judge_finalists
 from ..search.judge import Judge
 from ..search.methods.auto_search import choose
 from ..search.methods.random_search import RandomSearch

@@ -47,7 +47,7 @@ class Search:
         branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
         candidates: all so far, by index.
         finished: the pool of fully rendered ones.
-        finals: those that the dear judge of a cascade scored, when the search has ended; else None.
+        finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
         gallery: their pictures.
         rounds: what was told so far.
         notes: what the user should know, in words.
@@ -76,7 +76,7 @@ class Search:
         self.branch_levels: tuple[float, ...] = ()
         self.candidates = [self.baseline]
         self.finished = Pool(judge.combine)
-        self.finals: Pool | None = None
+        self.finalists: Pool | None = None
         self.rounds: list[Round] = []
         self.notes: list[str] = []
         self.stopped = ""
@@ -112,9 +112,9 @@ class Search:
     def ranked(self) -> list[tuple[Candidate, float]]:
         """Finished candidates with their scores, best first; finalists, once there are any, before the others."""
         ranked = self.finished.ranked()
-        if self.finals is None:
+        if self.finalists is None:
             return ranked
-        return self.finals.ranked() + [(c, score) for c, score in ranked if c not in self.finals.members]
+        return self.finalists.ranked() + [(c, score) for c, score in ranked if c not in self.finalists.members]
 
     def dearest(self, steps: int) -> int:
         """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""

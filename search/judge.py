@@ -40,13 +40,13 @@ class Judge:
         Args:
             verifier: has `name` and `score(images, latents)`, or in its place `score_runs(gaps)`, which needs no picture;
                 an ensemble also `parts` and `combine(scores)`, a cascade in place of all these `cheap`, `dear` and
-                `finalists(count)`.
+                `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
         """
         self.name, dear = verifier.name, getattr(verifier, "dear", None)
         self.dear = None if dear is None else Judge(dear, skip_errors=skip_errors, is_interrupt=is_interrupt)
-        self.finalists: Callable[[int], int] = getattr(verifier, "finalists", lambda count: count)
+        self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
         self.verifier = verifier if dear is None else verifier.cheap
         self._leaves = _leaves(self.verifier)
         self.names = _unique([leaf.name for leaf in self._leaves])

@@ -100,7 +100,7 @@ class VerifierCascade(Verifier, Protocol):
     cheap: Verifier
     dear: Verifier
 
-    def finalists(self, count: int) -> int:
+    def finalists_among(self, count: int) -> int:
         """Return how many of `count` finished candidates `dear` is asked for."""
         ...
 

@@ -49,7 +49,7 @@ class Cascade:
                     f"{self.name}: input '{place}' is a cascade itself. Connect one of its verifiers, or an ensemble."
                 )
 
-    def finalists(self, count: int) -> int:
+    def finalists_among(self, count: int) -> int:
         """Return how many of `count` finished candidates `dear` is asked for."""
         return min(count, self.count or math.ceil(self.share * count - 1e-9))
 
@@ -84,7 +84,7 @@ class Cascade:
         images = check_images(images, self.name)
         cheap = check_scores(self.cheap.name, self.cheap.score(images, latents=latents), len(images))
         cheap = torch.where(cheap.isfinite(), cheap, -math.inf)
-        first = cheap.argsort(descending=True, stable=True)[: self.finalists(len(images))]
+        first = cheap.argsort(descending=True, stable=True)[: self.finalists_among(len(images))]
         rows = None if latents is None else latents[first]
         scores = torch.full((len(images),), math.nan)
         scores[first] = check_scores(self.dear.name, self.dear.score(images[first], latents=rows), len(first))

@@ -77,7 +77,7 @@ class ClipScore:
 
     def image_features(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3) in [0, 1]: (B, D), float32 on the CPU, of length 1."""
-        rows = in_slices(images, self._encoded)
+        rows = in_slices(self._encoded, images)
         if rows.ndim != 2 or rows.shape[1] != len(self.text_features):
             raise ValueError(
                 f"{self.name}: 'clip_vision' gives embeddings of shape {tuple(rows.shape[1:])}, 'clip' of"

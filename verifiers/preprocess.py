@@ -32,12 +32,12 @@ def slices(images: Tensor) -> Iterator[Tensor]:
     yield from images.split(_rows_of_a_slice(images))
 
 
-def in_slices(images: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+def in_slices(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Let a model work on a batch slice by slice; where the device has not the memory, on halves of the slice.
 
     Args:
-        images: (B, H, W, C); cut as `slices` does. The rest goes on in slices of the size that had room.
         work: what the model makes of some rows, (b, ...); it loads the model, with the memory that b rows need.
+        images: (B, H, W, C); cut as `slices` does. The rest goes on in slices of the size that had room.
 
     Returns:
         The rows (B, ...), float32 on the CPU.

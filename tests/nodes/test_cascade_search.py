@@ -31,18 +31,18 @@ def cascade(cheap=None, dear=SHARP, finalists=3, share=0.25):
 def test_the_winner_is_the_dear_one_s_and_stock_nodes_make_it():
     graph = parts("eps")
     found = search_with(graph, 3, verifier=cascade(), budget=12, keep=2, method=RandomSearch(), held_out=ToyVerifier())
-    report, finals = found.report, found.report["finals"]
+    report, cascaded = found.report, found.report["cascade"]
     alone = search_with(graph, 3, verifier=ToyVerifier(), budget=12, method=RandomSearch()).report
     judged = {0, *alone["order"][:3]}
-    assert report["verifier"] == "toy-redness, then image statistics" and finals["verifier"] == SHARP.name
-    assert set(map(int, finals["scores"])) == judged
-    assert (finals["candidates_scored"], finals["candidates_saved"]) == (len(judged), 12 - len(judged))
-    assert finals["verifier_calls"] == len(judged) and report["verifier_calls"] == 12
+    assert report["verifier"] == "toy-redness, then image statistics" and cascaded["verifier"] == SHARP.name
+    assert set(map(int, cascaded["scores"])) == judged
+    assert (cascaded["candidates_scored"], cascaded["candidates_saved"]) == (len(judged), 12 - len(judged))
+    assert cascaded["verifier_calls"] == len(judged) and report["verifier_calls"] == 12
     best = report["best"]
-    assert best["index"] == report["order"][0] == int(max(finals["scores"], key=finals["scores"].get))
-    assert found.score == best["score"] == finals["scores"][str(best["index"])]
-    assert report["gain"] == pytest.approx(best["score"] - finals["scores"]["0"]) and report["gain"] >= 0
-    assert report["baseline"]["score"] == finals["scores"]["0"]
+    assert best["index"] == report["order"][0] == int(max(cascaded["scores"], key=cascaded["scores"].get))
+    assert found.score == best["score"] == cascaded["scores"][str(best["index"])]
+    assert report["gain"] == pytest.approx(best["score"] - cascaded["scores"]["0"]) and report["gain"] >= 0
+    assert report["baseline"]["score"] == cascaded["scores"]["0"]
     assert [c["score"] for c in report["candidates"]] == [c["score"] for c in alone["candidates"]]
     # The pictures are those of the order, and the held-out scores are of them.
     assert SHARP.score(found.images[:1]).item() == pytest.approx(found.score, abs=1e-6)
@@ -52,39 +52,39 @@ def test_the_winner_is_the_dear_one_s_and_stock_nodes_make_it():
     torch.testing.assert_close(decoded(graph, stock_with(graph, found.noise)), found.images[:1], rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_cascade_there_are_no_finals():
-    assert search_with(parts("eps"), 3, budget=3, method=RandomSearch()).report["finals"] is None
+def test_without_a_cascade_there_is_nothing_to_tell():
+    assert search_with(parts("eps"), 3, budget=3, method=RandomSearch()).report["cascade"] is None
 
 
 def test_looks_are_saved_too():
     found = search_with(parts("eps"), 3, verifier=cascade(finalists=1), budget=6, method=HalvingSearch())
     scored = sum(len(c["looks"]) + (c["status"] == "finished") for c in found.report["candidates"])
-    finals = found.report["finals"]
-    assert finals["candidates_scored"] in (1, 2)
-    assert finals["candidates_saved"] == scored - finals["candidates_scored"]
+    cascaded = found.report["cascade"]
+    assert cascaded["candidates_scored"] in (1, 2)
+    assert cascaded["candidates_saved"] == scored - cascaded["candidates_scored"]
 
 
-def test_every_row_of_a_batch_has_finals_of_its_own():
+def test_every_row_of_a_batch_has_finalists_of_its_own():
     dear = ToyVerifier("dear")
     graph = parts("eps", latent=empty_latent("eps", batch=2))
     found = search_with(graph, 3, verifier=cascade(SHARP, dear, 2), budget=5, method=RandomSearch())
-    finals = [report["finals"] for report in found.report]
-    assert all(said["candidates_scored"] in (2, 3) for said in finals)
-    assert sum(dear.batches) == sum(said["candidates_scored"] for said in finals)
-    tops = [max(said["scores"].values()) for said in finals]
+    cascaded = [report["cascade"] for report in found.report]
+    assert all(said["candidates_scored"] in (2, 3) for said in cascaded)
+    assert sum(dear.batches) == sum(said["candidates_scored"] for said in cascaded)
+    tops = [max(said["scores"].values()) for said in cascaded]
     assert found.score == pytest.approx(sum(tops) / 2)
 
 
 def test_a_dear_one_that_scores_runs():
     found = search_with(parts("eps"), 3, verifier=cascade(dear=GuidanceGap(2)), budget=5, method=RandomSearch())
-    finals = found.report["finals"]
-    assert finals["verifier_calls"] == 0 and finals["candidates_scored"] >= 3
-    assert all(score > 0 for score in finals["scores"].values())
+    cascaded = found.report["cascade"]
+    assert cascaded["verifier_calls"] == 0 and cascaded["candidates_scored"] >= 3
+    assert all(score > 0 for score in cascaded["scores"].values())
 
 
-def test_a_cheap_one_that_needs_no_picture_leaves_decoding_to_the_finals():
+def test_a_cheap_one_that_needs_no_picture_leaves_decoding_to_the_end():
     found = search_with(parts("eps"), 3, verifier=cascade(GuidanceGap(2), SHARP, 2), budget=8, method=RandomSearch())
-    assert found.report["decodes"] == found.report["finals"]["candidates_scored"] <= 3
+    assert found.report["decodes"] == found.report["cascade"]["candidates_scored"] <= 3
 
 
 @pytest.mark.parametrize("pressed", ["before", "in"])
@@ -98,7 +98,7 @@ def test_cancelled_the_order_is_the_cheap_one_s(pressed):
     options = {"budget": 20, "method": RandomSearch(), "batching": "off"}
     try:
         found = search_with(parts("eps"), 3, verifier=cascade(cheap, dear), on_cancel="keep best", **options)
-        assert found.report["finals"] is None
+        assert found.report["cascade"] is None
         assert found.report["stopped"].endswith("the second was not asked")
         alone = search_with(parts("eps"), 3, verifier=ToyVerifier(), **options).report["candidates"]
         assert found.score == pytest.approx(max(c["score"] for c in alone[: len(found.report["order"])]))
@@ -117,7 +117,7 @@ def test_a_cascade_measures_nothing():
 def test_its_report_is_json_where_the_dear_one_fails():
     dear = Broken(lambda images: images.mean((1, 2, 3)) * torch.nan)
     found = search_with(parts("eps"), 3, verifier=cascade(dear=dear), budget=4, method=RandomSearch())
-    assert found.report["finals"]["scores"] == {} and len(found.report["finals"]["problems"]) >= 3
+    assert found.report["cascade"]["scores"] == {} and len(found.report["cascade"]["problems"]) >= 3
     assert "the order is the first verifier's" in found.report["notes"][0]
     assert strict(found.recipe)
 

@@ -65,7 +65,7 @@ class Held:
         def work(part: Tensor) -> Tensor:
             return self.model(lambda module, device: module(part.mean((1, 2)).to(device))[:, 0])
 
-        return in_slices(images, work)
+        return in_slices(work, images)
 
 
 def held(name: str = "held", seed: int = 0) -> Held:
@@ -258,7 +258,7 @@ class Crowded(Held):
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             return Held.score(self, part)
 
-        return in_slices(images, work)
+        return in_slices(work, images)
 
 
 @pytest.mark.parametrize("skip", [True, False])

@@ -75,7 +75,7 @@ def test_only_finalists_are_shown_with_their_latents() -> None:
     [(8, 0.5, 100, 8), (8, 0.5, 3, 3), (0, 0.25, 16, 4), (0, 0.25, 17, 5), (0, 0.1, 30, 3), (0, 0.01, 1, 1), (0, 1.0, 7, 7)],
 )
 def test_how_many_finalists(count: int, share: float, of: int, finalists: int) -> None:
-    assert Cascade(CHEAP, DEAR, count, share).finalists(of) == finalists
+    assert Cascade(CHEAP, DEAR, count, share).finalists_among(of) == finalists
 
 
 def test_what_it_says_of_its_two() -> None:

@@ -26,7 +26,7 @@ class Device:
 
 def worked(room: int, images: Tensor = SMALL) -> tuple[Device, Tensor]:
     device = Device(room)
-    return device, in_slices(images, device)
+    return device, in_slices(device, images)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_large_pictures_are_cut_as_slices_are() -> None:
 def test_one_row_too_much_surfaces_at_once() -> None:
     device = Device(0)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        in_slices(SMALL[:5], device)
+        in_slices(device, SMALL[:5])
     assert device.sizes == [5, 3, 2, 1]
 
 
 def test_other_failures_surface_at_once() -> None:
     device = Device(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="mat1"):
-        in_slices(SMALL, device)
+        in_slices(device, SMALL)
     assert device.sizes == [16]
 
 
@@ -78,7 +78,7 @@ def test_what_a_failed_attempt_held_is_free_in_the_next() -> None:
             raise torch.cuda.OutOfMemoryError("no room")
         return images
 
-    assert in_slices(SMALL[:4], work).shape == (4, 1, 1, 1)
+    assert in_slices(work, SMALL[:4]).shape == (4, 1, 1, 1)
     assert len(held) == 2 + 4  # of 4 and of 2, then one by one
 
 

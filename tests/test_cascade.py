@@ -24,7 +24,7 @@ from analytic import (
 )  # fmt: skip
 
 from noise_search.search.budget import StopRules
-from noise_search.search.finals import NO_FINALS, final_score, judge_finalists
+from noise_search.search.cascade import NOT_SCORED, final_score, judge_finalists
 from noise_search.search.judge import VerifierError
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
@@ -55,7 +55,7 @@ def name_of(method):
 
 
 def ended(method, images, cascade, **more):
-    """A search after its finals."""
+    """A search after the dear judge had its say."""
     search = run(method, images, cascade, **more)
     judge_finalists(search)
     return search
@@ -70,11 +70,11 @@ def test_every_method_runs_by_the_cheap_one_and_the_dear_one_is_asked_once_each(
     dear = LowFrequency()
     alone = run(method, 12, Quadratic(), stochastic=True)
     search = ended(method, 12, Cascade(Quadratic(), dear, 3), stochastic=True)
-    # Up to the finals nothing differs; candidate 0 is judged too.
+    # Until then nothing differs; candidate 0 is judged too.
     assert said(search)["candidates"] == said(alone)["candidates"]
     assert search.budget.nfe == alone.budget.nfe and search.rounds[-1].score == alone.ranked[0][1]
     wanted = list(dict.fromkeys([*order(alone)[:3], 0]))
-    assert sorted(c.index for c in search.finals.members) == sorted(wanted)
+    assert sorted(c.index for c in search.finalists.members) == sorted(wanted)
     assert dear.pictures == search.judge.dear.calls == search.judge.dear.scored == len(wanted)
     # The order: finalists by the dear one, the others as they were.
     scores = {k: dear.values(picture_of(search.candidates[k].latent)).item() for k in wanted}
@@ -138,9 +138,9 @@ def test_the_new_best_is_shown():
 def test_many_finalists_are_asked_in_groups_of_one_order():
     dear = LowFrequency()
     search = ended(RandomSearch(), 40, Cascade(Quadratic(), dear, 20))
-    assert (dear.pictures, dear.asked) == (len(search.finals.members), 3)
+    assert (dear.pictures, dear.asked) == (len(search.finalists.members), 3)
     alone = run(RandomSearch(), 40, LowFrequency())
-    judged = {c.index for c in search.finals.members}
+    judged = {c.index for c in search.finalists.members}
     assert order(search)[: len(judged)] == [k for k in order(alone) if k in judged]
 
 
@@ -187,7 +187,7 @@ def test_a_finalist_without_a_score_stays_among_the_others():
 def test_without_any_score_the_order_is_the_cheap_one_s(dear):
     search = ended(RandomSearch(), 5, Cascade(Quadratic(), dear, 3), skip_errors=True)
     assert order(search) == order(run(RandomSearch(), 5))
-    assert search.notes == [NO_FINALS]
+    assert search.notes == [NOT_SCORED]
     assert final_score(search, search.baseline) == search.baseline.score
 
 
@@ -202,16 +202,16 @@ def test_a_failure_leaves_the_search_as_it_was(error):
     search = run(RandomSearch(), 24, Cascade(Quadratic(), Late(), 20))
     with pytest.raises(VerifierError if isinstance(error, RuntimeError) else KeyboardInterrupt):
         judge_finalists(search)
-    assert order(search) == order(run(RandomSearch(), 24)) and search.finals is None
+    assert order(search) == order(run(RandomSearch(), 24)) and search.finalists is None
     assert torch.equal(search.pictures(search.ranked[0][0]), picture_of(search.ranked[0][0].latent))
 
 
 def test_nothing_happens_without_a_cascade_or_a_candidate():
     search = ended(RandomSearch(), 4, Quadratic())
-    assert said(search) == said(run(RandomSearch(), 4)) and search.finals is None
+    assert said(search) == said(run(RandomSearch(), 4)) and search.finalists is None
     search = prepare(4, Cascade(Quadratic(), Throwing(), 2))
     judge_finalists(search)
-    assert search.finals is None and search.ranked == []
+    assert search.finalists is None and search.ranked == []
 
 
 def test_it_is_the_same_every_time_and_for_every_wave():
