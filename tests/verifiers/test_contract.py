@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import cached_property
+from typing import Any
 
 import pytest
 import torch
 
 from noise_search.verifiers.base import Verifier
+from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.clip_score import ClipScore
-from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble, models_of
 from noise_search.verifiers.statistics import ImageStatistics
 
 
@@ -29,7 +33,11 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+def make_cascade(request: pytest.FixtureRequest) -> Verifier:
+    return Cascade(ImageStatistics(), ImageStatistics(0, 0, 1, 0), 0, 1.0)  # with fewer finalists it depends on the pool
+
+
+EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble, make_cascade]
 
 
 @pytest.fixture(params=EVERY)
@@ -106,3 +114,42 @@ def test_it_describes_itself(verifier: Verifier) -> None:
     assert verifier.name
     assert bool(verifier.prompt) == verifier.needs_prompt
     assert isinstance(verifier.trusts_previews, bool)
+
+
+def spec(verifier: Verifier) -> dict[str, Any]:
+    """What a verifier is made of, its parts too, and what else lies on the object."""
+    own = {field.name: id(getattr(verifier, field.name)) for field in fields(verifier)}
+    cached = {name for name in vars(verifier) if isinstance(getattr(type(verifier), name, None), cached_property)}
+    parts = [spec(part) for part in getattr(verifier, "parts", ())]
+    return {"fields": own, "names": set(vars(verifier)) - cached, "parts": parts}
+
+
+def test_scoring_leaves_the_spec_as_it_was(verifier: Verifier) -> None:
+    """It may cross sockets and be cached: all that scoring may add is what was computed once and for all."""
+    before = spec(verifier)
+    verifier.score(pictures(3))
+    assert spec(verifier) == before
+
+
+@pytest.fixture(params=[entry for entry in EVERY if not callable(entry)])
+def in_comfyui(request: pytest.FixtureRequest) -> Verifier:
+    make: Callable[[pytest.FixtureRequest], Verifier] = request.param
+    return make(request)
+
+
+def test_every_model_is_comfyui_s_to_load_and_to_evict(in_comfyui: Verifier) -> None:
+    """Whatever scoring loads is shown by `get_models`, leaves when ComfyUI says so, and comes back the same."""
+    import comfy.model_management as mm
+    from comfy.model_patcher import ModelPatcher
+
+    verifier, images = in_comfyui, pictures(3)
+    mm.unload_all_models()
+    scores = verifier.score(images)
+    patchers, loaded = models_of(verifier), mm.loaded_models()
+    assert all(isinstance(patcher, ModelPatcher) for patcher in patchers)
+    assert all(any(one is patcher or one.is_clone(patcher) for patcher in patchers) for one in loaded)
+    assert bool(loaded) == bool(patchers)
+    mm.unload_all_models()
+    assert mm.loaded_models() == []
+    assert all(patcher.loaded_size() == 0 for patcher in patchers)
+    assert torch.equal(verifier.score(images), scores)
