@@ -205,9 +205,8 @@ class Search:
             todo = todo[len(wave) :]
             try:
                 self._advance(self.session, wave, 0.0)
-            except BaseException:  # runs that go one after another: what ended before the failure is not lost
-                with suppress(Exception):
-                    list(self._score_finished([c for c in wave if self._runs[c.index].finished]))
+            except BaseException:
+                self._rescue(wave)
                 raise
             yield from self._score_finished(wave)
         self.prune([c for c in todo if c.index in self._runs], status="cut off")
@@ -320,6 +319,14 @@ class Search:
             self.gallery.add(done, pictures)
             self.gallery.keep(self.ranked)
         yield self._tell(done)
+
+    def _rescue(self, wave: Sequence[Candidate]) -> None:
+        """After a failure, score what ended before it: runs that cannot share calls go one after another."""
+        if self.session.looks_halfway:  # they go together, and what they hold may be of an earlier look
+            return
+        with suppress(Exception):  # the failure that is raised is the first
+            runs = [(c, self._runs[c.index]) for c in wave]
+            list(self._score_finished([c for c, run in runs if run.finished and run.latent is not None]))
 
     def _score_look(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None

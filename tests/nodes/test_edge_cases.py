@@ -603,6 +603,14 @@ def test_cancel_keeps_every_run_that_ended_alone():
     assert sorted(got.report["order"]) == [0, 1, 2]
 
 
+def test_a_failure_while_those_before_the_cancel_are_scored_is_not_what_is_said(monkeypatch):
+    graph, decode = parts("eps"), []
+    monkeypatch.setattr(graph["vae"], "decode", lambda *args, **kwargs: decode.append(1) or 1 / 0)
+    with at_call(6 * 3 + 2, interrupt), pytest.raises(mm.InterruptProcessingException):
+        search_with(graph, 3, budget=8, method=RandomSearch(), batching="off", on_cancel="keep best")
+    assert decode == [1]
+
+
 @pytest.mark.parametrize("on_cancel", ["cancel", "keep best"])
 def test_cancel_before_anything_was_finished(on_cancel):
     with at_call(3, interrupt) as rows, pytest.raises(mm.InterruptProcessingException):
