@@ -21,6 +21,7 @@ from . import (
     search,
     verifiers,
     verifiers_api,
+    verifiers_cascade,
     verifiers_classes,
     verifiers_clip,
     verifiers_image_reward,
@@ -30,8 +31,8 @@ from . import (
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
-    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, scoring, results,
-    conditioning,
+    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, verifiers_cascade, scoring,
+    results, conditioning,
 ]  # fmt: skip
 
 

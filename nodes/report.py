@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ..search.candidates import Candidate, finite_or_none
+from ..search.cascade import final_score
 from ..search.engine import Method, Search
 from ..search.judge import Judge
 from .session import ComfySession
@@ -23,15 +24,16 @@ def report(search: Search, session: ComfySession, method: Method, held_out: dict
     ranked = search.ranked
     best = ranked[0][0] if ranked else None
     rules = search.budget.rules
-    gain = None if best is None else finite_or_none(best.score - search.baseline.score)
+    gain = None if best is None else finite_or_none(final_score(search, best) - final_score(search, search.baseline))
     return {
         "noise_search": 1,
         "method": {"name": method.name, **_plain(dataclasses.asdict(method))},
         "seed": str(search.seed),
-        "verifier": search.judge.verifier.name,
-        "baseline": _summary(search.baseline),
-        "best": None if best is None else _summary(best),
+        "verifier": search.judge.name,
+        "baseline": _summary(search, search.baseline),
+        "best": None if best is None else _summary(search, best),
         "gain": gain,
+        "cascade": _cascade(search),
         "held_out": held_out,
         "finals": search.finals,
         "order": [candidate.index for candidate, _ in ranked],
@@ -75,8 +77,26 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     }
 
 
-def _summary(candidate: Candidate) -> dict[str, Any]:
-    return {key: value for key, value in candidate.as_dict().items() if key in ("index", "score", "scores", "recipe")}
+def _cascade(search: Search) -> dict[str, Any] | None:
+    """Return what the dear judge of a cascade said, and how often it was not asked; None without a cascade."""
+    judge, finalists = search.judge.dear, search.finalists
+    if judge is None or finalists is None:
+        return None
+    return {
+        "verifier": judge.name,
+        "scores": {str(c.index): finite_or_none(score) for c, score in finalists.ranked()},
+        "verifier_calls": judge.calls,
+        "candidates_scored": judge.scored,
+        "candidates_saved": max(0, search.judge.scored - judge.scored),
+        "seconds": round(judge.seconds, 3),
+        "problems": list(judge.problems),
+    }
+
+
+def _summary(search: Search, candidate: Candidate) -> dict[str, Any]:
+    """Return the short form of a candidate, with the score that the order goes by where it is."""
+    said = {key: value for key, value in candidate.as_dict().items() if key in ("index", "score", "scores", "recipe")}
+    return {**said, "score": finite_or_none(final_score(search, candidate))}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..search.budget import Budget, StopRules
 from ..search.candidates import Candidate
+from ..search.cascade import final_score, judge_finalists
 from ..search.engine import Method, Search
 from ..search.finals import compare_finalists
 from ..search.judge import Judge
@@ -36,6 +37,7 @@ JITTERED = (
     "the winner has a text embedding of its own (conditioning jitter): in stock nodes its noise gives its picture only with "
     "'Jitter Conditioning' and the same recipe on the positive conditioning; 'Render Candidate' needs nothing else"
 )
+NOT_ASKED = ", by the first verifier of the cascade: the second was not asked"
 
 
 @dataclass
@@ -148,6 +150,7 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
             method = choose_for(search, settings.budget)[0]
         for told in method.run(search):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
+        judge_finalists(search)
         compare_finalists(search, is_interrupt)
     except BaseException as error:
         cancelled = keep_or_raise(error, search, settings)
@@ -164,7 +167,7 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
         log.warning("search ended by %s after %d candidates; best so far: score %.6g, recipe %s",
                     type(error).__name__, len(ranked), score, best.recipe.to_json())  # fmt: skip
     if is_interrupt(error) and settings.keep_on_cancel and ranked:
-        search.stopped = "cancelled: the best so far is kept"
+        search.stopped = "cancelled: the best so far is kept" + (NOT_ASKED if search.judge.dear is not None else "")
         return True
     if isinstance(error, ValueError) and "Overflow when unpacking" in str(error):
         raise ValueError(
@@ -186,8 +189,9 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
     said = report(search, session, method, held_out)
+    own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
-             search.baseline.score, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
+             own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
     latents = [samples_of(c.latent) for c in finalists]
     return Outcome(
         images, join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
@@ -255,6 +259,8 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
         raise ValueError(f"budget: {settings.budget} whole images pays for no picture: at least 1")
     if settings.keep < 1:
         raise ValueError(f"keep: {settings.keep} pictures cannot be returned: at least 1")
+    if hasattr(settings.held_out, "dear"):
+        raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
 
 
 def check_sigmas(sigmas: Tensor) -> None:

@@ -35,6 +35,7 @@ from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
 from .sharing import GUIDERS, origin, rows_are_frames, why_alone
 
 MIN_WAVE = 8
+ALONE_WAVE = 4  # more would keep a stop rule waiting; fewer, and on a small card each run would load all models anew
 
 
 class ComfySession:
@@ -118,7 +119,7 @@ class ComfySession:
 
     @property
     def wave(self) -> int:
-        return 1 if self.why_alone else max(MIN_WAVE, self.max_rows)  # what ended is scored before the next begins
+        return ALONE_WAVE if self.why_alone else max(MIN_WAVE, self.max_rows)
 
     def draw(self, seed: int) -> Tensor:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed if nested."""

@@ -198,7 +198,8 @@ class NSVerifierEnsemble(io.ComfyNode):
                     default=RANK_MEAN,
                     tooltip="rank mean (the paper's): mean of the ranks among all candidates. z-score: sum"
                     " of scores standardized over all candidates. weighted sum: plain sum, for scores of one"
-                    " scale. gate: verifier 1 must reach the threshold, the others rank what does.",
+                    " scale. gate: verifier 1 must reach the threshold, the others rank what does. calibrated"
+                    " sum: sum of scores standardized by the search's first candidates, the same for all rounds.",
                 ),
                 inp(
                     io.Float,
@@ -210,12 +211,22 @@ class NSVerifierEnsemble(io.ComfyNode):
                     tooltip="With mode 'gate': the least score of verifier 1 that passes, on its own scale"
                     " (CLIP-L/14: 22 to 28 is usual). Unused otherwise.",
                 ),
+                inp(
+                    io.Int,
+                    "calibrate_on",
+                    optional=True,
+                    default=8,
+                    min=2,
+                    max=4096,
+                    tooltip="With mode 'calibrated sum': how many of the search's first candidates set each verifier's"
+                    " mean and deviation. Usual: 8 to 16. Unused otherwise.",
+                ),
             ],
             outputs=[Verifier.Output("verifier")],
         )
 
     @classmethod
-    def execute(cls, mode: str, gate_threshold: float, **slots: Any) -> io.NodeOutput:
+    def execute(cls, mode: str, gate_threshold: float, calibrate_on: int = 8, **slots: Any) -> io.NodeOutput:
         used = [i for i in range(1, MAX_VERIFIERS + 1) if slots.get(f"verifier_{i}") is not None]
         if mode == GATE and 1 not in used:
             raise ValueError(
@@ -224,7 +235,7 @@ class NSVerifierEnsemble(io.ComfyNode):
         parts = tuple(slots[f"verifier_{i}"] for i in used)
         weights = tuple(slots.get(f"weight_{i}", 1.0) for i in used)
         gates = tuple(gate_threshold if mode == GATE and i == 1 else None for i in used)
-        return io.NodeOutput(Ensemble(parts, weights, mode, gates, name="Verifier Ensemble"))
+        return io.NodeOutput(Ensemble(parts, weights, mode, gates, "Verifier Ensemble", calibrate_on))
 
 
 def _verifier_tooltip(i: int) -> str:

@@ -96,6 +96,24 @@ class Budget:
         left = min(self.cap - self.nfe, self.calls_in_time) - self.reserved
         return wanted if math.isinf(left) or cost <= 0 else max(0, min(wanted, math.floor(left / cost + 1e-9)))
 
+    def why_over(self, best: float, since: int) -> str:
+        """Say, in words, which rule ends the search; empty if none does.
+
+        Args:
+            best: the best score so far.
+            since: how many candidates were scored after the best one.
+        """
+        rules = self.rules
+        if rules.target_score is not None and best >= rules.target_score:
+            return f"the target score {rules.target_score:g} was reached"
+        if rules.patience and since >= rules.patience:
+            return f"no better candidate among the last {since} (patience {rules.patience})"
+        if 0 < rules.max_seconds <= self.seconds:
+            return f"the time limit of {rules.max_seconds:g} s was reached"
+        if self.run_cost is not None and self.nfe >= self.cap:
+            return "the budget is spent"
+        return ""
+
     def why_short(self) -> str:
         """Say, in words, what is too short for another run."""
         if self.calls_in_time < self.cap - self.nfe:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from .budget import Budget
 from .calls import same_level
 from .candidates import Candidate, Pool, Round
+from .gallery import Gallery
 from .judge import Judge
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Cut, Recipe, derived_seed
@@ -47,6 +48,8 @@ class Search:
         lasting_levels: the like for the best so far only, for the next method of a chain.
         candidates: all so far, by index.
         finished: the pool of fully rendered ones.
+        finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
+        gallery: their pictures.
         rounds: what was told so far.
         notes: what the user should know, in words.
         stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
@@ -78,17 +81,15 @@ class Search:
         self.lasting_levels: tuple[float, ...] = ()
         self.candidates = [self.baseline]
         self.finished = Pool(judge.combine)
+        self.finalists: Pool | None = None
         self.rounds: list[Round] = []
         self.notes: list[str] = []
         self.stopped = self.ended = ""
         self.finals: dict[str, Any] | None = None
-        self.seconds = {"sampling": 0.0, "decoding": 0.0}
-        self.decodes = 0
+        self.gallery = Gallery(session, keep, on_best)
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
-        self._keep, self._on_best = keep, on_best
+        self._sampling = 0.0  # seconds
         self._runs: dict[int, Run] = {}
-        self._pictures: dict[int, Tensor] = {}
-        self._shown: int | None = None
         self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
         self._levels: list[float] = []  # of candidate 0's model calls, in order
 
@@ -126,8 +127,11 @@ class Search:
 
     @property
     def ranked(self) -> list[tuple[Candidate, float]]:
-        """Finished candidates with their scores, best first."""
-        return self.finished.ranked()
+        """Finished candidates with their scores, best first; finalists, once there are any, before the others."""
+        ranked = self.finished.ranked()
+        if self.finalists is None:
+            return ranked
+        return self.finalists.ranked() + [(c, score) for c, score in ranked if c not in self.finalists.members]
 
     def dearest(self, steps: int) -> int:
         """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""
@@ -208,15 +212,6 @@ class Search:
         why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
         return why if self.judge.needs_predictions else ""
 
-    @contextmanager
-    def spending(self, images: int) -> Iterator[None]:
-        """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
-        whole, self.budget.images = self.budget.images, images
-        try:
-            yield
-        finally:
-            self.budget.images, self.stopped = whole, ""
-
     def forget(self, candidates: Sequence[Candidate]) -> None:
         """Free what branches of ended candidates would start from."""
         for candidate in candidates:
@@ -231,7 +226,11 @@ class Search:
                 self.stopped = self.budget.why_short()
                 break
             todo = todo[len(wave) :]
-            self._advance(self.session, wave, 0.0)
+            try:
+                self._advance(self.session, wave, 0.0)
+            except BaseException:
+                self._rescue(wave)
+                raise
             yield from self._score_finished(wave)
         self.prune([c for c in todo if c.index in self._runs], status="cut off")
 
@@ -275,35 +274,35 @@ class Search:
 
     def over(self) -> bool:
         """Whether a stop rule ended the search; notes which."""
-        rules, ranked = self.budget.rules, self.ranked
+        ranked = self.ranked
         self.stopped = self.ended or self.stopped
-        if self.stopped or not ranked:
-            return bool(self.stopped)
-        best, score = ranked[0]
-        since = len(ranked) - 1 - self.finished.members.index(best)
-        if rules.target_score is not None and score >= rules.target_score:
-            self.stopped = f"the target score {rules.target_score:g} was reached"
-        elif rules.patience and since >= rules.patience:
-            self.stopped = f"no better candidate among the last {since} (patience {rules.patience})"
-        elif 0 < rules.max_seconds <= self.budget.seconds:
-            self.stopped = f"the time limit of {rules.max_seconds:g} s was reached"
-        elif self.budget.run_cost is not None and self.budget.nfe >= self.budget.cap:
-            self.stopped = "the budget is spent"
+        if ranked and not self.stopped:
+            best, score = ranked[0]
+            self.stopped = self.budget.why_over(score, len(ranked) - 1 - self.finished.members.index(best))
         return bool(self.stopped)
 
     # What the node needs at the end.
 
+    @property
+    def decodes(self) -> int:
+        """Latents decoded so far."""
+        return self.gallery.decodes
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What time was spent on, verifiers aside."""
+        return {"sampling": self._sampling, "decoding": self.gallery.seconds}
+
     def pictures(self, candidate: Candidate) -> Tensor:
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
-        if candidate.index not in self._pictures:
-            self._pictures[candidate.index] = self._decode(candidate.latent, False)
-        return self._pictures[candidate.index]
+        return self.gallery.pictures(candidate)
 
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
         return [
-            {level: self._decode(latent, False) for level, latent in c.predictions.items() if level in levels} for c in candidates
+            {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
+            for c in candidates
         ]
 
     def close(self) -> None:
@@ -323,7 +322,7 @@ class Search:
         try:
             session.advance(runs, until_sigma)
         finally:
-            self.seconds["sampling"] += time.perf_counter() - started
+            self._sampling += time.perf_counter() - started
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
                 candidate.gaps, candidate.predictions = list(run.gaps), run.predictions
@@ -345,20 +344,25 @@ class Search:
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
         if not done:
             return
-        pictures = [self._decode(c.latent, False) for c in done] if self.judge.needs_pictures else []
-        raw = self.judge.score(done, pictures, [c.latent for c in done], self.promised(done, self.judge))
+        raw, pictures = self._judged(done, [c.latent for c in done])
         self.finished.add(done, raw)
         for candidate, row in zip(done, raw.tolist(), strict=True):
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
-        for candidate, score in self.ranked:
-            candidate.score = score
+        self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget([c for c in self.candidates if c is not self.ranked[0][0]])
         if pictures:
-            self._keep_pictures(done, pictures)
-        if self.watch is not None:
-            self.watch(self.finished)
+            self.gallery.add(done, pictures)
+            self.gallery.keep(self.ranked)
         yield self._tell(done)
+
+    def _rescue(self, wave: Sequence[Candidate]) -> None:
+        """After a failure, score what ended before it: runs that cannot share calls go one after another."""
+        if self.session.looks_halfway:  # they go together, and what they hold may be of an earlier look
+            return
+        with suppress(Exception):  # the failure that is raised is the first
+            runs = [(c, self._runs[c.index]) for c in wave]
+            list(self._score_finished([c for c, run in runs if run.finished and run.latent is not None]))
 
     def _score_look(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None
@@ -368,10 +372,7 @@ class Search:
             return pool
         raws, size = [], self.session.wave  # so many pictures at a time: they are large
         for first in range(0, len(candidates), size):
-            some = latents[first : first + size]
-            pictures = [self._decode(latent, preview) for latent in some] if self.judge.needs_pictures else []
-            group = candidates[first : first + size]
-            raws.append(self.judge.score(group, pictures, some, self.promised(group, self.judge)))
+            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], preview)[0])
         raw = torch.cat(raws)
         pool.add(candidates, raw)
         for candidate, row in zip(candidates, raw.tolist(), strict=True):
@@ -380,26 +381,22 @@ class Search:
             for look in member.looks:
                 if what.items() <= look.items():
                     look["score"] = score
-        if self.watch is not None:
-            self.watch(pool)
+        self._grown(pool)
         return pool
 
-    def _decode(self, latent: Any, preview: bool) -> Tensor:
-        started = time.perf_counter()
-        images = self.session.decode(latent, preview)
-        self.seconds["decoding"] += time.perf_counter() - started
-        self.decodes += 1
-        return images
+    def _judged(
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], preview: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return raw scores (n, V), and the pictures if any part looks at them: first all are decoded, then all scored."""
+        pictures = [self.gallery.decode(latent, preview) for latent in latents] if self.judge.needs_pictures else []
+        return self.judge.score(candidates, pictures, latents, self.promised(candidates, self.judge)), pictures
 
-    def _keep_pictures(self, done: Sequence[Candidate], pictures: Sequence[Tensor]) -> None:
-        """Keep the pictures of the best few only; show a new best."""
-        self._pictures.update((c.index, p) for c, p in zip(done, pictures, strict=True))
-        wanted = [candidate.index for candidate, _ in self.ranked[: max(self._keep, 1)]]
-        best, score = self.ranked[0]
-        if best.index != self._shown:
-            self._shown = best.index
-            self._on_best(self._pictures[best.index] if best.index in self._pictures else self.pictures(best), score)
-        self._pictures = {index: p for index, p in self._pictures.items() if index in wanted}
+    def _grown(self, pool: Pool) -> None:
+        """Bring the scores of finished candidates up to date, which may depend on all that was scored."""
+        for candidate, score in self.ranked:
+            candidate.score = score
+        if self.watch is not None:
+            self.watch(pool)
 
     def _tell(self, done: Sequence[Candidate]) -> Round:
         best, score = self.ranked[0]

@@ -37,8 +37,12 @@ class Judge:
     """Scores candidates, by their pictures or their runs, with every part of a verifier.
 
     Attributes:
+        name: of the verifier, with that of a cascade's dear one.
+        verifier: scores every candidate; of a cascade, the cheap one.
+        dear: of a cascade, the judge of its finalists; else None.
         names: unique names of the verifier's parts, the columns of its raw scores.
         calls: pictures scored, one per part and picture.
+        scored: candidates scored, every look and draft counted.
         seconds: time spent in verifiers.
         problems: what went wrong and was passed over, in words.
     """
@@ -51,17 +55,23 @@ class Judge:
 
         Args:
             verifier: has `name` and `score(images, latents)`, or in its place `score_runs(gaps)`, which needs no picture;
-                or `needs_prediction` and `score_pairs(images, predictions)`; an ensemble also `parts` and `combine(scores)`.
+                or `needs_prediction` and `score_pairs(images, predictions)`; an ensemble also `parts` and `combine(scores)`,
+                a cascade in place of all these `cheap`, `dear` and `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
         """
-        self.verifier = verifier
-        self._leaves = _leaves(verifier)
+        self.name, dear = verifier.name, getattr(verifier, "dear", None)
+        self.dear = None if dear is None else Judge(dear, skip_errors=skip_errors, is_interrupt=is_interrupt)
+        self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
+        self.verifier = verifier if dear is None else verifier.cheap
+        self._leaves = _leaves(self.verifier)
         self.names = _unique([leaf.name for leaf in self._leaves])
         self._skip = skip_errors
         self._is_interrupt = is_interrupt
-        self.calls, self.seconds = 0, 0.0
+        self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
+        self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
+        self._wanted = _reference_rows(self.verifier)
 
     @property
     def trusts_previews(self) -> bool:
@@ -76,13 +86,15 @@ class Judge:
     @property
     def needs_gaps(self) -> str:
         """Name of the first part that scores runs by their guidance gaps; empty if none does."""
-        return next((name for leaf, name in zip(self._leaves, self.names, strict=True) if _scores_runs(leaf)), "")
+        own = next((name for leaf, name in zip(self._leaves, self.names, strict=True) if _scores_runs(leaf)), "")
+        return own or ("" if self.dear is None else self.dear.needs_gaps)
 
     @property
     def needs_predictions(self) -> dict[str, float]:
         """Noise levels of the predictions that parts are given, by the parts' names."""
         named = zip(self.names, self._leaves, strict=True)
-        return {name: leaf.needs_prediction for name, leaf in named if hasattr(leaf, "needs_prediction")}
+        own = {name: leaf.needs_prediction for name, leaf in named if hasattr(leaf, "needs_prediction")}
+        return own if self.dear is None else {**self.dear.needs_predictions, **own}
 
     def score(
         self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any],
@@ -104,11 +116,17 @@ class Judge:
         shown = [Shown(*one) for one in zip(candidates, images, latents, predictions or [{}] * len(candidates), strict=True)]
         columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
         self.seconds += time.perf_counter() - started
-        return torch.stack(columns, dim=1)
+        self.scored += len(candidates)
+        raw = torch.stack(columns, dim=1)
+        for candidate, row in zip(candidates, raw, strict=True):
+            if len(self._first) < self._wanted and bool(row.isfinite().all()):
+                self._first.setdefault(candidate.index, row)
+        return raw
 
     def combine(self, raw: Tensor) -> Tensor:
         """Return combined scores (N,) of raw ones (N, V); NaN where there is none."""
-        combined = _combine(self.verifier, raw, 0)[0]
+        first = torch.stack(list(self._first.values())) if self._first else raw[:0]
+        combined = _combine(self.verifier, raw, first, 0)[0]
         return torch.where(torch.isfinite(combined), combined, torch.nan)
 
     def _column(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
@@ -191,13 +209,28 @@ def _unique(names: Sequence[str]) -> list[str]:
     return out
 
 
-def _combine(verifier: Any, raw: Tensor, first: int) -> tuple[Tensor, int]:
-    """Combine the columns of `raw` from `first` on that belong to `verifier`; return (scores, next column)."""
-    parts = getattr(verifier, "parts", None)
-    if parts is None:
-        return raw[:, first], first + 1
+def _reference_rows(verifier: Any) -> int:
+    parts = getattr(verifier, "parts", None) or ()
+    return max([getattr(verifier, "reference_rows", 0), *map(_reference_rows, parts)])
+
+
+def _combine(verifier: Any, raw: Tensor, reference: Tensor, at: int) -> tuple[Tensor, int]:
+    """Combine the columns of `raw` (N, V) from `at` on that belong to `verifier`; return (scores, next column).
+
+    `reference` (K, V): raw scores of the search's first candidates, for what sets its scales by them.
+    """
+    if getattr(verifier, "parts", None) is None:
+        return raw[:, at], at + 1
+    columns, following = _columns(verifier, raw, reference, at)
+    if not getattr(verifier, "reference_rows", 0):
+        return verifier.combine(columns), following
+    return verifier.combine(columns, _columns(verifier, reference, reference, at)[0]), following
+
+
+def _columns(ensemble: Any, raw: Tensor, reference: Tensor, at: int) -> tuple[Tensor, int]:
+    """Return the combined scores (N, parts) of an ensemble's parts, and the next column."""
     columns = []
-    for part in parts:
-        column, first = _combine(part, raw, first)
+    for part in ensemble.parts:
+        column, at = _combine(part, raw, reference, at)
         columns.append(column)
-    return verifier.combine(torch.stack(columns, dim=1)), first
+    return torch.stack(columns, dim=1), at

@@ -55,6 +55,7 @@ NODES: dict[str, list[str] | None] = {
     "NSReferenceSimilarity": ["clip_vision", "reference", "prefer"],
     "NSImageReward": ["model_name", "prompt"],
     "NSVerifierEnsemble": None,
+    "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe", "cuts"],
     "NSJitterConditioning": ["conditioning", "recipe"],

@@ -220,6 +220,24 @@ def test_an_exception_mid_run_keeps_what_was_found_and_counted():
     assert search.session.runs[2].closed
 
 
+def test_what_a_failed_round_holds_of_an_earlier_look_is_no_result():
+    """Of 6 survivors of a look, one has made its last call when the search breaks off; its picture is not known yet."""
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == 6 * 2 + 6 + 1:
+            raise KeyboardInterrupt
+
+    search = prepare(8, steps=4, on_call=interrupt)
+    others = [search.origin, *(search.propose() for _ in range(5))]
+    search.look(others, 0.75)
+    with pytest.raises(KeyboardInterrupt):
+        list(search.render(others))
+    assert [run.finished for run in search.session.runs].count(True) == 1
+    assert search.finished.members == [] and search.decodes == 6
+
+
 def test_close_ends_runs_that_wait():
     search = prepare(4)
     search.look([search.baseline, search.propose()], 0.5)

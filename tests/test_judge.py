@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from analytic import Constant, Listed, Part, Throwing, run
+from analytic import Constant, Listed, Part, Throwing, prepare, run
 
 from noise_search.search.candidates import Candidate, Pool, finite_or_none
 from noise_search.search.judge import Judge, VerifierError
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.recipes import Recipe
+from noise_search.verifiers.ensemble import CALIBRATED, Ensemble
 
 NAN, INF = math.nan, math.inf
 
@@ -226,6 +227,44 @@ def test_ensembles_nest():
     assert judge.calls == 8
 
 
+def calibrated(*parts, on=2, weights=()):
+    return Ensemble(parts, weights, CALIBRATED, calibrate_on=on)
+
+
+def test_the_first_candidates_set_the_scales_for_all_pools():
+    """Of whatever was scored first; then a score is the same in every pool."""
+    judge = Judge(calibrated(Listed("a", numbers=[0, 2, 4, 1]), Listed("b", numbers=[10, 30, 0, 20])))
+    first = judge.score(candidates(0), pictures(0), [None])
+    assert judge.combine(first).tolist() == [0]
+    second = judge.score(candidates(1), pictures(0), [None])
+    assert judge.combine(torch.cat([first, second])).tolist() == [-2, 2]
+    later = judge.score(candidates(2, 3), pictures(0, 0), [None] * 2)
+    assert judge.combine(later).tolist() == [1, 0]
+    assert judge.combine(later[1:]).tolist() == [0]
+    assert judge.combine(torch.cat([later, second, first])).tolist() == [1, 0, 2, -2]
+
+
+def test_a_candidate_counts_once_and_only_with_all_its_scores():
+    """Candidate 0's picture, moved by a pixel four times, says nothing of how candidates differ."""
+    judge = Judge(calibrated(Listed(numbers=[0, 50, 60, NAN, 2, 4])), skip_errors=True)
+    for index in (0, 0, 0, 1, 2):
+        judge.score(candidates(index), pictures(0), [None])
+    raw = judge.score(candidates(3), pictures(0), [None])
+    assert judge.combine(raw).tolist() == [3]  # scales of 0 and 2
+
+
+def test_nested_scales_are_set_by_the_same_candidates():
+    inner = calibrated(Listed("a", numbers=[0, 2, 4]), on=2)
+    outer = Sum((inner, Listed("b", numbers=[1, 1, 1])), (10.0, 1.0))
+    judge = Judge(outer)
+    raw = judge.score(candidates(0, 1, 2), pictures(0, 0, 0), [None] * 3)
+    assert judge.combine(raw).tolist() == [-9, 11, 31]
+    assert judge.combine(raw[2:]).tolist() == [31]
+    judge = Judge(calibrated(outer := Sum((Listed("a", numbers=[0, 2, 4]), Constant("b")), (2.0, 1.0)), on=2))
+    raw = judge.score(candidates(0, 1, 2), pictures(0, 0, 0), [None] * 3)
+    assert judge.combine(raw[2:]).tolist() == [3]  # sums 0.5, 4.5, 8.5
+
+
 def test_names_are_made_unique():
     parts = tuple(Constant(name) for name in ("a", "b", "a", "a 2", "a"))
     assert Judge(Sum(parts, (1.0,) * 5)).names == ["a", "b", "a 2", "a 2 2", "a 3"]
@@ -305,6 +344,30 @@ def test_a_failure_ends_the_search_with_the_others_kept():
     part = Listed(numbers=[1, 2, 3, 4])
     with pytest.raises(VerifierError, match="failed on candidate 4: IndexError"):
         run(RandomSearch(), 8, part, wave=4)
+
+
+@pytest.mark.parametrize("wave", [1, 3, 8])
+def test_scores_are_computed_anew_when_the_scales_are_set_and_never_change_again(wave):
+    """By hand: of 0, 2, 4, 6 the mean is 3 and the deviation the root of 5."""
+    numbers = [0, 2, 4, 6, 8, 1, 3, 5]
+    search = prepare(8, calibrated(Listed(numbers=numbers), on=4), wave=wave)
+    for _ in RandomSearch().run(search):
+        if len(search.finished.members) >= 4:
+            assert [c.score for c in search.candidates[:4]] == pytest.approx([(x - 3) / 5**0.5 for x in (0, 2, 4, 6)])
+    assert [c.score for c in search.candidates] == pytest.approx([(x - 3) / 5**0.5 for x in numbers])
+    assert search.rounds[-1].score == pytest.approx(5**0.5)
+
+
+def test_looks_set_the_scales_too_and_bring_finished_scores_up_to_date():
+    search = prepare(8, calibrated(Listed(numbers=[4, 0, 2, 10]), on=3))
+    list(search.render([search.baseline]))
+    assert search.baseline.score == 0
+    pool = search.look([search.propose(), search.propose()], 0.5)
+    spread = (8 / 3) ** 0.5
+    assert pool.combined().tolist() == pytest.approx([-2 / spread, 0])
+    assert search.baseline.score == pytest.approx(2 / spread)
+    later = search.look([search.propose()], 0.25)
+    assert later.combined().tolist() == pytest.approx([8 / spread])
 
 
 def test_a_skipped_failure_ranks_last():

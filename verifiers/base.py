@@ -94,6 +94,8 @@ class VerifierEnsemble(Verifier, Protocol):
 
     Attributes:
         parts: The verifiers; their names are unique. A part may be an ensemble too.
+        reference_rows: Not of every ensemble; above 0, so many of a search's first candidates set its scales:
+            `combine` then gets their scores (K, V), fewer before they are there, as its second argument.
     """
 
     parts: Sequence[Verifier]
@@ -126,6 +128,23 @@ class PairwiseVerifier(Verifier, Protocol):
 
     def compare(self, first: Tensor, second: Tensor) -> float:
         """Return the probability that the first of two candidates' pictures (F, H, W, 3) in [0, 1] is the better one."""
+        ...
+
+
+@runtime_checkable
+class VerifierCascade(Verifier, Protocol):
+    """Two verifiers: one for every candidate, and one for the best of those only, which has the last word.
+
+    Attributes:
+        cheap: Scores all candidates; the search goes by it.
+        dear: Scores the finalists when the search has ended.
+    """
+
+    cheap: Verifier
+    dear: Verifier
+
+    def finalists_among(self, count: int) -> int:
+        """Return how many of `count` finished candidates `dear` is asked for."""
         ...
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .preprocess import in_halves, slices
+from .preprocess import in_slices
 
 LOG_PROBABILITY, PROBABILITY, LOGIT = OUTPUTS = ("log probability", "probability", "logit")
 RANGES = {LOG_PROBABILITY: (-math.inf, 0.0), PROBABILITY: (0.0, 1.0), LOGIT: (-math.inf, math.inf)}
@@ -88,7 +88,7 @@ class ClassifierLogit:
 
             return self.model(work, MEMORY_FACTOR * 4 * pixels.numel())
 
-        return torch.cat([in_halves(classify, part) for part in slices(images)])
+        return in_slices(classify, images)
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score images (B, H, W, 3) in [0, 1]: (B,) float32."""

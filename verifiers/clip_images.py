@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from .preprocess import in_halves, slices
+from .preprocess import in_slices
 
 _last: WeakKeyDictionary[Any, tuple[bytes, Tensor]] = WeakKeyDictionary()
 
@@ -28,12 +28,12 @@ def image_features(clip_vision: Any, images: Tensor) -> Tensor:
     """
 
     def encode(part: Tensor) -> Tensor:
-        return clip_vision.encode_image(part, crop=True)["image_embeds"].float().cpu()
+        return clip_vision.encode_image(part.float(), crop=True)["image_embeds"]
 
     key = _content(images)
     kept = _last.get(clip_vision)
     if kept is None or kept[0] != key:
-        rows = torch.cat([in_halves(encode, part.float()) for part in slices(images)])
+        rows = in_slices(encode, images)
         kept = _last[clip_vision] = key, torch.nn.functional.normalize(rows, dim=-1)
     return kept[1]
 

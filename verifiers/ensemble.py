@@ -21,9 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Verifier, check_images, check_scores
+from .base import Verifier, VerifierCascade, check_images, check_scores
 
-RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE = MODES = ("rank mean", "z-score", "weighted sum", "gate")
+RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE, CALIBRATED = MODES = (
+    "rank mean", "z-score", "weighted sum", "gate", "calibrated sum",
+)  # fmt: skip
 
 
 def tied_ranks(values: Tensor) -> Tensor:
@@ -33,10 +35,14 @@ def tied_ranks(values: Tensor) -> Tensor:
     return (2 * below + equal + 1).to(values.dtype) / 2
 
 
-def z_scores(values: Tensor) -> Tensor:
-    """Standardize each column of (N, V), by its population deviation; one without spread gives 0."""
-    flat = values.amax(0) == values.amin(0)
-    z = (values - values.mean(0)) / values.std(0, correction=0)
+def z_scores(values: Tensor, reference: Tensor | None = None) -> Tensor:
+    """Standardize each column of (N, V), by mean and population deviation of the column itself or of `reference` (K, V).
+
+    A column without spread there gives 0.
+    """
+    known = values if reference is None else reference
+    flat = known.amax(0) == known.amin(0)
+    z = (values - known.mean(0)) / known.std(0, correction=0)
     return z.masked_fill(flat, 0)
 
 
@@ -55,16 +61,20 @@ class Ensemble:
     - "z-score": the sum of weight times z-score, 0 where a part does not tell candidates apart;
     - "weighted sum": the sum of weight times score, independent of the pool;
     - "gate": candidates whose scores reach all thresholds in `gates` come first, by the rank mean of
-      the other parts among them (1 and up); the rest follow (0 and down), by the rank mean of the gates.
+      the other parts among them (1 and up); the rest follow (0 and down), by the rank mean of the gates;
+    - "calibrated sum": the sum of weight times z-score by mean and deviation of the first `calibrate_on`
+      candidates of the search, 0 where a part does not tell those apart. Once they are there, no score
+      changes any more: scores of all rounds, looks and drafts are on one scale.
 
-    A weight below zero turns its part around. But for the weighted sum, the value depends on the pool and
-    only the order counts: a target score says little.
+    A weight below zero turns its part around. But for the two sums, the value depends on the pool and only the
+    order counts: a target score says little.
 
     Attributes:
         parts: The verifiers. Names that occur twice get a number ("CLIP score 2").
         weights: One for each part; empty for all 1. A gate's own weight is not used.
         mode: One of `MODES`.
         gates: For "gate", the least score that passes, or None for a part that is no gate; one for each part.
+        calibrate_on: For "calibrated sum", how many candidates set the scales; 2 or more.
     """
 
     parts: tuple[Verifier, ...]
@@ -72,6 +82,7 @@ class Ensemble:
     mode: str = RANK_MEAN
     gates: tuple[float | None, ...] = ()
     name: str = "ensemble"
+    calibrate_on: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", _uniquely_named(self.parts, self.name))
@@ -101,10 +112,23 @@ class Ensemble:
             )
         if any(gate is not None and math.isnan(gate) for gate in self._active_gates):
             raise ValueError(f"{self.name}: input 'gate_threshold' is NaN; set the least score that passes.")
+        if self.calibrate_on < 2:
+            raise ValueError(f"{self.name}: input 'calibrate_on' is {self.calibrate_on}; a spread takes 2 candidates. Usual: 8.")
+        for part in self.parts:
+            if isinstance(part, VerifierCascade):
+                raise ValueError(
+                    f"{self.name}: {part.name!r} is a cascade, whose second verifier sees finalists only. Connect this"
+                    " ensemble to the cascade, not the cascade to the ensemble."
+                )
 
     @property
     def _active_gates(self) -> tuple[float | None, ...]:
         return self.gates if self.mode == GATE else (None,) * len(self.parts)
+
+    @property
+    def reference_rows(self) -> int:
+        """How many candidates set the scales; 0 in all other modes."""
+        return self.calibrate_on if self.mode == CALIBRATED else 0
 
     @property
     def needs_prompt(self) -> bool:
@@ -136,10 +160,15 @@ class Ensemble:
         """Return the model patchers of all parts, for ComfyUI's tracking of models in use."""
         return [model for part in self.parts for model in models_of(part)]
 
-    def combine(self, scores: Tensor) -> Tensor:
+    def combine(self, scores: Tensor, reference: Tensor | None = None) -> Tensor:
         """Combine the parts' scores (N, V) of all candidates so far: (N,) float32, higher is better.
 
         A candidate with a score that is not finite gets -inf; the others are ranked as if it were not there.
+
+        Args:
+            scores: (N, V), one column for each part.
+            reference: For "calibrated sum", scores (K, V) of the search's first candidates; without, the first of
+                `scores` are taken for them.
 
         Raises:
             ValueError: If there is not one column for each part.
@@ -150,14 +179,20 @@ class Ensemble:
         usable = scores.isfinite().all(1)
         combined = torch.full((len(scores),), -math.inf)
         if usable.any():
-            rule = _RULES[self.mode]
-            combined[usable] = rule(self, scores[usable]).float()
+            combined[usable] = self._combined(scores[usable], reference).float()
         return combined
+
+    def _combined(self, scores: Tensor, reference: Tensor | None) -> Tensor:
+        """Combine finite scores (N, V), N at least 1: (N,) float64."""
+        if self.mode != CALIBRATED:
+            return _RULES[self.mode](self, scores)
+        known = scores if reference is None or not len(reference) else reference.to(scores)
+        return z_scores(scores, known[: self.calibrate_on]) @ torch.tensor(self.weights, dtype=scores.dtype)
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score a batch (B, H, W, 3) in [0, 1] as a pool of its own: (B,) float32.
 
-        But for "weighted sum", a row depends on the others; a search scores the parts and calls `combine`.
+        But for "weighted sum", a row depends on others; a search scores the parts and calls `combine`.
         """
         images = check_images(images, self.name)
         columns = [check_scores(p.name, p.score(images, latents=latents), len(images)) for p in self.parts]

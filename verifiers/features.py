@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .preprocess import in_halves, slices
+from .preprocess import in_slices
 
 
 def features_of(clip_vision: Any, images: Tensor) -> Tensor:
@@ -34,4 +34,4 @@ def features_of(clip_vision: Any, images: Tensor) -> Tensor:
         found = clip_vision.encode_image(part.float(), crop=True)["image_embeds"].float().cpu()
         return found if found.ndim == 2 else found.mean(1)
 
-    return torch.nn.functional.normalize(torch.cat([in_halves(encode, part) for part in slices(images)]), dim=-1)
+    return torch.nn.functional.normalize(in_slices(encode, images), dim=-1)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .preprocess import slices, to_bchw
+from .preprocess import in_slices, to_bchw
 from .wordpiece import encode
 
 log = logging.getLogger("noise-search")
@@ -78,22 +78,17 @@ class ImageReward:
         """Score images (B, H, W, 3) in [0, 1]: (B,) float32, about 0 for an average picture."""
         images = check_images(images, self.name)
         size = self.model.module.sizes.image_size
-        return torch.cat([self._rewards(preprocess(part, size)) for part in slices(images)])
+        return in_slices(lambda part: self._rewards(preprocess(part, size)), images)
 
     def _rewards(self, pixels: Tensor) -> Tensor:
-        """Score preprocessed pixels (B, 3, S, S), in halves where the device has not the memory: (B,) on the CPU."""
+        """Score preprocessed pixels (B, 3, S, S): (B,)."""
 
         def work(network: Any, device: torch.device) -> Tensor:
-            return network(pixels.to(device, self.model.dtype), self.tokens.to(device)).cpu()
+            return network(pixels.to(device, self.model.dtype), self.tokens.to(device))
 
         sizes = self.model.module.sizes
         values = HELD_VALUES * sizes.vision[0] * (sizes.image_size // sizes.patch) ** 2
-        try:
-            return self.model(work, len(pixels) * values * self.model.dtype.itemsize)
-        except torch.cuda.OutOfMemoryError:
-            if len(pixels) == 1:
-                raise
-        return torch.cat([self._rewards(half) for half in pixels.chunk(2)])
+        return self.model(work, len(pixels) * values * self.model.dtype.itemsize)
 
 
 def preprocess(images: Tensor, size: int) -> Tensor:

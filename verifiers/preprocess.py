@@ -12,6 +12,8 @@ LUMA = (0.299, 0.587, 0.114)
 # Pixels of one slice: 64 MB in float32.
 SLICE_VALUES = 2**24
 SLICE_ROWS = 16
+# What backends without an exception of their own for it, and the CPU, say in lower case.
+NO_ROOM = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def to_bchw(images: Tensor) -> Tensor:
@@ -27,15 +29,50 @@ def luma(pixels: Tensor) -> Tensor:
 
 def slices(images: Tensor) -> Iterator[Tensor]:
     """Cut a batch (B, H, W, C) into slices of at most 16 rows and about 64 MB, in order."""
-    rows = max(1, min(SLICE_ROWS, SLICE_VALUES // max(1, images[0].numel())))
-    yield from images.split(rows)
+    yield from images.split(_rows_of_a_slice(images))
 
 
-def in_halves(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return work(images), row by row of (B, ...); in halves, and halves of these, where the device has not the memory."""
+def in_slices(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Let a model work on a batch slice by slice; where the device has not the memory, on halves of the slice.
+
+    Args:
+        work: what the model makes of some rows, (b, ...); it loads the model, with the memory that b rows need.
+        images: (B, H, W, C); cut as `slices` does. The rest goes on in slices of the size that had room.
+
+    Returns:
+        The rows (B, ...), float32 on the CPU.
+
+    Raises:
+        Exception: a single row is too much for the device: its own out-of-memory error.
+    """
+    done, rows, found = 0, _rows_of_a_slice(images), []
+    while done < len(images):
+        part = images[done : done + rows]
+        answer = _unless_out_of_memory(work, part)
+        if answer is None:
+            rows = (len(part) + 1) // 2
+            continue
+        found.append(answer)
+        done += len(part)
+    return torch.cat(found)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that a device's memory, or the machine's, ran out."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in NO_ROOM)
+
+
+def _unless_out_of_memory(work: Callable[[Tensor], Tensor], part: Tensor) -> Tensor | None:
+    """Return None where memory ran out; on return, unlike in an except clause, what the failed attempt held is free."""
     try:
-        return work(images)
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
+        return work(part).float().cpu()
+    except Exception as error:
+        if len(part) == 1 or not is_out_of_memory(error):
             raise
-    return torch.cat([in_halves(work, half) for half in images.chunk(2)])
+    return None
+
+
+def _rows_of_a_slice(images: Tensor) -> int:
+    return max(1, min(SLICE_ROWS, SLICE_VALUES // max(1, images[0].numel())))

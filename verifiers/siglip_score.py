@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .base import check_images
 from .clip_score import check_prompt
-from .preprocess import in_halves, slices, to_bchw
+from .preprocess import in_slices, to_bchw
 
 # Bytes of activations per token and unit of width: the MLP is about 4 units wide, in at most 4 bytes.
 WORK = 40
@@ -62,7 +62,7 @@ class SigLIP:
 
     def image_features(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3) in [0, 1]: (B, D), float32 on the CPU, of length 1."""
-        return torch.cat([in_halves(self._embed, part) for part in slices(images)])
+        return in_slices(self._embed, images)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return what the model sees of images (B, H, W, 3) in [0, 1]: (B, 3, size, size), float32, normalized."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..engine import Method, Round, Search
@@ -38,7 +39,7 @@ class Chain:
         whole = search.budget.images
         around, wanted = search.lasting_levels, levels_of(self.then, search)
         search.lasting_levels = around + wanted
-        with search.spending(max(1, min(whole, round(self.share * whole)))):
+        with _spending(search, max(1, min(whole, round(self.share * whole)))):
             yield from self.first.run(search)
         search.lasting_levels = around
         if search.over():
@@ -59,3 +60,13 @@ def levels_of(method: Method, search: Search) -> tuple[float, ...]:
     """Return the noise levels at which a method wants the winner of the one before it recorded; most want none."""
     wanted = getattr(method, "levels", None)
     return () if wanted is None else wanted(search)
+
+
+@contextmanager
+def _spending(search: Search, images: int) -> Iterator[None]:
+    """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
+    whole, search.budget.images = search.budget.images, images
+    try:
+        yield
+    finally:
+        search.budget.images, search.stopped = whole, ""

@@ -596,11 +596,19 @@ def test_cancel_may_keep_the_best_so_far(method, monkeypatch):
 
 
 def test_cancel_keeps_every_run_that_ended_alone():
-    """Runs that share no calls end one after another: each is scored before the next begins."""
+    """Runs that share no calls end one after another: those before the cancel are scored."""
     graph = parts("eps")
     with at_call(6 * 3 + 2, interrupt):
         got = search_with(graph, 3, budget=8, method=RandomSearch(), batching="off", on_cancel="keep best")
     assert sorted(got.report["order"]) == [0, 1, 2]
+
+
+def test_a_failure_while_those_before_the_cancel_are_scored_is_not_what_is_said(monkeypatch):
+    graph, decode = parts("eps"), []
+    monkeypatch.setattr(graph["vae"], "decode", lambda *args, **kwargs: decode.append(1) or 1 / 0)
+    with at_call(6 * 3 + 2, interrupt), pytest.raises(mm.InterruptProcessingException):
+        search_with(graph, 3, budget=8, method=RandomSearch(), batching="off", on_cancel="keep best")
+    assert decode == [1]
 
 
 @pytest.mark.parametrize("on_cancel", ["cancel", "keep best"])

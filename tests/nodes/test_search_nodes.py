@@ -256,6 +256,13 @@ def test_without_a_method_it_is_chosen_by_sampler_budget_and_steps(kind, sampler
     assert search(kind, sampler_name, budget=budget, steps=steps).report["method"]["name"] == f"{name} search"
 
 
+def test_without_a_method_one_that_looks_half_way_is_chosen_only_for_a_verifier_that_can():
+    verifier = ToyVerifier(trusts_previews=False)
+    chosen = [search("eps", name, budget=4, steps=12, verifier=verifier).report for name in ("euler_ancestral", "euler")]
+    assert [report["method"]["name"] for report in chosen] == ["random search", "draft search"]
+    assert not any("sigma" in look for report in chosen for c in report["candidates"] for look in c["looks"])
+
+
 @pytest.mark.parametrize("sampler_name", ["dpmpp_2m", "heun", "uni_pc", "euler_cfg_pp"])
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 def test_drafts_of_a_deterministic_sampler_are_made_by_euler(kind, sampler_name):

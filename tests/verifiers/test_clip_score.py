@@ -75,7 +75,7 @@ def test_halves_where_memory_runs_out() -> None:
     vision = FakeVision(room=3)
     scores = ClipScore(FakeClip(RED), vision, "red").score(COLORS.repeat(3, 1, 1, 1))
     assert scores.tolist() == pytest.approx([100, 0, 60, 100 / 2**0.5] * 3, abs=1e-4)
-    assert vision.sizes == [12, 6, 3, 3, 6, 3, 3]
+    assert vision.sizes == [12, 6, 3, 3, 3, 3]
 
 
 def test_out_of_memory_with_one_image_surfaces() -> None:

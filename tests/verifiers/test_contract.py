@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import cached_property
+from typing import Any
 
 import pytest
 import tiny_image_reward
@@ -13,9 +16,10 @@ from noise_search.verifiers.api_access import Access, endpoint_of
 from noise_search.verifiers.api_client import Client
 from noise_search.verifiers.api_judge import ApiJudge
 from noise_search.verifiers.base import Verifier
+from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.classifier import LOGIT, ClassifierLogit
 from noise_search.verifiers.clip_score import ClipScore
-from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble, models_of
 from noise_search.verifiers.reference import UNLIKE, ReferenceSimilarity
 from noise_search.verifiers.statistics import ImageStatistics
 from noise_search.verifiers.zero_shot import ZeroShotClass
@@ -133,13 +137,18 @@ def make_image_reward(request: pytest.FixtureRequest) -> Verifier:
     return ImageReward(load_model(path.name, str(path)), tokenizer, "a red circle left of a blue square")
 
 
+def make_cascade(request: pytest.FixtureRequest) -> Verifier:
+    return Cascade(ImageStatistics(), ImageStatistics(0, 0, 1, 0), 0, 1.0)  # with fewer finalists it depends on the pool
+
+
 NEED_COMFYUI = [
     make_clip_score, make_pick_score, make_hps, make_aesthetic, make_siglip, make_vlm_judge, make_hps_v3,
     make_unified_reward, make_classifier_logit, make_zero_shot,
     make_reference_similarity, make_image_reward,
 ]  # fmt: skip
 EVERY = [
-    make_statistics, make_ensemble, make_api_judge, *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI)
+    make_statistics, make_ensemble, make_cascade, make_api_judge,
+    *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI),
 ]  # fmt: skip
 
 
@@ -217,3 +226,42 @@ def test_it_describes_itself(verifier: Verifier) -> None:
     assert verifier.name
     assert bool(verifier.prompt) == verifier.needs_prompt
     assert isinstance(verifier.trusts_previews, bool)
+
+
+def spec(verifier: Verifier) -> dict[str, Any]:
+    """What a verifier is made of, its parts too, and what else lies on the object."""
+    own = {field.name: id(getattr(verifier, field.name)) for field in fields(verifier)}
+    cached = {name for name in vars(verifier) if isinstance(getattr(type(verifier), name, None), cached_property)}
+    parts = [spec(part) for part in getattr(verifier, "parts", ())]
+    return {"fields": own, "names": set(vars(verifier)) - cached, "parts": parts}
+
+
+def test_scoring_leaves_the_spec_as_it_was(verifier: Verifier) -> None:
+    """It may cross sockets and be cached: all that scoring may add is what was computed once and for all."""
+    before = spec(verifier)
+    verifier.score(pictures(3))
+    assert spec(verifier) == before
+
+
+@pytest.fixture(params=[entry for entry in EVERY if not callable(entry)])
+def in_comfyui(request: pytest.FixtureRequest) -> Verifier:
+    make: Callable[[pytest.FixtureRequest], Verifier] = request.param
+    return make(request)
+
+
+def test_every_model_is_comfyui_s_to_load_and_to_evict(in_comfyui: Verifier) -> None:
+    """Whatever scoring loads is shown by `get_models`, leaves when ComfyUI says so, and comes back the same."""
+    import comfy.model_management as mm
+    from comfy.model_patcher import ModelPatcher
+
+    verifier, images = in_comfyui, pictures(3)
+    mm.unload_all_models()
+    scores = verifier.score(images)
+    patchers, loaded = models_of(verifier), mm.loaded_models()
+    assert all(isinstance(patcher, ModelPatcher) for patcher in patchers)
+    assert all(any(one is patcher or one.is_clone(patcher) for patcher in patchers) for one in loaded)
+    assert bool(loaded) == bool(patchers)
+    mm.unload_all_models()
+    assert mm.loaded_models() == []
+    assert all(patcher.loaded_size() == 0 for patcher in patchers)
+    assert torch.equal(verifier.score(images), scores)

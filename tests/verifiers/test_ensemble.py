@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.ensemble import GATE, RANK_MEAN, WEIGHTED_SUM, Z_SCORE, Ensemble, tied_ranks
+from noise_search.verifiers.cascade import Cascade
+from noise_search.verifiers.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM, Z_SCORE, Ensemble, tied_ranks
 
 INF = math.inf
 
@@ -78,6 +79,33 @@ def test_weighted_sum() -> None:
     assert combined([[1, 10], [2, -10]], mode=WEIGHTED_SUM, weights=(2, 0.5)) == [7, -1]
 
 
+def test_calibrated_sum() -> None:
+    # The first two: means 1 and 20, population deviations 1 and 10; z-scores (-1, -1), (1, 1), (3, -2).
+    scores = [[0, 10], [2, 30], [4, 0]]
+    settings = {"mode": CALIBRATED, "calibrate_on": 2, "weights": (1, 2)}
+    assert combined(scores, **settings) == [-3, 3, -1]
+    assert combined([*scores, [100, -999]], **settings)[:3] == [-3, 3, -1]  # what comes later changes nothing
+    assert combined([[math.nan, 1], *scores], **settings) == [-INF, -3, 3, -1]  # no number, no part in the scales
+
+
+def test_calibrated_sum_before_enough_candidates_are_there_is_the_z_score() -> None:
+    scores = [[1, 5], [2, 5], [3, 8]]
+    assert combined(scores, mode=CALIBRATED, weights=(1, 2)) == combined(scores, mode=Z_SCORE, weights=(1, 2))
+
+
+def test_calibrated_sum_by_given_candidates() -> None:
+    verifier = ensemble(mode=CALIBRATED, calibrate_on=2)
+    first = torch.tensor([[0.0, 10], [2, 30], [50, 50]])
+    assert verifier.combine(torch.tensor([[4.0, 0], [1, 20]]), first).tolist() == [1, 0]
+    assert verifier.combine(torch.tensor([[4.0, 0]]), first[:0]).tolist() == [0]  # none yet: by itself
+    assert (verifier.reference_rows, ensemble(mode=Z_SCORE).reference_rows) == (2, 0)
+
+
+def test_calibrated_sum_leaves_out_a_part_that_did_not_tell_the_first_apart() -> None:
+    assert combined([[0, 0.1], [2, 0.1], [4, 9]], mode=CALIBRATED, calibrate_on=2) == [-1, 1, 3]
+    assert combined([[7, 0.1], [7, 0.1], [4, 9]], mode=CALIBRATED, calibrate_on=2) == [0, 0, 0]
+
+
 def test_gate_then_rank() -> None:
     # Gate 0.5: 0, 2 and 4 pass, with ranks 1, 3 and 2 under the other part; 3 fails by less than 1.
     scores = [[0.9, 10], [0.1, 99], [0.6, 30], [0.4, 50], [0.5, 20]]
@@ -94,7 +122,7 @@ def test_when_nothing_passes_the_gate_leads() -> None:
     assert combined([[0.1, 3], [0.3, 2], [0.2, 1]], mode=GATE, gates=(0.5, None)) == [-2, 0, -1]
 
 
-@pytest.mark.parametrize("mode", [RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE])
+@pytest.mark.parametrize("mode", [RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE, CALIBRATED])
 def test_not_finite_ranks_last_and_leaves_the_others_alone(mode: str) -> None:
     settings = {"mode": mode, "gates": (0.5, None) if mode == GATE else ()}
     scores = [[0.1, 9], [0.6, 7], [0.8, 8], [0.9, 1]]
@@ -105,7 +133,7 @@ def test_not_finite_ranks_last_and_leaves_the_others_alone(mode: str) -> None:
     assert combined([[math.nan, 1], [1, math.nan]], **settings) == [-INF, -INF]
 
 
-@pytest.mark.parametrize("mode", [RANK_MEAN, Z_SCORE, WEIGHTED_SUM])
+@pytest.mark.parametrize("mode", [RANK_MEAN, Z_SCORE, WEIGHTED_SUM, CALIBRATED])
 def test_a_single_part_keeps_its_order(mode: str) -> None:
     scores = torch.tensor([0.3, -2.0, 7.0, 0.3, 0.1])
     result = ensemble(1, mode=mode).combine(scores[:, None])
@@ -121,7 +149,7 @@ def test_permuting_candidates_permutes_the_result(mode: str) -> None:
     assert torch.allclose(e.combine(scores)[order], e.combine(scores[order]))
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(RANK_MEAN, 1), (Z_SCORE, 0), (WEIGHTED_SUM, 5), (GATE, 1)])
+@pytest.mark.parametrize(("mode", "expected"), [(RANK_MEAN, 1), (Z_SCORE, 0), (WEIGHTED_SUM, 5), (GATE, 1), (CALIBRATED, 0)])
 def test_one_candidate(mode: str, expected: float) -> None:
     assert combined([[2, 3]], mode=mode, gates=(0, None) if mode == GATE else ()) == [expected]
 
@@ -178,6 +206,7 @@ def test_what_it_says_of_its_parts() -> None:
         ({"mode": GATE}, "0 gates among 2 verifiers"),
         ({"mode": GATE, "gates": (0, 0)}, "2 gates among 2 verifiers"),
         ({"mode": GATE, "gates": (math.nan, None)}, "'gate_threshold' is NaN"),
+        ({"mode": CALIBRATED, "calibrate_on": 1}, "'calibrate_on' is 1; a spread takes 2"),
     ],
 )
 def test_bad_settings(settings: dict, says: str) -> None:
@@ -188,6 +217,12 @@ def test_bad_settings(settings: dict, says: str) -> None:
 def test_no_part() -> None:
     with pytest.raises(ValueError, match="Connect one to 'verifier_1'"):
         Ensemble(())
+
+
+def test_a_cascade_is_no_part() -> None:
+    cascade = Cascade(Channel(0, "a"), Channel(1, "b"))
+    with pytest.raises(ValueError, match="'a, then b' is a cascade.*Connect this ensemble to the cascade"):
+        Ensemble((Channel(), cascade))
 
 
 def test_wrong_number_of_columns() -> None:

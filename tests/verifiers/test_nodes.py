@@ -23,7 +23,10 @@ from noise_search.nodes.verifiers import (  # noqa: E402
     NSImageStatistics,
     NSVerifierEnsemble,
 )
-from noise_search.verifiers.ensemble import GATE, RANK_MEAN, WEIGHTED_SUM  # noqa: E402
+from noise_search.nodes.verifiers_cascade import NODES as CASCADE  # noqa: E402
+from noise_search.nodes.verifiers_cascade import NSVerifierCascade  # noqa: E402
+from noise_search.verifiers.cascade import Cascade  # noqa: E402
+from noise_search.verifiers.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM  # noqa: E402
 from noise_search.verifiers.statistics import ImageStatistics  # noqa: E402
 
 IMAGES = torch.rand(3, 40, 40, 3, generator=torch.Generator().manual_seed(0))
@@ -49,10 +52,11 @@ def test_inputs_in_order() -> None:
     assert inputs_of(NSClipScore) == ["clip", "clip_vision", "model_name", "prompt"]
     assert inputs_of(NSVerifierEnsemble) == [
         *(f"verifier_{i}" for i in numbers), *(f"weight_{i}" for i in numbers), "mode", "gate_threshold",
+        "calibrate_on",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("node", [*NODES, *CASCADE])
 def test_schema(node: Any) -> None:
     schema = node.define_schema()
     assert schema.category == "noise search/verifiers"
@@ -121,6 +125,25 @@ def test_ensemble_gates_by_its_first_verifier() -> None:
     (verifier,) = run_node(NSVerifierEnsemble, mode=GATE, gate_threshold=threshold, verifier_1=SHARP, verifier_3=GREY)
     assert verifier.gates == (threshold, None)
     assert ((verifier.score(IMAGES) >= 1) == (scores >= threshold)).all()
+
+
+def test_ensemble_calibrates_on_so_many() -> None:
+    inputs = {"mode": CALIBRATED, "gate_threshold": 0.0, "verifier_1": SHARP, "verifier_2": GREY}
+    (verifier,) = run_node(NSVerifierEnsemble, **inputs)
+    assert (verifier.mode, verifier.calibrate_on) == (CALIBRATED, 8)
+    (verifier,) = run_node(NSVerifierEnsemble, **inputs, calibrate_on=2)
+    first = SHARP.score(IMAGES[:2]).diff().item(), GREY.score(IMAGES[:2]).diff().item()
+    signs = [1 if d > 0 else -1 for d in first]  # of two, one is at -1 and one at +1 under each
+    assert verifier.score(IMAGES)[1].item() == pytest.approx(sum(signs))
+
+
+def test_cascade() -> None:
+    (verifier,) = run_node(NSVerifierCascade, cheap=SHARP, dear=GREY, finalists=2, share=0.5)
+    assert verifier == Cascade(SHARP, GREY, 2, 0.5)
+    worst = SHARP.score(IMAGES).argmin().item()
+    scores, dear = verifier.score(IMAGES).tolist(), GREY.score(IMAGES).tolist()
+    assert scores.index(min(scores)) == worst
+    assert [score for k, score in enumerate(scores) if k != worst] == [score for k, score in enumerate(dear) if k != worst]
 
 
 @pytest.mark.parametrize(

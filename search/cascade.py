@@ -1,0 +1,49 @@
+"""The end of a cascade: when a search is over, the dear judge puts the best candidates in order.
+
+Methods know nothing of it: target score, patience and every choice on the way go by the cheap judge.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .candidates import Candidate, Pool
+from .engine import Search
+
+GROUP = 9  # pictures at hand at a time, since they are large: of eight, and candidate 0's
+NOT_SCORED = "the second verifier gave no finalist a score: the order is the first verifier's"
+
+
+def judge_finalists(search: Search) -> None:
+    """Ask the dear judge about the best candidates and candidate 0, once each; they lead from then on, in its order.
+
+    Pictures that were dropped are decoded again. A finalist without a score stays among the others; if the judge
+    fails, or the user cancels, the search is left as it was. Without a cascade nothing happens.
+    """
+    judge, ranked = search.judge.dear, [candidate for candidate, _ in search.ranked]
+    if judge is None or not ranked:
+        return
+    chosen = ranked[: search.judge.finalists_among(len(ranked))]
+    if search.baseline in ranked and search.baseline not in chosen:
+        chosen.append(search.baseline)
+    judged = Pool(judge.combine)
+    for first in range(0, len(chosen), GROUP):
+        some = chosen[first : first + GROUP]
+        pictures = [search.pictures(c) for c in some] if judge.needs_pictures else []
+        raw = judge.score(some, pictures, [c.latent for c in some], search.promised(some, judge))
+        scored = judge.combine(raw).isfinite()
+        judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
+        search.gallery.keep(judged.ranked() or search.ranked)
+    search.finalists = judged
+    if not judged.members:
+        search.notes.append(NOT_SCORED)
+
+
+def final_score(search: Search, candidate: Candidate) -> float:
+    """Return the score that the order goes by where a candidate is: the dear judge's if it gave any.
+
+    NaN for a candidate that cannot be compared with the winner: it was no finalist.
+    """
+    if search.finalists is None or not search.finalists.members:
+        return candidate.score
+    return next((score for member, score in search.finalists.ranked() if member is candidate), math.nan)

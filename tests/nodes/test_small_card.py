@@ -1,0 +1,279 @@
+"""A card that holds the denoiser or a judge, not both: who is loaded when, and that it changes nothing.
+
+The card is the CPU under another name (ComfyUI never evicts from the CPU itself); what is free on it is what the
+weights loaded so far leave, as ComfyUI's own book-keeping tells them.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inprocess import boot
+
+pytestmark = pytest.mark.comfy
+
+boot()
+
+import comfy.model_management as mm  # noqa: E402
+from searching import Found, search_with  # noqa: E402
+
+from noise_search.nodes import memory  # noqa: E402
+from noise_search.nodes.session import ComfySession  # noqa: E402
+from noise_search.nodes.weights import HeldModel  # noqa: E402
+from noise_search.search.methods.draft_search import DraftSearch  # noqa: E402
+from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
+from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
+from noise_search.search.methods.zero_order import ZeroOrderSearch  # noqa: E402
+from noise_search.verifiers.cascade import Cascade  # noqa: E402
+from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble  # noqa: E402
+from noise_search.verifiers.preprocess import in_slices  # noqa: E402
+from toys import empty_latent, guider, sampler, sigmas_for, tiny_mmdit, toy_vae  # noqa: E402
+
+CARD = torch.device("cpu", 0)  # equal to no torch.device("cpu")
+WAVE = 8
+
+
+def judging_net(seed: int) -> nn.Module:
+    with torch.random.fork_rng(), torch.inference_mode(False):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(3, 1800), nn.ReLU(), nn.Linear(1800, 1800), nn.ReLU(), nn.Linear(1800, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A verifier whose network ComfyUI holds."""
+
+    model: HeldModel
+    name: str = "held"
+    score_range: tuple[float, float] = (-100.0, 100.0)
+    needs_prompt: bool = False
+    prompt: str = ""
+    trusts_previews: bool = True
+
+    def get_models(self) -> list[Any]:
+        return [self.model.patcher]
+
+    def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+        def work(part: Tensor) -> Tensor:
+            return self.model(lambda module, device: module(part.mean((1, 2)).to(device))[:, 0])
+
+        return in_slices(work, images)
+
+
+def held(name: str = "held", seed: int = 0) -> Held:
+    model = HeldModel(judging_net(seed), torch.float32)
+    model.patcher.load_device = CARD
+    return Held(model, name)
+
+
+@dataclass
+class Card:
+    """A device of `size` bytes.
+
+    Attributes:
+        loads, unloads: models by their names, in order; a model that is there already is not loaded.
+        peak: the most bytes of weights at a time.
+        rounds: how often runs were advanced.
+    """
+
+    size: float = 1e18
+    names: dict[int, str] = field(default_factory=dict)
+    loads: list[str] = field(default_factory=list)
+    unloads: list[str] = field(default_factory=list)
+    peak: int = 0
+    rounds: int = 0
+
+    @property
+    def used(self) -> int:
+        return sum(loaded.model_loaded_memory() for loaded in mm.current_loaded_models if loaded.device == CARD)
+
+    def free(self, device: Any = None, torch_free_too: bool = False) -> Any:
+        free = self.size - self.used
+        return (free, 0) if torch_free_too else free
+
+    def name_of(self, loaded: Any) -> str:
+        return self.names.get(id(loaded.model.model), "other")
+
+    @property
+    def large(self) -> list[str]:
+        """What was loaded, but for the decoder, which fits beside the others."""
+        return [name for name in self.loads if name != "decoder"]
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    card = Card()
+    load, unload, advance = mm.LoadedModel.model_load, mm.LoadedModel.model_unload, ComfySession.advance
+
+    def model_load(loaded: Any, *args: Any, **kwargs: Any) -> Any:
+        if loaded.model_loaded_memory() < loaded.model_memory():
+            card.loads.append(card.name_of(loaded))
+        done = load(loaded, *args, **kwargs)
+        others = [other for other in mm.current_loaded_models if other.device == CARD and other is not loaded]
+        card.peak = max(card.peak, loaded.model_loaded_memory() + sum(other.model_loaded_memory() for other in others))
+        return done
+
+    def model_unload(loaded: Any, *args: Any, **kwargs: Any) -> Any:
+        name, gone = card.name_of(loaded), unload(loaded, *args, **kwargs)
+        card.unloads += [name] if gone else []
+        return gone
+
+    def advanced(session: Any, *args: Any, **kwargs: Any) -> None:
+        card.rounds += 1
+        advance(session, *args, **kwargs)
+
+    mm.free_memory(1e30, CARD)
+    monkeypatch.setattr(mm.LoadedModel, "model_load", model_load)
+    monkeypatch.setattr(mm.LoadedModel, "model_unload", model_unload)
+    monkeypatch.setattr(ComfySession, "advance", advanced)
+    monkeypatch.setattr(mm, "get_free_memory", card.free)
+    monkeypatch.setattr(mm, "get_total_memory", lambda *args, **kwargs: card.size)
+    monkeypatch.setattr(mm, "minimum_inference_memory", lambda: 0)
+    monkeypatch.setattr(mm, "extra_reserved_memory", lambda: 0)
+    monkeypatch.setattr(memory, "MAX_ROWS", WAVE)
+    yield card
+    mm.free_memory(1e30, CARD)
+
+
+def graph_on(card: Card, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the parts of a graph whose models are on the card; only weights take memory there."""
+    model, vae = tiny_mmdit(), toy_vae("mmdit")
+    model.load_device = vae.patcher.load_device = vae.device = CARD
+    monkeypatch.setattr(type(model.model), "memory_required", lambda *args, **kwargs: 0)
+    vae.memory_used_decode = lambda *args, **kwargs: 1
+    card.names |= {id(model.model): "denoiser", id(vae.first_stage_model): "decoder"}
+    return {
+        "guider": guider(model), "sampler": sampler("euler_ancestral"), "sigmas": sigmas_for(model, steps=8),
+        "latent_image": empty_latent("mmdit"), "vae": vae,
+    }  # fmt: skip
+
+
+def shrink(card: Card, graph: dict[str, Any], *judges: Held) -> None:
+    """Give the card room for the largest model and the decoder, not for two large ones; nothing is on it."""
+    mm.free_memory(1e30, CARD)
+    for judge in judges:
+        card.names[id(judge.model.patcher.model)] = judge.name
+    card.loads, card.unloads, card.peak, card.rounds = [], [], 0, 0
+    decoder = graph["vae"].patcher.model_size()
+    sizes = [graph["guider"].model_patcher.model_size(), *(judge.model.patcher.model_size() for judge in judges)]
+    card.size = 1.1 * max(sizes) + 2.2 * decoder + 1
+    assert card.size < sum(sorted(sizes)[:2])
+
+
+def same(found: Found, want: Found) -> bool:
+    """Whether two searches are the same but for the rounding of sums."""
+    scores = [[c["score"] or 0.0 for c in f.report["candidates"]] for f in (found, want)]
+    facts = ("order", "model_calls", "decodes", "verifier_calls", "notes", "problems")
+    return scores[0] == pytest.approx(scores[1], abs=1e-5) and all(found.report[k] == want.report[k] for k in facts)
+
+
+# Method, budget, rounds of sampling, groups of pictures: in halving's first look there are more than one wave.
+METHODS = [
+    (RandomSearch(), 24, 3, 3), (HalvingSearch(), 12, 3, 5), (DraftSearch(), 12, 6, 6), (RandomSearch(draft_steps=2), 8, 5, 5),
+    (ZeroOrderSearch(neighbors=3), 10, 4, 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "budget", "rounds", "groups"), METHODS, ids=lambda value: getattr(value, "name", str(value)))
+def test_denoiser_and_judge_take_turns_once_per_round(card, monkeypatch, method, budget, rounds, groups):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    want = search_with(graph, 3, verifier=judge, budget=budget, method=method)  # on a card that has room for all
+    assert len(card.loads) == 3 and card.unloads == []
+    shrink(card, graph, judge)
+    found = search_with(graph, 3, verifier=judge, budget=budget, method=method)
+    assert card.rounds == rounds and card.large == ["denoiser", "held"] * rounds
+    assert card.loads.count("decoder") == groups
+    assert card.peak <= card.size
+    assert same(found, want)
+
+
+def test_runs_that_go_alone_take_turns_with_the_judge_in_groups(card, monkeypatch):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    shrink(card, graph, judge)
+    found = search_with(graph, 3, verifier=judge, budget=10, method=RandomSearch(), batching="off")
+    assert [len(told["candidates"]) for told in found.report["rounds"]] == [4, 4, 2]
+    assert card.large == ["denoiser", "held"] * 3
+
+
+def test_every_judge_of_an_ensemble_takes_one_turn(card, monkeypatch):
+    judges, graph = (held("one", 1), held("two", 2)), graph_on(card, monkeypatch)
+    shrink(card, graph, *judges)
+    search_with(graph, 3, verifier=Ensemble(judges, mode=WEIGHTED_SUM), budget=16, method=RandomSearch())
+    assert card.large == ["denoiser", "one", "two"] * 2
+    assert card.peak <= card.size
+
+
+def test_the_dear_judge_of_a_cascade_and_the_held_out_one_take_one_turn(card, monkeypatch):
+    cheap, dear, other, graph = held("cheap", 1), held("dear", 2), held("other", 3), graph_on(card, monkeypatch)
+    shrink(card, graph, cheap, dear, other)
+    search_with(graph, 3, verifier=Cascade(cheap, dear, 3), held_out=other, budget=16, method=RandomSearch())
+    assert card.large == [*["denoiser", "cheap"] * 2, "dear", "other"]
+
+
+def test_a_judge_that_is_evicted_after_every_answer_gives_the_same_scores(card, monkeypatch):
+    class Evicted(Held):
+        def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+            scores = super().score(images)
+            mm.free_memory(1e30, CARD)
+            return scores
+
+    judge, graph = held(), graph_on(card, monkeypatch)
+    want = search_with(graph, 3, verifier=judge, budget=16, method=RandomSearch())
+    shrink(card, graph, judge)
+    found = search_with(graph, 3, verifier=Evicted(judge.model), budget=16, method=RandomSearch())
+    assert card.loads.count("held") == card.unloads.count("held") == 2
+    assert same(found, want)
+
+
+def test_after_a_search_a_judge_can_be_evicted_and_forgotten(card, monkeypatch):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    search_with(graph, 3, verifier=judge, budget=4, method=RandomSearch())
+    patcher = judge.model.patcher
+    assert patcher.loaded_size() == patcher.model_size()  # as ComfyUI leaves every model
+    mm.free_memory(1e30, CARD)
+    assert patcher.loaded_size() == 0 and card.used == 0
+    assert not any(loaded.model is patcher for loaded in mm.current_loaded_models)
+    module = weakref.ref(judge.model.module)
+    del judge, patcher
+    gc.collect()
+    assert module() is None
+
+
+class Crowded(Held):
+    """A judge with room for so many pictures at a time beside its weights."""
+
+    room = 3
+
+    def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+        def work(part: Tensor) -> Tensor:
+            if len(part) > self.room:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return Held.score(self, part)
+
+        return in_slices(work, images)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_judge_without_room_for_a_whole_round_goes_on_with_less(card, monkeypatch, skip):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    options = {"budget": 12, "method": RandomSearch(), "on_verifier_error": "skip" if skip else "stop"}
+    assert same(search_with(graph, 3, verifier=Crowded(judge.model), **options), search_with(graph, 3, verifier=judge, **options))
+
+
+def test_a_judge_without_room_for_one_picture_is_a_verifier_s_failure(card, monkeypatch):
+    class Full(Crowded):
+        room = 0
+
+    judge, graph = Full(held().model), graph_on(card, monkeypatch)
+    with pytest.raises(ValueError, match="verifier 'held' failed on candidate 0: OutOfMemoryError"):
+        search_with(graph, 3, verifier=judge, budget=4, method=RandomSearch())
+    found = search_with(graph, 3, verifier=judge, budget=4, method=RandomSearch(), on_verifier_error="skip")
+    assert len(found.report["problems"]) == 4 and found.report["best"]["index"] == 0
