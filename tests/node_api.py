@@ -41,6 +41,9 @@ NODES: dict[str, list[str] | None] = {
     "NSImageStatistics": None,
     "NSGuidanceGap": ["first_steps", "prefer"],
     "NSVerifierEnsemble": None,
+    "NSGraphImage": ["image"],
+    "NSScoreFromGraph": ["score", "prefer", "batch_size", "trusts_previews"],
+    "NSGraphVerifier": ["chain", "prefer", "batch_size", "trusts_previews"],
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe"],
     "NSJitterConditioning": ["conditioning", "recipe"],
@@ -52,6 +55,8 @@ NODES: dict[str, list[str] | None] = {
 OUTPUTS: dict[str, list[str]] = {
     "NSSearchSampler": SAMPLER_OUTPUTS,
     "NSSearchSamplerAdvanced": SAMPLER_OUTPUTS,
+    "NSGraphImage": ["image"],
+    "NSScoreFromGraph": ["verifier"],
     "NSScoreImages": ["images", "latents", "masks", "scores", "order"],
     "NSNoiseFromRecipe": ["noise"],
     "NSJitterConditioning": ["conditioning"],

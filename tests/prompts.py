@@ -1,8 +1,8 @@
 """Whole prompts on the real ComfyUI's executor, in this process: caching, lazy inputs and expansion as on the server.
 
-    runner = Runner()
-    ended = runner.run({"1": node("EmptyImage", width=8, ...), "2": node("PreviewAny", source=["1", 0])})
-    ended.outputs["2"]; ended.ran; ended.error
+runner = Runner()
+ended = runner.run({"1": node("EmptyImage", width=8, ...), "2": node("PreviewAny", source=["1", 0])})
+ended.outputs["2"]; ended.ran; ended.error
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from inprocess import boot
 from inprocess import node as load_builtin
 
 ROOT = Path(__file__).resolve().parent
+
+
+ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
 def node(kind: str, title: str = "", /, **inputs: Any) -> dict[str, Any]:
@@ -101,8 +104,7 @@ class Runner:
         self.server.events.clear()
         self.executor.execute(prompt, prompt_id, {"client_id": "test", "extra_pnginfo": {"workflow": "w"}}, valid[2])
         events = list(self.server.events)
-        ends = [(kind, data) for kind, data in events if kind in ("execution_success", "execution_error", "execution_interrupted")]
-        kind, data = ends[-1]
+        kind, data = [event for event in events if event[0] in ENDS][-1]
         ran = [(data["node"], data["display_node"]) for kind, data in events if kind == "executing" and data["node"]]
         outputs = getattr(self.executor, "history_result", {}).get("outputs", {})
         return Ended(kind, data.get("exception_message", "").strip(), data.get("node_id"), outputs, ran, events)

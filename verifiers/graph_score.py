@@ -113,12 +113,12 @@ def _flat(value: Any, count: int) -> list[float]:
                 f"the output connected to 'score' is a {type(value).__name__} of shape {tuple(shape)}; {count} number(s)"
                 " are needed. Connect a node's number (FLOAT, INT or STRING), not a picture, mask or embedding"
             )
-        numbers_ = value.tolist()
-        return _flat(numbers_, count) if isinstance(numbers_, (list, int, float)) else _unreadable(numbers_)
+        return _flat(value.tolist(), count)  # plain Python now: a list or a single value
     return _unreadable(value)
 
 
 def _unreadable(value: Any) -> list[float]:
     raise ValueError(
-        f"the output connected to 'score' is of type {type(value).__name__}, which holds no number. Connect a FLOAT, INT or STRING"
+        f"the output connected to 'score' is of type {type(value).__name__}, which holds no number. Connect a FLOAT, INT or"
+        " STRING"
     )

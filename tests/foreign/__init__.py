@@ -55,9 +55,7 @@ class ImageRewardScore:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {
-            "required": {"model": ("IMAGEREWARD_MODEL",), "prompt": ("STRING", {"multiline": True}), "images": ("IMAGE",)}
-        }
+        return {"required": {"model": ("IMAGEREWARD_MODEL",), "prompt": ("STRING", {"multiline": True}), "images": ("IMAGE",)}}
 
     def score_images(self, model, prompt, images):
         RUNS["score"] += 1

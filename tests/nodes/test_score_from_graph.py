@@ -13,10 +13,10 @@ from prompts import Ended, Refused, Runner, foreign, node
 pack = foreign()
 
 import torch
+from searching import search, without_seconds
 
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.verifiers.statistics import ImageStatistics
-from searching import search, without_seconds
 
 BRIGHT = torch.tensor([0.25, 0.75, 0.5])
 
@@ -374,5 +374,5 @@ def test_nodes_that_scribble_and_reseed_do_not_change_a_search() -> None:
 
 def test_a_failing_node_is_named_with_its_candidate() -> None:
     verifier = made_by(chain(node("ForeignNumber", "Mine", image=["image", 0], kind="trouble")))
-    with pytest.raises(ValueError, match=r"verifier 'Mine' failed on candidate 0: .*node 'Mine' \(id end, ForeignNumber\) failed"):
+    with pytest.raises(ValueError, match=r"verifier 'Mine' failed on candidate 0: .*node 'Mine' \(id end, ForeignNumber\)"):
         search("eps", "euler", 3, verifier=verifier, budget=3)

@@ -29,7 +29,28 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+def make_graph_score(request: pytest.FixtureRequest) -> Verifier:
+    from prompts import Runner, foreign, node
+
+    pack = foreign()
+    inputs = {"prefer": "high", "batch_size": 1, "trusts_previews": True}
+    ended = Runner().run({
+        "image": node("NSGraphImage"),
+        "small": node("ImageScale", image=["image", 0], upscale_method="area", width=1, height=1, crop="disabled"),
+        "end": node("ImageToMask", "Redness", image=["small", 0], channel="red"),
+        "verifier": node("NSScoreFromGraph", score=["end", 0], **inputs),
+        "keep": node("ForeignKeep", value=["verifier", 0]),
+    })  # fmt: skip
+    assert not ended.error
+    return pack.KEPT.pop()
+
+
+EVERY = [
+    make_statistics,
+    pytest.param(make_clip_score, marks=pytest.mark.comfy),
+    make_ensemble,
+    pytest.param(make_graph_score, marks=pytest.mark.comfy),
+]
 
 
 @pytest.fixture(params=EVERY)
