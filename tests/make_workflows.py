@@ -255,7 +255,7 @@ The ensemble ranks by how well the picture fits the prompt (weight 1) and a litt
 def any_nodes() -> Graph:
     image = Node("image", "NSGraphImage", size=(280, 0))
     crop = Node(
-        "crop", "ImageCrop", {"width": 256, "height": 512, "x": 0, "y": 0}, {"image": ("image", 0)}, (280, 0), "Left half"
+        "crop", "ImageCrop", {"width": 256, "height": 512, "x": 0, "y": 0}, {"image": ("image", 0)}, (280, 190), "Cut out a part"
     )
     part = replace(clip_score(), key="part", values={"model_name": CLIP_FILE["name"], "prompt": "a red fox"}, links={},
                    title="CLIP Score: what must be in it")  # fmt: skip
