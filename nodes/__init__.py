@@ -24,6 +24,7 @@ from . import (
     verifiers_cascade,
     verifiers_classes,
     verifiers_clip,
+    verifiers_graph,
     verifiers_image_reward,
     verifiers_similarity,
     verifiers_vlm,
@@ -31,8 +32,8 @@ from . import (
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
-    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, verifiers_cascade, scoring,
-    results, conditioning,
+    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, verifiers_graph,
+    verifiers_cascade, scoring, results, conditioning,
 ]  # fmt: skip
 
 

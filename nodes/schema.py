@@ -13,7 +13,10 @@ from typing import Any
 from comfy_api.latest import io
 
 # Known to newer cores only; none of them changes what a node computes.
-NEWER_SCHEMA = frozenset({"search_aliases", "has_intermediate_output", "essentials_category", "is_dev_only"})
+# (Older cores hand links of undeclared names over without `accept_all_inputs`.)
+NEWER_SCHEMA = frozenset({
+    "search_aliases", "has_intermediate_output", "essentials_category", "is_dev_only", "accept_all_inputs",
+})  # fmt: skip
 NEWER_INPUT = frozenset({"advanced", "raw_link", "socketless", "gradient_stops"})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 USER_FORMS = ROOT / "example_workflows"
 API_FORMS = ROOT / "tests" / "workflows"
-NAMES = ["text_to_image_search", "advanced_search", "reuse_a_winner", "score_a_batch"]
+NAMES = ["text_to_image_search", "advanced_search", "reuse_a_winner", "score_a_batch", "score_with_any_nodes"]
 
 CHECKPOINT = "CheckpointLoaderSimple"
 DEMO_PROMPT = "a green triangle above a yellow star"
@@ -29,7 +29,8 @@ DEMO_VALUES: dict[str, dict[str, Any]] = {
     "BasicScheduler": {"scheduler": DEMO_RUN["scheduler"], "steps": DEMO_RUN["steps"]},
     "PrimitiveStringMultiline": {"value": DEMO_PROMPT},
     "CLIPTextEncode": {"text": ""},
-    "NSClipScore": {"model_name": "none (use the connected models)"},
+    "NSClipScore": {"model_name": "none (use the connected models)", "prompt": "a green triangle"},  # if not connected
+    "ImageCrop": {"width": 64, "height": 32},  # the upper half
 }
 # Node type: its inputs, as the demo needs them.
 DEMO_LOADERS: dict[str, dict[str, str]] = {

@@ -70,8 +70,8 @@ def _free_port() -> int:
 
 
 def link_packs(base: Path) -> None:
-    """Put this pack, and the demo's nodes where they exist, into the custom nodes of a base directory."""
-    packs = {"noise-search": ROOT, "noise-search-demo": ROOT / "demo"}
+    """Put this pack, the demo's nodes and the stand-in for other packs into the custom nodes of a base directory."""
+    packs = {"noise-search": ROOT, "noise-search-demo": ROOT / "demo", "foreign": ROOT / "tests" / "foreign"}
     (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
     for name, folder in packs.items():
         if (folder / "__init__.py").exists():

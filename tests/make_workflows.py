@@ -251,7 +251,44 @@ The ensemble ranks by how well the picture fits the prompt (weight 1) and a litt
     ))  # fmt: skip
 
 
-GRAPHS = [text_to_image(), advanced(), reuse(), score_batch()]
+def any_nodes() -> Graph:
+    image = Node("image", "NSGraphImage", size=(280, 0))
+    crop = Node(
+        "crop", "ImageCrop", {"width": 256, "height": 512, "x": 0, "y": 0}, {"image": ("image", 0)}, (280, 190), "Cut out a part"
+    )
+    part = replace(clip_score(), key="part", values={"model_name": CLIP_FILE["name"], "prompt": "a red fox"}, links={},
+                   title="CLIP Score: what must be in it")  # fmt: skip
+    score = Node("score", "NSScoreImages", {"keep": 0}, {"images": ("crop", 0), "verifier": ("part", 0)}, (280, 0),
+                 "Score of the part")  # fmt: skip
+    verifier = Node("graph", "NSScoreFromGraph", {}, {"score": ("score", 3)}, (280, 0))
+    both = Node("both", "NSVerifierEnsemble", {"weight_1": 1.0, "weight_2": 1.0, "mode": "rank mean"},
+                {"verifier_1": ("clipscore", 0), "verifier_2": ("graph", 0)}, (330, 500))  # fmt: skip
+    search = Node(
+        "search", "NSSearchSampler",
+        {"seed": SEED, "control_after_generate": "fixed", **RUN, "denoise": 1.0, "budget": 16, "keep": 1},
+        {"model": ("ckpt", 0), "positive": ("positive", 0), "negative": ("negative", 0), "latent_image": ("latent", 0),
+         "vae": ("ckpt", 2), "verifier": ("both", 0)}, (340, 760),
+    )  # fmt: skip
+    text = """
+### Any nodes as a verifier
+What lies between **Candidate Image** and **Score from Graph** is run for each candidate. Here: the left half is cut out, and
+CLIP scores it against *a red fox*. Together with the score of the whole picture, it searches for the fox on the left.
+
+**Change:** put any nodes there that turn an image into a number: score nodes of other packs, a face crop, math.
+"""
+    return Graph("score_with_any_nodes", (
+        (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
+        (Group("2 · Nodes that score a part", PROMPTS, ((part, image, crop), (score, verifier))), note(text, (352, 250))),
+        (Group("3 · The whole and the part", JUDGE, ((clip_score(), both),)),),
+        (Group("4 · Search", SEARCH, ((search,),)),),
+        (Group("5 · Result", RESULT, (
+            (Node("save", "SaveImage", {"filename_prefix": "noise-search"}, {"images": ("search", 0)}, (400, 400)),
+             Node("plot", "PreviewImage", {}, {"images": ("search", PLOT_OUTPUT)}, (400, 290), "Best score against model calls")),
+        )),),
+    ))  # fmt: skip
+
+
+GRAPHS = [text_to_image(), advanced(), reuse(), score_batch(), any_nodes()]
 
 BUILD = """
 async ({columns, gap, groupGap, pad, head}) => {

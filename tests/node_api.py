@@ -56,6 +56,9 @@ NODES: dict[str, list[str] | None] = {
     "NSImageReward": ["model_name", "prompt"],
     "NSVerifierEnsemble": None,
     "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
+    "NSGraphImage": ["image"],
+    "NSScoreFromGraph": ["score", "prefer", "batch_size", "trusts_previews"],
+    "NSGraphVerifier": ["chain", "prefer", "batch_size", "trusts_previews"],
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe", "cuts"],
     "NSJitterConditioning": ["conditioning", "recipe"],
@@ -67,6 +70,8 @@ NODES: dict[str, list[str] | None] = {
 OUTPUTS: dict[str, list[str]] = {
     "NSSearchSampler": SAMPLER_OUTPUTS,
     "NSSearchSamplerAdvanced": SAMPLER_OUTPUTS,
+    "NSGraphImage": ["image"],
+    "NSScoreFromGraph": ["verifier"],
     "NSScoreImages": ["images", "latents", "masks", "scores", "order"],
     "NSNoiseFromRecipe": ["noise"],
     "NSJitterConditioning": ["conditioning"],

@@ -16,7 +16,7 @@ from PIL import Image
 from node_api import NODES
 
 STOCK = {
-    "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler",
+    "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "ImageCrop", "KSampler",
     "KSamplerSelect", "MarkdownNote", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RandomNoise",
     "SamplerCustomAdvanced", "SaveImage", "VAEDecode",
 }  # fmt: skip

@@ -141,10 +141,26 @@ def make_cascade(request: pytest.FixtureRequest) -> Verifier:
     return Cascade(ImageStatistics(), ImageStatistics(0, 0, 1, 0), 0, 1.0)  # with fewer finalists it depends on the pool
 
 
+def make_graph_score(request: pytest.FixtureRequest) -> Verifier:
+    from prompts import Runner, foreign, node
+
+    pack = foreign()
+    inputs = {"prefer": "high", "batch_size": 1, "trusts_previews": True}
+    ended = Runner().run({
+        "image": node("NSGraphImage"),
+        "small": node("ImageScale", image=["image", 0], upscale_method="area", width=1, height=1, crop="disabled"),
+        "end": node("ImageToMask", "Redness", image=["small", 0], channel="red"),
+        "verifier": node("NSScoreFromGraph", score=["end", 0], **inputs),
+        "keep": node("ForeignKeep", value=["verifier", 0]),
+    })  # fmt: skip
+    assert not ended.error
+    return pack.KEPT.pop()
+
+
 NEED_COMFYUI = [
     make_clip_score, make_pick_score, make_hps, make_aesthetic, make_siglip, make_vlm_judge, make_hps_v3,
     make_unified_reward, make_classifier_logit, make_zero_shot,
-    make_reference_similarity, make_image_reward,
+    make_reference_similarity, make_image_reward, make_graph_score,
 ]  # fmt: skip
 EVERY = [
     make_statistics, make_ensemble, make_cascade, make_api_judge,
