@@ -72,12 +72,9 @@ class RefinementSearch:
 
     def why_not(self, search: Search) -> str:
         """Say why no child could leave a run on its way; empty if it can."""
-        session = search.session
         if search.steps < 3:
             return f"a run of {search.steps} steps has no end to redraw"
-        if not session.looks_halfway:
-            return "; ".join(session.why_alone) or "its runs cannot be suspended"
-        return "" if session.fixed_steps else "the sampler chooses its own steps"
+        return search.why_no_renoising
 
     @staticmethod
     def _able(search: Search, level: float) -> list[Candidate]:

@@ -1,0 +1,144 @@
+"""What a method may ask before it spends: what the budget pays for, what runs cost, and what they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .budget import Budget
+from .candidates import Candidate
+from .judge import Judge
+from .session import Run, Session
+
+WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
+
+
+class Outlook:
+    """The part of a search that foresees.
+
+    Attributes:
+        session, judge, budget: what it works with.
+        baseline: candidate 0, the user's own noise and seed.
+        origin: what a method starts from: candidate 0, or the winner of the method before it in a chain.
+    """
+
+    def __init__(self, session: Session, judge: Judge, budget: Budget, baseline: Candidate) -> None:
+        """Have the session note what the judge needs."""
+        self.session, self.judge, self.budget = session, judge, budget
+        session.gaps_for, session.prediction_levels = "", ()
+        self.expect(judge)
+        self.baseline = self.origin = baseline
+        self._runs: dict[int, Run] = {}
+        self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
+        self._levels: list[float] = []  # of candidate 0's model calls, in order
+
+    def expect(self, judge: Judge) -> None:
+        """Have the session note of runs what a judge needs: this search's own, or one that is asked at its end.
+
+        Raises:
+            ValueError: a part wants a prediction where no run has one.
+        """
+        check_levels(self.session, judge)
+        levels = (*self.session.prediction_levels, *judge.needs_predictions.values())
+        self.session.prediction_levels = tuple(dict.fromkeys(levels))
+        self.session.gaps_for = self.session.gaps_for or judge.needs_gaps
+
+    @property
+    def images(self) -> int:
+        """How many full runs the budget pays for, the origin's included; all while the cost of one is unknown."""
+        if self.budget.run_cost is None:
+            return self.budget.images
+        more = self.budget.affordable(self.budget.run_cost, self.budget.images)
+        return max(1, more + (self.origin.status == "finished"))
+
+    @property
+    def steps(self) -> int:
+        """Steps of a full run."""
+        return len(self.session.sigmas) - 1
+
+    @property
+    def baseline_first(self) -> bool:
+        """Whether candidate 0 must be rendered alone, since what a run costs has to be known beforehand."""
+        rules = self.budget.rules
+        return not self.session.fixed_steps or rules.max_model_calls > 0 or rules.max_seconds > 0
+
+    def dearest(self, steps: int) -> int:
+        """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""
+        return max(self._costs.get(steps, []), default=0)
+
+    def wave(self, steps: int) -> int:
+        """Return how many runs of `steps` steps to advance together.
+
+        One by one if they differ in cost, so that the end of the budget cuts off one run, not all of a wave.
+        """
+        costs = self._costs.get(steps, [])
+        if not self.session.fixed_steps and (len(costs) < 2 or len(set(costs)) > 1):
+            return 1
+        return WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
+
+    def calls(self, high: float, low: float = 0.0) -> int:
+        """Return the NFE of a run below the noise level `high` down to and with `low`, by candidate 0's full run.
+
+        That is a branch at `high` whose first call is known; one that was renoised to `high` makes one call more.
+        """
+        return self.rows * max(0, self._through(low) - self._through(high))
+
+    @property
+    def rows(self) -> int:
+        """Latent rows of one candidate, so NFE of one call; known once candidate 0 is rendered."""
+        return self.baseline.nfe // max(len(self._levels), 1)
+
+    @property
+    def why_no_branches(self) -> str:
+        """Why a method that branches cannot work here, in words; empty if it can."""
+        return self.why_no_looks or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+
+    @property
+    def why_no_looks(self) -> str:
+        """Why half-finished candidates cannot be judged, in words; empty if they can."""
+        if not self.session.looks_halfway:
+            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
+        return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
+
+    @property
+    def why_no_drafts(self) -> str:
+        """Why renders of few steps say little of the verifier's scores, in words; empty if they may say much."""
+        why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
+        return why if self.judge.needs_predictions else ""
+
+    @property
+    def why_no_renoising(self) -> str:
+        """Why finished runs cannot be left for others that end anew, in words; empty if they can."""
+        if not self.session.looks_halfway:
+            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
+        return "" if self.session.fixed_steps else "the sampler chooses its own steps"
+
+    def _payable(self, todo: Sequence[Candidate]) -> int:
+        """How many of `todo` to run now: what is best run together, and what can be paid for."""
+        count = min(len(todo), self.wave(self.steps))
+        if self.budget.run_cost is None:
+            return 1 if self.baseline_first else count
+        return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
+
+    def _through(self, sigma: float) -> int:
+        """How many calls candidate 0's run made until it was below a noise level for good."""
+        return max((i + 1 for i, level in enumerate(self._levels) if level >= sigma * (1 - 1e-5)), default=0)
+
+    def _cost_to_end(self, candidate: Candidate) -> int:
+        run = self._runs.get(candidate.index)
+        if run is None or not candidate.recipe.cuts:
+            return max(self.dearest(self.steps) - (0 if run is None else run.nfe), 1)
+        cut = candidate.recipe.cuts[-1]
+        first = self.rows if cut.renoise_to > cut.sigma else 0
+        return max(self.calls(cut.renoise_to) + first - run.nfe, 1)
+
+
+def check_levels(session: Session, judge: Judge) -> None:
+    """Raise a ValueError if a part wants a prediction above a run's first call, or where it is the picture itself."""
+    first, last = float(session.sigmas[0]), float(session.sigmas[-2])
+    for name, level in judge.needs_predictions.items():
+        if not first * (1 + 1e-5) >= level > last * (1 + 1e-5):
+            raise ValueError(
+                f"verifier '{name}': its 'sigma' is {level:g}, and the model calls of {len(session.sigmas) - 1} steps lie "
+                f"between the noise levels {first:g} and {last:g}: choose one above the last, which gives the picture itself, "
+                "and not above the first (raise denoise, or take more steps)"
+            )
