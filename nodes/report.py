@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from ..search.candidates import Candidate, finite_or_none
@@ -12,13 +13,16 @@ from ..search.judge import Judge
 from .session import ComfySession
 
 
-def report(search: Search, session: ComfySession, method: Method, held_out: dict[str, Any] | None) -> dict[str, Any]:
+def report(
+    search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return the report of a search as plain JSON values.
 
     Args:
         search: the ended search.
         session: its session.
         method: what it ran.
+        kept: whose pictures come out, best first.
         held_out: scores of a verifier that did not choose, from `score_held_out`.
     """
     ranked = search.ranked
@@ -36,6 +40,7 @@ def report(search: Search, session: ComfySession, method: Method, held_out: dict
         "cascade": _cascade(search),
         "held_out": held_out,
         "finals": search.finals,
+        "kept": [candidate.index for candidate in kept],
         "order": [candidate.index for candidate, _ in ranked],
         "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
         "model_calls": search.budget.nfe,

@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..search.budget import Budget, StopRules
-from ..search.candidates import Candidate
+from ..search.candidates import Candidate, varied
 from ..search.cascade import final_score, judge_finalists
 from ..search.engine import Method, Search
 from ..search.finals import compare_finalists
@@ -179,7 +179,7 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
 def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool) -> Outcome:
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
     ranked = search.ranked
-    finalists = [candidate for candidate, _ in ranked[: settings.keep]]
+    finalists = varied(ranked, settings.keep)
     best, score = ranked[0]
     images = torch.cat([search.pictures(candidate) for candidate in finalists])
     held_out = None
@@ -188,7 +188,7 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
-    said = report(search, session, method, held_out)
+    said = report(search, session, method, finalists, held_out)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip

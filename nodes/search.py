@@ -31,6 +31,7 @@ def search_inputs() -> list[Any]:
         inp(io.Int, "budget", default=16, min=1, max=100000, tooltip="How many whole images to spend, in model calls "
             "of your own seed's run. 1 is no search. Usual: 4 to 64; the paper goes to 96."),
         inp(io.Int, "keep", default=1, min=1, max=64, tooltip="How many of the best pictures to return, best first. "
+            "Of candidates that branched from one run, which look alike, the best only, while there are others. "
             "Usual: 1 to 4. Fewer are returned if fewer were finished."),
     ]  # fmt: skip
 

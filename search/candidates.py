@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -131,6 +131,19 @@ class Round:
 
 def _rank(candidate: Candidate, score: float) -> tuple[bool, float, int]:
     return math.isnan(score), 0.0 if math.isnan(score) else -score, candidate.index
+
+
+def varied(ranked: Sequence[tuple[Candidate, float]], count: int) -> list[Candidate]:
+    """Return the best `count` candidates, best first; of those that branched from one run the best, while others are left.
+
+    Branches are alike: somebody who wants to see four pictures wants to see four layouts.
+    """
+    runs: dict[Recipe, Candidate] = {}
+    for candidate, _ in ranked:
+        runs.setdefault(replace(candidate.recipe, cuts=()), candidate)
+    first = list(runs.values())[:count]
+    more = [candidate for candidate, _ in ranked if all(candidate is not one for one in first)][: count - len(first)]
+    return [candidate for candidate, _ in ranked if any(candidate is one for one in (*first, *more))]
 
 
 def rankable(score: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .candidates import Candidate
+from .candidates import Candidate, varied
 from .session import Session
 
 
@@ -46,10 +46,10 @@ class Gallery:
         self._kept.update((c.index, p) for c, p in zip(candidates, pictures, strict=True))
 
     def keep(self, ranked: Sequence[tuple[Candidate, float]]) -> None:
-        """Keep the pictures of the first of `ranked` only; show a new best."""
+        """Keep the pictures of the best few of `ranked` only, as `varied` chooses; show a new best."""
         best, score = ranked[0]
         if best.index != self._shown:
             self._shown = best.index
             self._on_best(self.pictures(best), score)
-        wanted = [candidate.index for candidate, _ in ranked[: self._room]]
+        wanted = [candidate.index for candidate in varied(ranked, self._room)]
         self._kept = {index: p for index, p in self._kept.items() if index in wanted}

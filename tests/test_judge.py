@@ -9,10 +9,10 @@ import pytest
 import torch
 from analytic import Constant, Listed, Part, Throwing, prepare, run
 
-from noise_search.search.candidates import Candidate, Pool, finite_or_none
+from noise_search.search.candidates import Candidate, Pool, finite_or_none, varied
 from noise_search.search.judge import Judge, VerifierError
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.recipes import Recipe
+from noise_search.search.recipes import Cut, Recipe
 from noise_search.verifiers.ensemble import CALIBRATED, Ensemble
 
 NAN, INF = math.nan, math.inf
@@ -328,6 +328,17 @@ def test_ranks_are_computed_anew_as_the_pool_grows():
     assert [score for _, score in pool.ranked()] == [2, 1]
     pool.add(candidates(2), torch.tensor([[20.0]]))
     assert [(c.index, score) for c, score in pool.ranked()] == [(1, 3), (2, 2), (0, 1)]
+
+
+def test_of_branches_of_one_run_the_best_is_shown_first():
+    """0 and 3 are runs of their own; 1 and 2 branched from 0, 4 from 1."""
+    members = candidates(0, 1, 2, 3, 4)
+    root = members[0].recipe
+    members[1].recipe, members[2].recipe = (root.branched(Cut(0.5, 0.6, n, n)) for n in (1, 2))
+    members[4].recipe = members[1].recipe.branched(Cut(0.2, 0.3, 4, 4))
+    ranked = [(members[k], 10.0 - place) for place, k in enumerate((4, 1, 0, 3, 2))]
+    shown = {count: [c.index for c in varied(ranked, count)] for count in (1, 2, 3, 9)}
+    assert shown == {1: [4], 2: [4, 3], 3: [4, 1, 3], 9: [4, 1, 0, 3, 2]}
 
 
 def test_equal_candidates_are_not_the_same():

@@ -105,7 +105,7 @@ def test_suspended_runs_keep_theirs(kind, name, method):
         got = search_with(graph, 3, budget=8, method=method, verifier=verifier, keep=4)
     assert got.report["model_calls"] == calls.rows == 8 * 8
     assert {c["status"] for c in got.report["candidates"]} == {"finished", "pruned"}
-    for row, index in enumerate(got.report["order"]):
+    for row, index in enumerate(got.report["kept"]):
         recipe = got.report["candidates"][index]["recipe"]
         again = with_positive(graph, jittered(positive, recipe))
         assert relative(got.latents["samples"][row : row + 1], stock_with(again, noise_of(recipe))) < 1e-4
@@ -118,7 +118,7 @@ def test_more_candidates_than_guiders_are_kept():
     got = search_with(graph, 3, budget=12, method=HalvingSearch(proposal=ONLY_TEXT), verifier=far(graph), keep=6)
     assert len(got.report["candidates"]) == 24 > MAX_KEPT
     positive = cond(graph["guider"].model_patcher, 1)
-    for row, index in enumerate(got.report["order"]):
+    for row, index in enumerate(got.report["kept"]):
         again = with_positive(graph, jittered(positive, got.report["candidates"][index]["recipe"]))
         assert relative(got.latents["samples"][row : row + 1], stock_with(again, 3)) < 1e-4
 

@@ -132,7 +132,7 @@ def test_every_search_of_a_batch_is_one_of_its_row():
     assert len(set(seeds)) == 6  # every row draws others
     for row, report in enumerate(reports):
         alone = row_graph(row)
-        for place, index in enumerate(report["order"][:2]):
+        for place, index in enumerate(report["kept"]):
             if index == 0:
                 continue  # its noise is row b of the batch's
             _, latent = render(alone, 42, report["candidates"][index]["recipe"])
@@ -387,7 +387,7 @@ def test_a_4_channel_empty_latent_on_a_16_channel_model():
     graph = parts("flow", latent=latent)
     got = search_with(graph, 3, budget=3, keep=3, method=RandomSearch())
     assert got.latents["samples"].shape == (3, 16, 8, 8)
-    for place, index in enumerate(got.report["order"]):
+    for place, index in enumerate(got.report["kept"]):
         seed = int(json.loads(got.report["candidates"][index]["recipe"])["seed"])
         assert relative(got.latents["samples"][place][None], stock_with(graph, seed)) < 1e-4
     assert relative(stock_with(graph, got.noise), got.latents["samples"][:1]) < 1e-4

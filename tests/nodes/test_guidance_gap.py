@@ -117,7 +117,7 @@ def test_it_changes_no_candidate():
     for name in ("euler", "euler_cfg_pp", "dpmpp_2m_sde"):
         graph = parts("eps", name)
         got = search_with(graph, 3, budget=3, method=RandomSearch(), verifier=ALL, keep=3)
-        for row, index in enumerate(got.report["order"]):
+        for row, index in enumerate(got.report["kept"]):
             want = stock_with(graph, seed_of(got.report["candidates"][index]))
             assert relative(got.latents["samples"][row : row + 1], want) < 1e-5
         assert not graph["guider"].model_options.get("sampler_post_cfg_function")
@@ -207,7 +207,7 @@ def test_alone_runs_are_measured_and_keep_their_state():
     got = search_with(graph, 3, budget=3, method=RandomSearch(), verifier=ALL, keep=3)
     assert got.report["one_by_one_because"]
     assert functions == 3 * 6 * [3]  # the patch and what records, which is taken away after every call
-    for row, index in enumerate(got.report["order"]):
+    for row, index in enumerate(got.report["kept"]):
         candidate = got.report["candidates"][index]
         assert torch.equal(got.latents["samples"][row : row + 1], stock_with(graph, seed_of(candidate)))
         assert candidate["score"] == pytest.approx(sum(by_hand(graph, seed_of(candidate))), rel=1e-5)

@@ -85,7 +85,7 @@ def test_any_candidate_of_a_report_is_rendered_again(method, kind):
     graph = parts(kind, "euler", steps=STEPS)
     got = search_with(graph, 3, method=METHODS[method], budget=8, keep=8)
     frames = got.images.shape[0] // 8
-    for place, index in enumerate(got.report["order"][:8]):
+    for place, index in enumerate(got.report["kept"]):
         image, _ = render(graph, 3, got.report["candidates"][index]["recipe"])
         assert relative(image, got.images[place * frames : (place + 1) * frames]) < 1e-4
 

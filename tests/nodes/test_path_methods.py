@@ -123,7 +123,7 @@ def test_any_candidate_of_the_report_can_be_rendered(method):
     graph = parts("eps", "euler", steps=STEPS)
     got = searched(graph, METHODS[method], keep=3)
     ends = {c["index"]: c for c in got.report["candidates"] if c["status"] == "finished"}
-    for row, index in enumerate(got.report["order"][:3]):
+    for row, index in enumerate(got.report["kept"]):
         _, latent = render(graph, 3, ends[index]["recipe"])
         assert relative(got.latents["samples"][row : row + 1], latent["samples"]) < 1e-4
 

@@ -58,7 +58,7 @@ def test_any_candidate_of_a_report_is_rendered_again(kind, sampler):
     graph = parts(kind, sampler)
     got = search_with(graph, 3, budget=3, method=RandomSearch(NeighborProposal(0.8)), keep=3)
     frames = got.images.shape[0] // 3
-    for place, index in enumerate(got.report["order"]):
+    for place, index in enumerate(got.report["kept"]):
         recipe = got.report["candidates"][index]["recipe"]
         image, latent = render(graph, 99, recipe)  # the connected noise is not used
         assert relative(image, got.images[place * frames : (place + 1) * frames]) < 1e-5

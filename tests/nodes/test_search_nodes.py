@@ -132,7 +132,7 @@ def test_keep_returns_the_best_in_order(kind):
     scores = ToyVerifier().score(got.images).reshape(3, frames).mean(dim=1)
     assert scores.tolist() == sorted(scores.tolist(), reverse=True) and len(set(scores.tolist())) == 3
     by_index = {c["index"]: c for c in got.report["candidates"]}
-    kept = [by_index[index] for index in got.report["order"][:3]]
+    kept = [by_index[index] for index in got.report["kept"]]
     assert [c["score"] for c in kept] == pytest.approx(scores.tolist(), abs=1e-6)
     assert got.score == pytest.approx(max(c["score"] for c in by_index.values()))
     rows = [part.unbind() if part.is_nested else [part] for part in [got.latents["samples"]]][0]
