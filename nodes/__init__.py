@@ -20,10 +20,12 @@ from . import (
     scoring,
     search,
     verifiers,
+    verifiers_checks,
 )
 
 MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, scoring, results, conditioning,
+    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_checks,
+    scoring, results, conditioning,
 ]  # fmt: skip
 
 

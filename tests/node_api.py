@@ -40,6 +40,8 @@ NODES: dict[str, list[str] | None] = {
     "NSClipScore": None,
     "NSImageStatistics": None,
     "NSGuidanceGap": ["first_steps", "prefer"],
+    "NSTextAccuracy": ["text", "other_text", "ignore_case", "ignore_spaces"],
+    "NSObjectCheck": ["model_name", "checks", "threshold"],
     "NSVerifierEnsemble": None,
     "NSScoreImages": None,
     "NSNoiseFromRecipe": ["recipe"],

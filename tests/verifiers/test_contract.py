@@ -9,8 +9,11 @@ import torch
 
 from noise_search.verifiers.base import Verifier
 from noise_search.verifiers.clip_score import ClipScore
+from noise_search.verifiers.detector import Detector
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.verifiers.object_check import ObjectCheck
 from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.text_accuracy import Line, TextAccuracy
 
 
 def make_statistics(request: pytest.FixtureRequest) -> Verifier:
@@ -24,12 +27,34 @@ def make_clip_score(request: pytest.FixtureRequest) -> Verifier:
     return ClipScore(pair.clip, pair.clip_vision, "a red circle left of a blue square")
 
 
+def make_text_accuracy(request: pytest.FixtureRequest) -> Verifier:
+    # reads how bright the picture is, as a row of strokes: random pictures hold no text
+    return TextAccuracy(lambda pixels: [Line("|" * int(2 * pixels.mean()), (0, 0, 9, 9))], 510 * "|")
+
+
+def make_object_check(request: pytest.FixtureRequest) -> Verifier:
+    from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+    from noise_search.nodes.weights import HeldModel
+
+    path = request.getfixturevalue("detectors")("owlv2")
+    model = HeldModel(AutoModelForZeroShotObjectDetection.from_pretrained(path))
+    detector = Detector(model, AutoProcessor.from_pretrained(path), "owlv2")
+    return ObjectCheck(detector, "a red cup\n2 cats\na cat left of a dog", 0.1)
+
+
 def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
     parts = (ImageStatistics(), ImageStatistics(0, 0, 1, 0))
     return Ensemble(parts, (1, -2), WEIGHTED_SUM)  # of all modes the one that is free of the pool
 
 
-EVERY = [make_statistics, pytest.param(make_clip_score, marks=pytest.mark.comfy), make_ensemble]
+EVERY = [
+    make_statistics,
+    pytest.param(make_clip_score, marks=pytest.mark.comfy),
+    make_text_accuracy,
+    pytest.param(make_object_check, marks=pytest.mark.comfy),
+    make_ensemble,
+]
 
 
 @pytest.fixture(params=EVERY)
