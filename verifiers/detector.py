@@ -75,6 +75,10 @@ class Detector:
         return [row for half in images.chunk(2) for row in self._detect(half, labels)]
 
     def _run(self, module: Any, device: torch.device, images: Tensor, labels: list[str]) -> list[tuple[Tensor, Tensor]]:
+        height, width = images.shape[1:3]
+        if self.kind == "owlv2":  # wants a black square; older versions of transformers fill up with grey
+            images = torch.nn.functional.pad(images, (0, 0, 0, max(0, height - width), 0, max(0, width - height)))
+            height = width = max(height, width)
         pictures = list((255 * images.float()).round().to(torch.uint8).cpu().numpy())
         if self.by_tokens:
             text = [". ".join(labels) + "."] * len(images)
@@ -88,9 +92,6 @@ class Detector:
         if self.by_tokens:
             scores = torch.stack([scores[..., at].amax(-1) for at in self._places(inputs["input_ids"][0], len(labels))], -1)
         boxes = out.pred_boxes.float().cpu()
-        height, width = images.shape[1:3]
-        if self.kind == "owlv2":  # pads to a square
-            height = width = max(height, width)
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
         return list(zip(corners * torch.tensor([width, height] * 2), scores, strict=True))
 

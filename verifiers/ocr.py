@@ -1,7 +1,7 @@
 """A reader of text in pictures: RapidOCR, from one of the two optional packages that carry it and its models.
 
 Both run PaddleOCR's networks (PP-OCR: find lines, turn them upright, read them) by ONNX Runtime. Its sessions are no
-torch modules, so no model patcher can hold them; they stay on the CPU, where they take about 100 MB of memory.
+torch modules, so no model patcher can hold them; they stay on the CPU, where they take 250 to 400 MB of memory.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
+import os
+import re
 from functools import cache
 from typing import Any
 
@@ -42,8 +44,9 @@ def load_reader(name: str = "text accuracy") -> Reader:
 
 def _rapidocr() -> Reader:
     version = importlib.metadata.version("rapidocr")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
         raise ImportError(f"version {version} is too old, it may download files while it reads")
+    importlib.import_module("onnxruntime")  # the engine would ask for it at the first picture only
     engine = importlib.import_module("rapidocr").RapidOCR(params=_models_of("rapidocr"))
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # else one warning for each picture without text
 
@@ -60,8 +63,8 @@ def _models_of(package: str) -> dict[str, str]:
     named = {}
     for part in ("Det", "Cls", "Rec"):
         paths = [str(file.locate()) for file in files if f"_{part.lower()}" in file.name]
-        if not paths:
-            raise FileNotFoundError(f"this version of {package} has no model for {part} in its wheel")
+        if not paths or not os.path.isfile(paths[0]):
+            raise FileNotFoundError(f"this version of {package} lacks its model for {part}")
         named[f"{part}.model_path"] = paths[0]
     return named
 

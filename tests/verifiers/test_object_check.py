@@ -51,6 +51,9 @@ def reference(path: Path, images: torch.Tensor, labels: list[str]) -> list[dict]
     model = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(path).eval()
     pictures = [Image.fromarray((255 * image).round().to(torch.uint8).numpy()) for image in images]
     sizes = [tuple(images.shape[1:3])] * len(images)
+    if path.name == "owlv2" and transformers.__version__ < "5":  # pads with grey: huggingface/transformers pull request 41938
+        square = max(images.shape[1:3])
+        pictures, sizes = [picture.crop((0, 0, square, square)) for picture in pictures], [(square, square)] * len(images)
     if path.name == "grounding-dino":
         inputs = processor(images=pictures, text=[". ".join(labels) + "."] * len(images), return_tensors="pt")
         post = {"input_ids": inputs["input_ids"], "text_threshold": 0.0}

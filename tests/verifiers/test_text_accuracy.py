@@ -8,6 +8,7 @@ import math
 import random
 import socket
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -137,7 +138,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, SimpleNamespace]:
     real = importlib.import_module
 
     def import_module(name: str) -> ModuleType:
-        if name.startswith("rapidocr") and name not in there:
+        if name.startswith(("rapidocr", "onnxruntime")) and name not in there:
             raise ModuleNotFoundError(f"No module named {name!r}")
         return there[name] if name in there else real(name)
 
@@ -157,13 +158,6 @@ CORNERS = [[3.0, 5.0], [9.0, 4.0], [9.0, 8.0], [3.0, 9.0]]
 EXPECTED = [Line("OPEN", (3.0, 4.0, 9.0, 9.0))]
 
 
-class File(SimpleNamespace):
-    suffix = ".onnx"
-
-    def locate(self) -> str:
-        return f"/models/{self.name}"
-
-
 class NewReader:
     def __init__(self, params: dict[str, str]) -> None:
         self.params = params
@@ -178,42 +172,58 @@ class OldReader:
         return ([[CORNERS, "OPEN", 0.98]], [0.1]) if pixels.any() else (None, None)
 
 
-def new_package(version: str = "3.10.0", parts: tuple[str, ...] = ("det", "cls", "rec")) -> SimpleNamespace:
-    return SimpleNamespace(RapidOCR=NewReader, version=version, files=[File(name=f"x_{part}_small.onnx") for part in parts])
+PARTS = ("det", "cls", "rec")
 
 
-def test_both_packages_give_lines(packages: dict) -> None:
+def new_package(folder: Path, version: str = "3.10.0", parts: tuple[str, ...] = PARTS) -> SimpleNamespace:
+    """Make a rapidocr whose wheel brought all models, and whose folder has those of `parts`."""
+    for part in parts:
+        (folder / f"x_{part}_small.onnx").touch()
+    files = [SimpleNamespace(name=f"x_{part}_small.onnx", suffix=".onnx") for part in PARTS]
+    for file in files:
+        file.locate = lambda name=file.name: folder / name
+    return SimpleNamespace(RapidOCR=NewReader, version=version, files=files)
+
+
+def test_both_packages_give_lines(packages: dict, tmp_path: Path) -> None:
     white, black = torch.ones(4, 4, 3).numpy(), torch.zeros(4, 4, 3).numpy()
     packages["rapidocr_onnxruntime"] = SimpleNamespace(RapidOCR=OldReader)
     old = ocr.load_reader()
     ocr.load_reader.cache_clear()
-    packages["rapidocr"] = new_package()
+    packages |= {"rapidocr": new_package(tmp_path), "onnxruntime": SimpleNamespace()}
     new = ocr.load_reader()
     assert old.__qualname__ != new.__qualname__
     for read in (old, new):
         assert read(white) == EXPECTED and read(black) == []
 
 
-def test_models_are_those_of_the_wheel(packages: dict) -> None:
-    packages["rapidocr"] = new_package()
+def test_models_are_those_of_the_wheel(packages: dict, tmp_path: Path) -> None:
+    packages["rapidocr"] = new_package(tmp_path)
     assert ocr._models_of("rapidocr") == {
-        "Det.model_path": "/models/x_det_small.onnx",
-        "Cls.model_path": "/models/x_cls_small.onnx",
-        "Rec.model_path": "/models/x_rec_small.onnx",
+        "Det.model_path": f"{tmp_path}/x_det_small.onnx",
+        "Cls.model_path": f"{tmp_path}/x_cls_small.onnx",
+        "Rec.model_path": f"{tmp_path}/x_rec_small.onnx",
     }
 
 
 @pytest.mark.parametrize(
-    ("package", "says"),
+    ("there", "says"),
     [
-        (None, "rapidocr: No module named 'rapidocr'; rapidocr-onnxruntime: No module"),
-        (new_package("3.4.0"), "rapidocr: version 3.4.0 is too old"),
-        (new_package(parts=("det", "cls")), "rapidocr: this version of rapidocr has no model for Rec in its wheel"),
+        ([], "rapidocr: No module named 'rapidocr'; rapidocr-onnxruntime: No module"),
+        (["rapidocr"], "rapidocr: No module named 'onnxruntime'"),
+        (["old", "onnxruntime"], "rapidocr: version 3.4.0 is too old"),
+        (["damaged", "onnxruntime"], "rapidocr: this version of rapidocr lacks its model for Rec"),
     ],
 )
-def test_without_a_package_the_pip_command_is_named(packages: dict, package, says: str) -> None:
-    if package:
-        packages["rapidocr"] = package
+def test_without_a_package_the_pip_command_is_named(packages: dict, tmp_path: Path, there: list[str], says: str) -> None:
+    made = {
+        "rapidocr": lambda: new_package(tmp_path),
+        "old": lambda: new_package(tmp_path, "3.4.0"),
+        "damaged": lambda: new_package(tmp_path, parts=("det", "cls")),
+        "onnxruntime": SimpleNamespace,
+    }
+    for name in there:
+        packages["onnxruntime" if name == "onnxruntime" else "rapidocr"] = made[name]()
     with pytest.raises(ValueError, match=f'^text accuracy: .*`pip install "rapidocr>=3.5" onnxruntime`.*{says}'):
         ocr.load_reader()
 
