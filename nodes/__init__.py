@@ -22,6 +22,7 @@ from . import (
     verifiers,
     verifiers_api,
     verifiers_cascade,
+    verifiers_checks,
     verifiers_classes,
     verifiers_clip,
     verifiers_graph,
@@ -32,8 +33,8 @@ from . import (
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
-    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_vlm, verifiers_api, verifiers_graph,
-    verifiers_cascade, scoring, results, conditioning,
+    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_checks, verifiers_vlm, verifiers_api,
+    verifiers_graph, verifiers_cascade, scoring, results, conditioning,
 ]  # fmt: skip
 
 

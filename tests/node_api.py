@@ -54,6 +54,8 @@ NODES: dict[str, list[str] | None] = {
     "NSSelfSimilarity": ["clip_vision", "sigma"],
     "NSReferenceSimilarity": ["clip_vision", "reference", "prefer"],
     "NSImageReward": ["model_name", "prompt"],
+    "NSTextAccuracy": ["text", "other_text", "ignore_case", "ignore_spaces"],
+    "NSObjectCheck": ["model_name", "checks", "threshold"],
     "NSVerifierEnsemble": None,
     "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
     "NSGraphImage": ["image"],

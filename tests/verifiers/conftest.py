@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,3 +133,82 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def siglip(tiny_siglip: SimpleNamespace, models: Path) -> SimpleNamespace:
     shutil.copytree(tiny_siglip.folder, models / "siglip")
     return SimpleNamespace(folder=models / "siglip", model=tiny_siglip.model, tokenizer=tiny_siglip.tokenizer)
+
+
+DETECTOR_SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def detectors(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a tiny random detector, called as its kind."""
+    return cache(lambda kind: make_detector(tmp_path_factory.mktemp("detectors"), kind))
+
+
+def make_detector(root: Path, kind: str) -> Path:
+    model, processor = _grounding_dino() if kind == "grounding-dino" else _owl(kind)
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:  # larger than a fresh model's, so that inputs are told apart
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    model.eval().save_pretrained(root / kind)
+    processor.save_pretrained(root / kind)
+    return root / kind
+
+
+def _owl(kind: str) -> tuple:
+    import transformers
+
+    from inprocess import find_comfyui
+
+    name = {"owlv2": "Owlv2", "owlvit": "OwlViT"}[kind]
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = getattr(transformers, f"{name}Config")(
+        text_config=small, vision_config=small | {"image_size": DETECTOR_SIZE, "patch_size": 8}, projection_dim=32
+    )
+    size = {"height": DETECTOR_SIZE, "width": DETECTOR_SIZE}
+    processor = getattr(transformers, f"{name}Processor")(
+        getattr(transformers, f"{name}ImageProcessor")(size=size),
+        # ComfyUI brings the tokenizer of CLIP, which is OWL's
+        transformers.CLIPTokenizer.from_pretrained(
+            find_comfyui() / "comfy" / "sd1_tokenizer", model_max_length=16, pad_token="!"
+        ),
+    )
+    with torch.inference_mode(False):
+        return getattr(transformers, f"{name}ForObjectDetection")(config), processor
+
+
+def _grounding_dino() -> tuple:
+    from tempfile import TemporaryDirectory
+
+    from transformers import (
+        BertConfig,
+        BertTokenizerFast,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+        SwinConfig,
+    )
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "red", "cup", "cat", "dog", "polar", "bear"]
+    backbone = SwinConfig(
+        image_size=DETECTOR_SIZE, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=2,
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    text = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    config = GroundingDinoConfig(
+        backbone_config=backbone, text_config=text, d_model=32, num_queries=9, max_text_len=32, encoder_layers=1,
+        decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        disable_custom_kernels=True,
+    )  # fmt: skip
+    with TemporaryDirectory() as folder:
+        Path(folder, "vocab.txt").write_text("\n".join(words))
+        tokenizer = BertTokenizerFast.from_pretrained(folder)
+    size = {"shortest_edge": 2 * DETECTOR_SIZE, "longest_edge": 2 * DETECTOR_SIZE}  # else one pixel is left
+    processor = GroundingDinoProcessor(GroundingDinoImageProcessor(size=size), tokenizer)
+    with torch.inference_mode(False):
+        return GroundingDinoForObjectDetection(config), processor

@@ -19,9 +19,12 @@ from noise_search.verifiers.base import Verifier
 from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.classifier import LOGIT, ClassifierLogit
 from noise_search.verifiers.clip_score import ClipScore
+from noise_search.verifiers.detector import Detector
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble, models_of
+from noise_search.verifiers.object_check import ObjectCheck
 from noise_search.verifiers.reference import UNLIKE, ReferenceSimilarity
 from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.text_accuracy import Line, TextAccuracy
 from noise_search.verifiers.zero_shot import ZeroShotClass
 
 
@@ -66,6 +69,22 @@ def make_siglip(request: pytest.FixtureRequest) -> Verifier:
     from noise_search.verifiers.siglip_score import SigLIPScore
 
     return SigLIPScore(_build(SIGLIP, "siglip", str(request.getfixturevalue("tiny_siglip").folder)), "a cat on a table")
+
+
+def make_text_accuracy(request: pytest.FixtureRequest) -> Verifier:
+    # reads how bright the picture is, as a row of strokes: random pictures hold no text
+    return TextAccuracy(lambda pixels: [Line("|" * int(2 * pixels.mean()), (0, 0, 9, 9))], 510 * "|")
+
+
+def make_object_check(request: pytest.FixtureRequest) -> Verifier:
+    from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+    from noise_search.nodes.weights import HeldModel
+
+    path = request.getfixturevalue("detectors")("owlv2")
+    model = HeldModel(AutoModelForZeroShotObjectDetection.from_pretrained(path))
+    detector = Detector(model, AutoProcessor.from_pretrained(path), "owlv2")
+    return ObjectCheck(detector, "a red cup\n2 cats\na cat left of a dog", 0.1)
 
 
 def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
@@ -160,10 +179,10 @@ def make_graph_score(request: pytest.FixtureRequest) -> Verifier:
 NEED_COMFYUI = [
     make_clip_score, make_pick_score, make_hps, make_aesthetic, make_siglip, make_vlm_judge, make_hps_v3,
     make_unified_reward, make_classifier_logit, make_zero_shot,
-    make_reference_similarity, make_image_reward, make_graph_score,
+    make_reference_similarity, make_image_reward, make_graph_score, make_object_check,
 ]  # fmt: skip
 EVERY = [
-    make_statistics, make_ensemble, make_cascade, make_api_judge,
+    make_statistics, make_ensemble, make_cascade, make_api_judge, make_text_accuracy,
     *(pytest.param(make, marks=pytest.mark.comfy) for make in NEED_COMFYUI),
 ]  # fmt: skip
 
