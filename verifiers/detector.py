@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 # Confidence above which transformers' own post-processing takes a box to be one.
-THRESHOLDS = {"owlvit": 0.1, "owlv2": 0.1, "grounding-dino": 0.25, "mm-grounding-dino": 0.25}
+THRESHOLDS = {"owlvit": 0.1, "owlv2": 0.1, "grounding-dino": 0.25}
 QUERY = "a photo of a {}"
 ROWS = 4  # pictures at a time
 MEMORY = 3e9  # bytes that one picture takes in a large model: attention among 5185 patches
@@ -41,7 +41,7 @@ class Detector:
 
     @property
     def by_tokens(self) -> bool:
-        return self.kind.endswith("grounding-dino")
+        return self.kind == "grounding-dino"
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise a ValueError if a name, or all names together, are longer than the model reads."""
