@@ -114,9 +114,8 @@ def test_methods_that_look_half_way_say_why_they_do_not():
 
 
 def test_automatic_search_makes_no_drafts():
-    method, why = choose(12, 20, False, "", "", why_no_drafts="reason")
-    assert method.name == "random search" and "drafts cannot be judged (reason)" in why
-    assert choose(12, 20, False, "", "no ends")[0] == DraftSearch()
+    method, why = choose(12, 20, False, "", "reason")
+    assert method.name == "random search, then refinement search" and "drafts cannot be judged (reason)" in why
     search = run(AutoSearch(), 12, Kept())
     assert "draft" not in statuses(search)
 

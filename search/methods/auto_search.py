@@ -11,14 +11,11 @@ from ..candidates import Pool
 from ..engine import Method, Round, Search
 from .chain import Chain
 from .draft_search import DraftSearch
-from .halving import HalvingSearch
 from .random_search import RandomSearch
 from .refinement import RefinementSearch
-from .trust_region import TrustRegionSearch
 
 FEW_STEPS = 8  # a run this short cannot be cut, nor drafted
 FEW_IMAGES = 4  # a budget this small leaves nothing to plan
-MANY_IMAGES = 48  # from here on searching near what was found beats independent noise without drafts too
 BEFORE_REFINING = 0.7  # share of the budget: measured, README
 DEAR = 0.6  # drafts are not worth it if one takes more of a full candidate's time
 ENOUGH = 6  # scores from which a spread is told
@@ -26,47 +23,39 @@ SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # pixels: a picture moved this litt
 
 
 def choose(
-    images: int, steps: int, stochastic: bool, why_no_looks: str, why_no_refining: str, why_no_drafts: str = "",
-    draft_share_of_time: float = 0.0,
-) -> tuple[Method, str]:  # fmt: skip
+    images: int, steps: int, stochastic: bool, why_no_refining: str, why_no_drafts: str = "", draft_share_of_time: float = 0.0
+) -> tuple[Method, str]:
     """Return the method for a search, and why, in words.
 
     Args:
         images: the budget, in whole images.
         steps: of a full run.
         stochastic: whether the sampler draws noise of its own.
-        why_no_looks: why half-finished candidates cannot be judged; empty if they can.
         why_no_refining: why the end of a run cannot be redrawn; empty if it can.
         why_no_drafts: why drafts of few steps cannot be judged; empty if they can.
         draft_share_of_time: what a draft takes of a full candidate's time, verifier included; 0 if not known.
     """
     if images < FEW_IMAGES:
         return RandomSearch(), f"a budget of {images} images leaves nothing to plan"
+    if steps <= FEW_STEPS:
+        return RandomSearch(), f"runs of {steps} steps are too short for drafts"
+    if draft_share_of_time > DEAR:
+        share = f"{draft_share_of_time:.0%} of a whole candidate's time"
+        return RandomSearch(), f"scoring takes so long that a draft costs {share}"
+    first, why = DraftSearch(), "the sampler is deterministic, so that drafts tell which noise is good"
     if stochastic:
-        if steps <= FEW_STEPS:
-            return RandomSearch(), f"runs of {steps} steps are too short to be cut"
-        if why_no_looks:
-            return RandomSearch(), f"half-finished candidates cannot be judged ({why_no_looks})"
-        return HalvingSearch(), "the sampler draws noise of its own, so that drafts would say little"
-    if steps <= FEW_STEPS or why_no_drafts or draft_share_of_time > DEAR:
-        why = f"runs of {steps} steps are too short for drafts"
-        if why_no_drafts:
-            why = f"drafts cannot be judged ({why_no_drafts})"
-        elif steps > FEW_STEPS:
-            why = f"scoring takes so long that a draft costs {draft_share_of_time:.0%} of a whole candidate's time"
-        return (TrustRegionSearch() if images >= MANY_IMAGES else RandomSearch()), why
-    why = "the sampler is deterministic, so that drafts tell which noise is good"
+        first, why = RandomSearch(), "the sampler draws noise of its own, so that drafts would say little"
+    elif why_no_drafts:
+        first, why = RandomSearch(), f"drafts cannot be judged ({why_no_drafts})"
     if why_no_refining:
-        return DraftSearch(), f"{why}; details cannot be refined ({why_no_refining})"
-    return Chain(DraftSearch(), RefinementSearch(), BEFORE_REFINING), f"{why}; then details are improved"
+        return first, f"{why}; details cannot be refined ({why_no_refining})"
+    return Chain(first, RefinementSearch(), BEFORE_REFINING), f"{why}; then details are improved"
 
 
 def choose_for(search: Search, images: int, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
     """Return the method for a search that has not begun, or rendered candidate 0 only, and why."""
-    return choose(
-        images, search.steps, search.session.stochastic, search.why_no_looks, RefinementSearch().why_not(search),
-        search.why_no_drafts, draft_share_of_time,
-    )  # fmt: skip
+    refining = RefinementSearch().why_not(search)
+    return choose(images, search.steps, search.session.stochastic, refining, search.why_no_drafts, draft_share_of_time)
 
 
 @dataclass(frozen=True)
