@@ -20,7 +20,7 @@ from summary import OUTPUT, Cells, column, load
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 TITLES = {"clip": "tiny CLIP", "oracle": "oracle, soft score", "ensemble": "CLIP + statistics", "statistics": "statistics"}
-FIRST = ("random", "draft", "halving", "zero-order")  # drawn strong
+FIRST = ("random", "draft, then refinement", "draft", "zero-order")  # drawn strong
 
 
 def compared(cells: Cells) -> list[str]:
@@ -149,7 +149,7 @@ def models_plot(large: Cells, small: Cells, cost: float, path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2))
     for panel, name, label in zip(panels, ("score", "truth"), ("mean score by the guide", "held-out accuracy"), strict=True):
         for color, (cells, unit, kind) in enumerate(((large, 1.0, "large model"), (small, cost, "small model"))):
-            for method, ls in (("random", "-"), ("draft", "--")):
+            for method, ls in (("random", "-"), ("draft, then refinement", "--")):
                 budgets = sorted(b for m, g, b in cells if (m, g) == (method, "clip"))
                 if not budgets:
                     continue
@@ -176,9 +176,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=OUTPUT)
     parser.add_argument("--images", type=Path, default=IMAGES)
     parser.add_argument("--small-cost", type=float, default=0.45, help="time of a small model's call over a large one's")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="of the grid; every method has the first")
     args = parser.parse_args()
     args.images.mkdir(parents=True, exist_ok=True)
-    cells = load(args.data / "grid.csv")
+    cells = load(args.data / "grid.csv", args.seeds)
     score_plot(cells, "model_calls", args.images / "bench-calls.png")
     score_plot(cells, "seconds", args.images / "bench-seconds.png")
     hacking_plot(cells, args.images / "bench-held-out.png")
@@ -187,7 +188,7 @@ def main() -> None:
     if (args.data / "axes.csv").exists():
         axes_plot(args.data / "axes.csv", args.images / "bench-axes.png")
     if (args.data / "grid-small.csv").exists():
-        models_plot(cells, load(args.data / "grid-small.csv"), args.small_cost, args.images / "bench-models.png")
+        models_plot(cells, load(args.data / "grid-small.csv", args.seeds), args.small_cost, args.images / "bench-models.png")
 
 
 if __name__ == "__main__":

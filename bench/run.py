@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SMALL_CSV = str(HERE / "output" / "grid-small.csv")
-SMALL = ["--model", "small", "--methods", "random", "draft", "--guides", "clip", "--output", SMALL_CSV]
+SMALL = ["--model", "small", "--methods", "random", "draft, then refinement", "--guides", "clip", "--output", SMALL_CSV]
 PARTS = {  # name: script, arguments of the full run, arguments of the quick one (None: left out)
     "speed": ("speed", [], None),
     "memory": ("memory", [], None),
@@ -22,6 +22,7 @@ PARTS = {  # name: script, arguments of the full run, arguments of the quick one
     "pruning": ("pruning", [], []),
     "grid": ("grid", ["--seeds", "5"], ["--quick"]),
     "models": ("grid", SMALL, [*SMALL, "--quick"]),
+    "lidar": ("lidar", [], ["--prompts", "2"]),
     "axes": ("axes", [], ["--prompts", "2"]),
     "summary": ("summary", [], []),
     "plots": ("plots", [], ["--images", str(HERE / "output")]),
