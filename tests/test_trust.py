@@ -17,6 +17,7 @@ from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
@@ -25,12 +26,12 @@ from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.ensemble import Ensemble
 
 LOOKING = [
-    HalvingSearch(), PathSearch(), BacktrackingSearch(), BranchingSearch(), RolloverSearch(), FKSteering(), AutoSearch(),
+    HalvingSearch(), PathSearch(), BacktrackingSearch(), BranchingSearch(), RolloverSearch(), FKSteering(),
     Chain(RandomSearch(), HalvingSearch()),
 ]  # fmt: skip
 NOT_LOOKING = [
     RandomSearch(), ZeroOrderSearch(), EvolutionSearch(), SpectralSearch(), TrustRegionSearch(), DraftSearch(),
-    RandomSearch(draft_steps=5), ZeroOrderSearch(draft_steps=5),
+    RandomSearch(draft_steps=5), ZeroOrderSearch(draft_steps=5), AutoSearch(), RefinementSearch(),
 ]  # fmt: skip
 WHY = "the verifier cannot be trusted on half-denoised pictures"
 

@@ -75,7 +75,7 @@ class AutoSearch:
     name: str = field(default="auto search", init=False)
 
     def run(self, search: Search) -> Iterator[Round]:
-        search.lasting_levels = RefinementSearch().levels(search)  # candidate 0 may be the one to refine
+        search.lasting_levels = RefinementSearch().leaves_at(search)  # candidate 0 may be the one to refine
         yield from search.render([search.origin])
         search.lasting_levels = ()
         if search.over():

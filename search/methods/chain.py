@@ -37,7 +37,7 @@ class Chain:
 
     def run(self, search: Search) -> Iterator[Round]:
         whole = search.budget.images
-        around, wanted = search.lasting_levels, levels_of(self.then, search)
+        around, wanted = search.lasting_levels, wanted_by(self.then, search)
         search.lasting_levels = around + wanted
         with _spending(search, max(1, min(whole, round(self.share * whole)))):
             yield from self.first.run(search)
@@ -51,14 +51,14 @@ class Chain:
             )
         yield from self.then.run(search)
 
-    def levels(self, search: Search) -> tuple[float, ...]:
+    def leaves_at(self, search: Search) -> tuple[float, ...]:
         """Return the noise levels at which the first method's candidates will leave the winner before it."""
-        return levels_of(self.first, search)
+        return wanted_by(self.first, search)
 
 
-def levels_of(method: Method, search: Search) -> tuple[float, ...]:
+def wanted_by(method: Method, search: Search) -> tuple[float, ...]:
     """Return the noise levels at which a method wants the winner of the one before it recorded; most want none."""
-    wanted = getattr(method, "levels", None)
+    wanted = getattr(method, "leaves_at", None)
     return () if wanted is None else wanted(search)
 
 

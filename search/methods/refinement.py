@@ -43,7 +43,7 @@ class RefinementSearch:
         if self.children < 1:
             raise ValueError(f"'children' must be at least 1, not {self.children}")
 
-    def levels(self, search: Search) -> tuple[float, ...]:
+    def leaves_at(self, search: Search) -> tuple[float, ...]:
         """Return the noise level at which children leave; a method before it in a chain has its runs recorded there."""
         return () if self.why_not(search) else (float(search.session.sigmas[self.first_step(search.steps) + 1]),)
 
@@ -52,7 +52,7 @@ class RefinementSearch:
         return max(1, min(int(self.start * steps + 1e-9), steps - 2))
 
     def run(self, search: Search) -> Iterator[Round]:
-        search.branch_levels = levels = self.levels(search)
+        search.branch_levels = levels = self.leaves_at(search)
         yield from search.render([search.origin])
         if search.over():
             return

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.comfy
 
-from prompts import Ended, Refused, Runner, foreign, node
+from whole_prompts import Ended, Refused, Runner, foreign, node
 
 pack = foreign()
 

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.server
 
-from prompts import node
+from whole_prompts import node
 
 PROMPT = "a red circle left of a blue square"
 STEPS = 8

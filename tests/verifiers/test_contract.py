@@ -161,7 +161,7 @@ def make_cascade(request: pytest.FixtureRequest) -> Verifier:
 
 
 def make_graph_score(request: pytest.FixtureRequest) -> Verifier:
-    from prompts import Runner, foreign, node
+    from whole_prompts import Runner, foreign, node
 
     pack = foreign()
     inputs = {"prefer": "high", "batch_size": 1, "trusts_previews": True}
