@@ -1,6 +1,7 @@
 """What bench/grid.py measured, as a table: means, differences to random search with bootstrap intervals, and ratios.
 
-Prompts are resampled (all seeds of a prompt together), methods and random search in the same resample.
+A method is compared with random search on the prompts and seeds that both were run on. Prompts are resampled, all seeds of
+one together, methods and random search in the same resample.
 
 python bench/summary.py            writes bench/output/summary.csv and prints the ratios of model calls
 python bench/summary.py --grid bench/results/grid.csv.gz --seeds 0 --table clip 16      the README's table of methods
@@ -22,27 +23,33 @@ HERE = Path(__file__).resolve().parent
 OUTPUT = HERE / "output"
 RESAMPLES = 2000
 NUMBERS = ("score", "truth", "own_score", "own_truth", "model_calls", "verifier_calls", "decodes", "seconds")
-Cells = dict[tuple[str, str, int], dict[int, dict[str, float]]]  # (method, guide, budget): {prompt: means over seeds}
+Unit = tuple[int, int]  # prompt, seed
+Cells = dict[tuple[str, str, int], dict[Unit, dict[str, float]]]  # of a (method, guide, budget)
 
 
 def load(path: Path, seeds: list[int] | None = None) -> Cells:
-    """Read the table, as it is or packed; return the means over seeds (all, or these) of every prompt."""
-    collected: dict = defaultdict(lambda: defaultdict(list))
+    """Read the table, as it is or packed; return its rows of all seeds, or of these."""
+    cells: Cells = defaultdict(dict)
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if seeds is not None and int(row["seed"]) not in seeds:
                 continue
             key = (row["method"], row["guide"], int(row["budget"]))
-            collected[key][int(row["prompt"])].append([float(row[name]) for name in NUMBERS])
-    return {
-        key: {prompt: dict(zip(NUMBERS, np.mean(rows, axis=0).tolist(), strict=True)) for prompt, rows in cell.items()}
-        for key, cell in collected.items()
-    }
+            cells[key][int(row["prompt"]), int(row["seed"])] = {name: float(row[name]) for name in NUMBERS}
+    return dict(cells)
 
 
-def column(cell: dict[int, dict[str, float]], prompts: list[int], name: str) -> np.ndarray:
-    """Return one number of every prompt (P,)."""
-    return np.array([cell[prompt][name] for prompt in prompts])
+def column(cell: dict[Unit, dict[str, float]], units: list[Unit], name: str) -> np.ndarray:
+    """Return one number of every prompt (P,): the mean over its seeds among the units."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for prompt, seed in units:
+        found[prompt].append(cell[prompt, seed][name])
+    return np.array([np.mean(found[prompt]) for prompt in sorted(found)])
+
+
+def count(units: list[Unit]) -> int:
+    """Return how many prompts there are."""
+    return len({prompt for prompt, _ in units})
 
 
 def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -57,11 +64,11 @@ def control_of(method: str) -> str:
     return "random" if CONTENDERS[method].sampler == "euler" else "random (ancestral)"
 
 
-def curve(cells: Cells, method: str, guide: str, prompts: list[int], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a method's (B, P) values of `x` and `y` over its budgets, for prompts that all of them hold."""
+def curve(cells: Cells, method: str, guide: str, units: list[Unit], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a method's (B, P) values of `x` and `y` over its budgets, for units that all of them hold."""
     budgets = sorted(b for m, g, b in cells if (m, g) == (method, guide))
-    kept = [b for b in budgets if all(p in cells[method, guide, b] for p in prompts)]
-    make = lambda name: np.array([column(cells[method, guide, b], prompts, name) for b in kept])  # noqa: E731
+    kept = [b for b in budgets if all(p in cells[method, guide, b] for p in units)]
+    make = lambda name: np.array([column(cells[method, guide, b], units, name) for b in kept])  # noqa: E731
     return make(x), make(y)
 
 
@@ -79,16 +86,16 @@ def rows_of(cells: Cells) -> list[dict[str, object]]:
     rows = []
     for (method, guide, budget), cell in sorted(cells.items()):
         control = control_of(method)
-        prompts = sorted(p for p in cell if p in cells.get((control, guide, budget), {}))
-        if not prompts:
+        units = sorted(p for p in cell if p in cells.get((control, guide, budget), {}))
+        if not units:
             continue
         random = cells[control, guide, budget]
-        row: dict[str, object] = {"method": method, "guide": guide, "budget": budget, "prompts": len(prompts)}
-        row |= {name: round(float(column(cell, prompts, name).mean()), 4) for name in NUMBERS}
+        row: dict[str, object] = {"method": method, "guide": guide, "budget": budget, "prompts": count(units), "runs": len(units)}
+        row |= {name: round(float(column(cell, units, name).mean()), 4) for name in NUMBERS}
         for name in ("score", "truth"):
-            at_calls = column(cell, prompts, name) - column(random, prompts, name)
-            xs, ys = curve(cells, control, guide, prompts, "seconds", name)
-            at_seconds = column(cell, prompts, name) - at(xs, ys, column(cell, prompts, "seconds"))
+            at_calls = column(cell, units, name) - column(random, units, name)
+            xs, ys = curve(cells, control, guide, units, "seconds", name)
+            at_seconds = column(cell, units, name) - at(xs, ys, column(cell, units, "seconds"))
             for kind, values in (("calls", at_calls), ("seconds", at_seconds)):
                 low, high = bootstrap(values)
                 row[f"{name}_gain_at_equal_{kind}"] = round(float(values.mean()), 4)
@@ -115,35 +122,35 @@ def calls_ratio(cells: Cells, method: str, guide: str, budget: int = 64) -> dict
     mine = [b for m, g, b in cells if (m, g) == (method, guide)]
     if control is None or len(mine) < 2:
         return None
-    prompts = sorted(p for p in control if all(p in cells[method, guide, b] for b in mine))
-    if len(prompts) < 2:
+    units = sorted(p for p in control if all(p in cells[method, guide, b] for b in mine))
+    if count(units) < 2:
         return None
-    xs, ys = curve(cells, method, guide, prompts, "model_calls", "score")
-    level, calls = column(control, prompts, "score"), column(control, prompts, "model_calls").mean()
+    xs, ys = curve(cells, method, guide, units, "model_calls", "score")
+    level, calls = column(control, units, "score"), column(control, units, "model_calls").mean()
     rng = np.random.default_rng(0)
     ratios = []
     for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(prompts), len(prompts))
+        rows = rng.integers(0, len(level), len(level))
         ratios.append(crossing(xs[:, rows].mean(1), ys[:, rows].mean(1), level[rows].mean()) / calls)
     low, high = np.quantile(ratios, [0.025, 0.975], method="higher")
     ratio = crossing(xs.mean(1), ys.mean(1), level.mean()) / calls
-    return {"method": method, "guide": guide, "prompts": len(prompts), "ratio": round(ratio, 4),
+    return {"method": method, "guide": guide, "prompts": count(units), "runs": len(units), "ratio": round(ratio, 4),
             "low": round(float(low), 4), "high": round(float(high), 4)}  # fmt: skip
 
 
 def table(cells: Cells, guide: str, budget: int, least: int) -> list[str]:
     """Return Markdown rows of the methods measured on `least` prompts or more, over the prompts they share."""
-    measured = {m: cell for (m, g, b), cell in cells.items() if (g, b) == (guide, budget) and len(cell) >= least}
-    prompts = sorted(set.intersection(*map(set, measured.values())))
+    measured = {m: cell for (m, g, b), cell in cells.items() if (g, b) == (guide, budget) and count(cell) >= least}
+    units = sorted(set.intersection(*map(set, measured.values())))
     rows = []
     for method, cell in measured.items():
-        gain = column(cell, prompts, "score") - column(measured[control_of(method)], prompts, "score")
+        gain = column(cell, units, "score") - column(measured[control_of(method)], units, "score")
         said = "{:+.2f} ({:.2f} to {:.2f})".format(gain.mean(), *bootstrap(gain))
         if control_of(method) == method:
-            said = f"(score {column(cell, prompts, 'score').mean():.2f})"
-        truth, verifier = (column(cell, prompts, name).mean() for name in ("truth", "verifier_calls"))
+            said = f"(score {column(cell, units, 'score').mean():.2f})"
+        truth, verifier = (column(cell, units, name).mean() for name in ("truth", "verifier_calls"))
         rows.append((-gain.mean(), f"| {method} | {said} | {truth:.0%} | {verifier:.0f} |"))
-    return [f"{len(prompts)} prompts", *(row for _, row in sorted(rows))]
+    return [f"{count(units)} prompts", *(row for _, row in sorted(rows))]
 
 
 def main() -> None:

@@ -52,8 +52,16 @@ def write(path: Path, *tables) -> Path:
 @pytest.mark.parametrize("name", ["grid.csv", "grid.csv.gz"])
 def test_means_are_over_the_seeds_of_a_prompt(summary: ModuleType, tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, rows("random", RANDOM))
-    assert summary.load(path)["random", "clip", 4][3]["score"] == 97.0
-    assert summary.load(path, [1])["random", "clip", 4][3]["score"] == 98.0
+    cell = summary.load(path)["random", "clip", 4]
+    assert summary.column(cell, [(3, 0), (3, 1), (5, 1)], "score").tolist() == [97.0, 100.0]
+    assert list(summary.load(path, [1])["random", "clip", 4]) == [(prompt, 1) for prompt in range(8)]
+
+
+def test_seeds_that_only_one_of_them_has_do_not_count(summary: ModuleType, tmp_path: Path) -> None:
+    """The method was run with the first seed, whose scores are one lower: +1 like with like."""
+    cells = summary.load(write(tmp_path / "grid.csv", rows("random", RANDOM), rows("draft", {4: 95.0}, seeds=range(1))))
+    (row,) = (row for row in summary.rows_of(cells) if row["method"] == "draft")
+    assert (row["prompts"], row["runs"], row["score_gain_at_equal_calls"]) == (8, 8, 1.0)
 
 
 def test_differences_at_equal_calls_and_at_equal_seconds(summary: ModuleType, tmp_path: Path) -> None:
