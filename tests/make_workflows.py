@@ -322,18 +322,23 @@ def paper_ensemble() -> Graph:
     )  # fmt: skip
     text = """
 ### The paper's ensemble
-Aesthetics, fit to the prompt and human preference, joined by the mean of their ranks (arXiv 2501.09732). **PickScore** is held
-out: the *report* shows by it whether the winner is better, or only fooled the three.
+Aesthetics, fit to the prompt and human preference, joined by their mean rank (arXiv 2501.09732). **PickScore** never chooses:
+the report shows by it whether the winner is better, or only fooled the three.
 
-| put there | file, and where it is from |
-|---|---|
-| models/clip_vision | *clip-vit-large-patch14.safetensors*: model.safetensors of huggingface.co/openai/clip-vit-large-patch14 |
-| models/clip_vision | *PickScore_v1.safetensors*: model.safetensors of huggingface.co/yuvalkirstain/PickScore_v1 |
-| models/verifiers | *sac+logos+ava1-l14-linearMSE.pth* of github.com/christophschuhmann/improved-aesthetic-predictor |
-| models/verifiers | *ImageReward.pt* of huggingface.co/THUDM/ImageReward |
-| models/verifiers | *vocab.txt* of huggingface.co/google-bert/bert-base-uncased; ComfyUI does not list it as missing |
+**Needed in models/clip_vision**
+- *clip-vit-large-patch14.safetensors*: model.safetensors of openai/clip-vit-large-patch14, renamed
+- *PickScore_v1.safetensors*: model.safetensors of yuvalkirstain/PickScore_v1, renamed
+
+**Needed in models/verifiers**
+- *ImageReward.pt* of THUDM/ImageReward
+- *vocab.txt* of google-bert/bert-base-uncased
+- *sac+logos+ava1-l14-linearMSE.pth* of github.com/christophschuhmann/improved-aesthetic-predictor
+
+All but the last are on huggingface.co. ComfyUI lists what is missing, but never *vocab.txt*; where it offers no download,
+fetch the file yourself.
 """
     return Graph("paper_ensemble", (
+        (note(text, (380, 440)),),
         (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
         (Group("2 · The paper's verifiers", JUDGE, ((aesthetic, clip_score(), reward),)),),
         (Group("3 · Ensemble, and a witness", PROMPTS, ((both, pick),)),),
@@ -343,7 +348,6 @@ out: the *report* shows by it whether the winner is better, or only fooled the t
              Node("plot", "PreviewImage", {}, {"images": ("search", PLOT_OUTPUT)}, (400, 290), "Best score against model calls")),
             (Node("report", "PreviewAny", {}, {"source": ("search", 7)}, (330, 734), "Report"),),
         )),),
-        (note(text, (420, 470)),),
     ))  # fmt: skip
 
 
