@@ -81,6 +81,22 @@ def server() -> Iterator[Any]:
         yield running
 
 
+@pytest.fixture
+def model_files(server: Any) -> Iterator[None]:
+    """The files that the examples name, without content, so that they can be chosen in their nodes."""
+    from examples import NAMES, user_form
+
+    models = {m["name"]: m["directory"] for name in NAMES for node in user_form(name)["nodes"]
+              for m in node["properties"].get("models", [])}  # fmt: skip
+    paths = [server.base / "models" / folder / name for name, folder in models.items()]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    yield
+    for path in paths:
+        path.unlink()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless browser. Not for the whole session: while it runs, `asyncio.run` cannot be used."""

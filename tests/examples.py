@@ -14,10 +14,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 USER_FORMS = ROOT / "example_workflows"
 API_FORMS = ROOT / "tests" / "workflows"
-NAMES = ["text_to_image_search", "advanced_search", "reuse_a_winner", "score_a_batch", "score_with_any_nodes"]
+NAMES = [
+    "text_to_image_search", "advanced_search", "reuse_a_winner", "score_a_batch", "score_with_any_nodes", "paper_ensemble",
+]  # fmt: skip
 
 CHECKPOINT = "CheckpointLoaderSimple"
 DEMO_PROMPT = "a green triangle above a yellow star"
+# Files of tiny_files.py, in a test server's model folders.
+TINY_CLIP, TINY_PICK_SCORE = "tiny-clip.safetensors", "tiny-pick-score.safetensors"
+TINY_AESTHETIC, TINY_IMAGE_REWARD = "tiny-aesthetic.pth", "tiny-image-reward.pt"
 DEMO_RUN = {"sampler_name": "euler", "scheduler": "simple", "steps": 16, "cfg": 3.5}
 # By node type: the values that the demo model needs instead of the checkpoint's.
 DEMO_VALUES: dict[str, dict[str, Any]] = {
@@ -30,6 +35,9 @@ DEMO_VALUES: dict[str, dict[str, Any]] = {
     "PrimitiveStringMultiline": {"value": DEMO_PROMPT},
     "CLIPTextEncode": {"text": ""},
     "NSClipScore": {"model_name": "none (use the connected models)", "prompt": "a green triangle"},  # if not connected
+    "NSAestheticScore": {"model_name": TINY_AESTHETIC, "clip_name": TINY_CLIP},
+    "NSImageReward": {"model_name": TINY_IMAGE_REWARD},
+    "NSPickScore": {"model_name": TINY_PICK_SCORE},
     "ImageCrop": {"width": 64, "height": 32},  # the upper half
 }
 # Node type: its inputs, as the demo needs them.

@@ -34,6 +34,7 @@ from examples import (
 )  # fmt: skip
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from tiny_files import write_tiny_files
 
 from live import Server
 from webui import FLAGS, WebUI, find_browser
@@ -46,6 +47,21 @@ CHECKPOINT_FILE = {
 CLIP_FILE = {
     "name": "clip-vit-large-patch14.safetensors",
     "url": "https://huggingface.co/openai/clip-vit-large-patch14/resolve/main/model.safetensors",
+    "directory": "clip_vision",
+}
+HEAD_FILE = {
+    "name": "sac+logos+ava1-l14-linearMSE.pth",
+    "url": "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/sac%2Blogos%2Bava1-l14-linearMSE.pth",
+    "directory": "verifiers",
+}
+IMAGE_REWARD_FILE = {
+    "name": "ImageReward.pt",
+    "url": "https://huggingface.co/THUDM/ImageReward/resolve/main/ImageReward.pt",
+    "directory": "verifiers",
+}
+PICK_SCORE_FILE = {
+    "name": "PickScore_v1.safetensors",
+    "url": "https://huggingface.co/yuvalkirstain/PickScore_v1/resolve/main/model.safetensors",
     "directory": "clip_vision",
 }
 PROMPT = "a red fox sitting to the left of a blue wooden chair, in a sunlit garden, photograph"
@@ -288,7 +304,54 @@ CLIP scores it against *a red fox*. Together with the score of the whole picture
     ))  # fmt: skip
 
 
-GRAPHS = [text_to_image(), advanced(), reuse(), score_batch(), any_nodes()]
+def paper_ensemble() -> Graph:
+    aesthetic = Node("aesthetic", "NSAestheticScore", {"model_name": HEAD_FILE["name"], "clip_name": CLIP_FILE["name"]},
+                     size=(330, 0), models=(HEAD_FILE, CLIP_FILE))  # fmt: skip
+    reward = Node("reward", "NSImageReward", {"model_name": IMAGE_REWARD_FILE["name"]}, {"prompt": ("prompt", 0)}, (330, 150),
+                  models=(IMAGE_REWARD_FILE,))  # fmt: skip
+    pick = Node("pick", "NSPickScore", {"model_name": PICK_SCORE_FILE["name"]}, {"prompt": ("prompt", 0)}, (330, 150),
+                "PickScore: held out, never chooses", (PICK_SCORE_FILE,))  # fmt: skip
+    both = Node("both", "NSVerifierEnsemble", {"weight_1": 1.0, "weight_2": 1.0, "weight_3": 1.0, "mode": "rank mean"},
+                {"verifier_1": ("aesthetic", 0), "verifier_2": ("clipscore", 0), "verifier_3": ("reward", 0)},
+                (330, 500))  # fmt: skip
+    search = Node(
+        "search", "NSSearchSampler",
+        {"seed": SEED, "control_after_generate": "fixed", **RUN, "denoise": 1.0, "budget": 16, "keep": 1},
+        {"model": ("ckpt", 0), "positive": ("positive", 0), "negative": ("negative", 0), "latent_image": ("latent", 0),
+         "vae": ("ckpt", 2), "verifier": ("both", 0), "held_out": ("pick", 0)}, (340, 760),
+    )  # fmt: skip
+    text = """
+### The paper's ensemble
+Aesthetics, fit to the prompt and human preference, joined by their mean rank (arXiv 2501.09732). **PickScore** never chooses:
+the report shows by it whether the winner is better, or only fooled the three.
+
+**Needed in models/clip_vision**
+- *clip-vit-large-patch14.safetensors*: model.safetensors of openai/clip-vit-large-patch14, renamed
+- *PickScore_v1.safetensors*: model.safetensors of yuvalkirstain/PickScore_v1, renamed
+
+**Needed in models/verifiers**
+- *ImageReward.pt* of THUDM/ImageReward
+- *vocab.txt* of google-bert/bert-base-uncased
+- *sac+logos+ava1-l14-linearMSE.pth* of github.com/christophschuhmann/improved-aesthetic-predictor
+
+All but the last are on huggingface.co. ComfyUI lists what is missing, but never *vocab.txt*; where it offers no download,
+fetch the file yourself.
+"""
+    return Graph("paper_ensemble", (
+        (note(text, (380, 440)),),
+        (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
+        (Group("2 · The paper's verifiers", JUDGE, ((aesthetic, clip_score(), reward),)),),
+        (Group("3 · Ensemble, and a witness", PROMPTS, ((both, pick),)),),
+        (Group("4 · Search", SEARCH, ((search,),)),),
+        (Group("5 · Result", RESULT, (
+            (Node("save", "SaveImage", {"filename_prefix": "noise-search"}, {"images": ("search", 0)}, (400, 400)),
+             Node("plot", "PreviewImage", {}, {"images": ("search", PLOT_OUTPUT)}, (400, 290), "Best score against model calls")),
+            (Node("report", "PreviewAny", {}, {"source": ("search", 7)}, (330, 734), "Report"),),
+        )),),
+    ))  # fmt: skip
+
+
+GRAPHS = [text_to_image(), advanced(), reuse(), score_batch(), any_nodes(), paper_ensemble()]
 
 BUILD = """
 async ({columns, gap, groupGap, pad, head}) => {
@@ -477,6 +540,8 @@ def main() -> None:
     args = parser.parse_args()
     chosen = [graph for graph in GRAPHS if args.only in (None, graph.name)]
     with Server() as server, sync_playwright() as playwright:
+        if args.pictures:
+            write_tiny_files(server.base)
         browser = playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
         server.post("/settings", {"Comfy.Workflow.ShowMissingModelsWarning": False, "Comfy.Minimap.Visible": False})
         for graph in chosen:

@@ -6,12 +6,14 @@ import copy
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from examples import NAMES, ROOT, USER_FORMS, api_form, demo_form, user_form
 from PIL import Image
+from tiny_files import write_tiny_files
 
 from node_api import NODES
 
@@ -23,6 +25,8 @@ STOCK = {
 NOT_PORTABLE = re.compile(r"(?<![:/\w])/(?:home|root|tmp|work|usr|mnt)/|[A-Z]:\\\\|api[_-]?key|hf_[A-Za-z0-9]{8}", re.IGNORECASE)
 TITLE = 30  # pixels above a node's position
 PLOT = (960, 600)
+PUBLISHED = re.compile(r"https://(huggingface\.co/[\w.-]+/[\w.-]+/resolve|github\.com/[\w.-]+/[\w.-]+/raw)/main/[\w.%-]+")
+MODEL_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 
 def of_type(workflow: dict[str, Any], kind: str) -> str:
@@ -96,13 +100,28 @@ class TestUserForm:
             (x0, y0), (x1, y1) = places[origin], places[target]
             assert x1 > x0 or (x1 == x0 and y1 > y0)
 
-    def test_well_known_files_can_be_fetched(self, name):
+    def test_every_model_file_says_where_it_is_from(self, name):
+        named = 0
         for node in user_form(name)["nodes"]:
-            if node["type"] not in ("CheckpointLoaderSimple", "NSClipScore"):
+            files = {value for value in map(str, node.get("widgets_values", [])) if value.endswith(MODEL_FILES)}
+            models = node["properties"].get("models", [])
+            # The page heeds only files that the node names, so all of them and no other.
+            assert sorted(files) == sorted(model["name"] for model in models), node["type"]
+            for model in models:
+                assert PUBLISHED.fullmatch(model["url"]), model["url"]
+                assert Path(model["url"]).suffix == Path(model["name"]).suffix
+            named += len(files)
+        assert named >= 1
+
+    def test_help_pages_name_the_same_files(self, name):
+        for node in user_form(name)["nodes"]:
+            if not node["type"].startswith("NS"):
                 continue
-            (model,) = node["properties"]["models"]
-            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(".safetensors")
-            assert model["name"] in node["widgets_values"]
+            page = (ROOT / "web" / "docs" / node["type"] / "en.md").read_text(encoding="utf-8")
+            for model in node["properties"].get("models", []):
+                repository = "/".join(model["url"].split("/")[3:5])
+                for said in (model["name"], f"models/{model['directory']}", repository):
+                    assert said in page, (node["type"], said)
 
 
 def test_demo_form_changes_loaders_and_values_only():
@@ -116,8 +135,24 @@ def test_demo_form_changes_loaders_and_values_only():
 
 
 @pytest.mark.server
+def test_files_in_the_named_folders_can_be_chosen(server, model_files):
+    known = server.object_info()
+    for node in (node for name in NAMES for node in user_form(name)["nodes"]):
+        inputs = {k: v for kind in known.get(node["type"], {}).get("input", {}).values() for k, v in kind.items()}
+        choices = [option for kind, *more in (v for v in inputs.values() if isinstance(v, list))
+                   for option in (kind if isinstance(kind, list) else (more or [{}])[0].get("options", []))]  # fmt: skip
+        for model in node["properties"].get("models", []):
+            assert model["name"] in choices, (node["type"], model)
+
+
+@pytest.fixture(scope="module")
+def tiny_files(server: Any) -> None:
+    write_tiny_files(server.base)
+
+
+@pytest.mark.server
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_on_the_demo_model(server, name):
+def test_runs_on_the_demo_model(server, tiny_files, name):
     shown = pictures(server, api_form(name))
     plots = [picture for kind, found in shown.items() if kind.startswith("Preview") for picture in found
              if picture.shape == (PLOT[1], PLOT[0], 3)]  # fmt: skip
@@ -179,3 +214,21 @@ def test_scored_batch_is_the_stock_batch_in_another_order(server):
     stock = load("stock")
     assert sorted(order) == list(range(8))
     assert load(sorted_id) == [stock[index] for index in order]
+
+
+@pytest.mark.server
+def test_the_papers_ensemble_ranks_by_three_and_asks_the_witness(server, tiny_files):
+    workflow = api_form("paper_ensemble")
+    found = server.run(workflow)
+    report = json.loads(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
+    finished = [c for c in report["candidates"] if c["status"] == "finished"]
+    names = ["aesthetic score", "CLIP score", "ImageReward"]
+    assert all(sorted(c["scores"]) == sorted(names) for c in finished)
+    scores = np.array([[c["scores"][name] for name in names] for c in finished])
+    below, equal = (op(scores[:, None], scores[None]).sum(1) for op in (np.greater, np.equal))
+    ranks = below + (equal + 1) / 2  # 1 is worst, ties share their mean rank
+    assert scores.std(0).min() > 0.01  # each of them tells pictures apart
+    np.testing.assert_allclose([c["score"] for c in finished], ranks.mean(1), atol=1e-4)
+    assert report["best"]["index"] == finished[ranks.mean(1).argmax()]["index"] != 0
+    witness = report["held_out"]
+    assert witness["verifier"] == "PickScore" and set(witness["scores"]) == {"0", str(report["best"]["index"])}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from examples import NAMES, ROOT, api_form, demo_form, user_form
@@ -13,20 +11,6 @@ from examples import NAMES, ROOT, api_form, demo_form, user_form
 from node_api import NODES
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def model_files(server: Any) -> Iterator[None]:
-    """The files that the examples name, without content: a page marks a node whose file is not there."""
-    models = {m["name"]: m["directory"] for name in NAMES for node in user_form(name)["nodes"]
-              for m in node["properties"].get("models", [])}  # fmt: skip
-    paths = [server.base / "models" / folder / name for name, folder in models.items()]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    yield
-    for path in paths:
-        path.unlink()
 
 
 def test_examples_load_and_become_the_tested_api_form(model_files, page):

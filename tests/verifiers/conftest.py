@@ -11,8 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-IMAGE_SIZE = 32
+from tiny_clip import make_clip
 
 
 @pytest.fixture(scope="session")
@@ -31,26 +30,6 @@ def deep_clip(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def tiny_clip_h(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Return the like, as deep as CLIP-H and 64 wide."""
     return make_clip(tmp_path_factory.mktemp("h"), text_layers=24, vision_layers=32, vision_width=64)
-
-
-def make_clip(folder: Path, text_layers: int, vision_layers: int = 2, vision_width: int = 128) -> SimpleNamespace:
-    from transformers import CLIPConfig, CLIPModel
-
-    deep = {"hidden_act": "quick_gelu", "projection_dim": 64}
-    text = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 1, "eos_token_id": 49407}
-    vision = {"hidden_size": vision_width, "intermediate_size": 160, "num_attention_heads": vision_width // 64}
-    vision |= {"patch_size": 8, "image_size": IMAGE_SIZE, "num_hidden_layers": vision_layers}
-    words = text | deep | {"num_hidden_layers": text_layers}
-    with torch.random.fork_rng(), torch.inference_mode(False):
-        torch.manual_seed(0)
-        model = CLIPModel(CLIPConfig(text_config=words, vision_config=vision | deep, projection_dim=64))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:  # larger than a fresh model's, so that inputs are told apart
-                parameter.mul_(5)
-            parameter.copy_(parameter.half())  # ComfyUI holds the weights in half precision
-    model.eval().save_pretrained(folder)
-    return SimpleNamespace(path=str(folder / "model.safetensors"), model=model)
 
 
 @pytest.fixture(scope="session")

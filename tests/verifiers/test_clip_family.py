@@ -13,6 +13,7 @@ import pytest
 import torch
 from drawn import drawn
 from safetensors.torch import load_file, save_file
+from tiny_clip import Head, make_head
 from torch import Tensor, nn
 
 from inprocess import boot, run_node
@@ -172,29 +173,10 @@ def test_letterbox_by_hand() -> None:
 # The aesthetic score
 
 
-class Head(nn.Module):
-    """The published predictor, layer by layer."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, 1024), nn.Dropout(0.2), nn.Linear(1024, 128), nn.Dropout(0.2),
-            nn.Linear(128, 64), nn.Dropout(0.1), nn.Linear(64, 16), nn.Linear(16, 1),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-
 @pytest.fixture
 def aesthetic(tiny_clip: SimpleNamespace, models: Path) -> SimpleNamespace:
     """The head's file in both forms, the CLIP's whole and its vision tower alone; the head in plain torch."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        head = Head(64).eval()
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.mul_(2)
+    head = make_head()
     torch.save(head.state_dict(), models / "head.pth")
     save_file(head.state_dict(), models / "head.safetensors")
     sd = load_file(tiny_clip.path)
