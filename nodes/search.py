@@ -40,8 +40,8 @@ def optional_inputs() -> list[Any]:
     """Return the optional search inputs that both nodes have, in order."""
     return [
         inp(Method, "method", optional=True, tooltip="How the budget is spent. Without one, what measured best: draft "
-            "search (random search with ancestral and SDE samplers), then refinement search for the last 30 %; random search "
-            "alone for budgets below 4 and runs of 8 steps or fewer."),
+            "search (random search for budgets below 8, and with ancestral and SDE samplers), then refinement search for the "
+            "last 30 %; random search alone for budgets below 4 and runs of 8 steps or fewer."),
         inp(Budget, "limits", optional=True, tooltip="Further limits: model calls, seconds, a target score, patience."),
         inp(Verifier, "held_out", optional=True, tooltip="A second verifier that never chooses. It scores the winners "
             "and your own seed for the report, so that you see whether the search only fooled the first one."),

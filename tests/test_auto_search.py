@@ -35,7 +35,9 @@ DEFAULT, STOCHASTIC = "draft search, then refinement search", "random search, th
     ("given", "name"),
     [
         ((3, 20, False, ""), "random search"),
-        ((4, 20, False, ""), DEFAULT),
+        ((4, 20, False, ""), STOCHASTIC),
+        ((7, 20, False, ""), STOCHASTIC),
+        ((8, 20, False, ""), DEFAULT),
         ((64, 20, False, ""), DEFAULT),
         ((16, 20, False, "runs are alone"), "draft search"),  # drafts are whole pictures
         ((16, 20, True, ""), STOCHASTIC),

@@ -15,7 +15,8 @@ from .random_search import RandomSearch
 from .refinement import RefinementSearch
 
 FEW_STEPS = 8  # a run this short cannot be cut, nor drafted
-FEW_IMAGES = 4  # a budget this small leaves nothing to plan
+FEW_IMAGES = 4  # a budget below leaves nothing to plan
+FEW_FOR_DRAFTS = 8  # a budget below pays for too few of them: measured, README
 BEFORE_REFINING = 0.7  # share of the budget: measured, README
 DEAR = 0.6  # drafts are not worth it if one takes more of a full candidate's time
 ENOUGH = 6  # scores from which a spread is told
@@ -45,6 +46,8 @@ def choose(
     first, why = DraftSearch(), "the sampler is deterministic, so that drafts tell which noise is good"
     if stochastic:
         first, why = RandomSearch(), "the sampler draws noise of its own, so that drafts would say little"
+    elif images < FEW_FOR_DRAFTS:
+        first, why = RandomSearch(), f"a budget of {images} images pays for too few drafts"
     elif why_no_drafts:
         first, why = RandomSearch(), f"drafts cannot be judged ({why_no_drafts})"
     if why_no_refining:

@@ -251,10 +251,11 @@ REFINED = "then refinement search"
 
 @pytest.mark.parametrize(
     ("sampler_name", "budget", "steps", "name"),
-    [("euler", 4, 12, f"draft search, {REFINED}"), ("dpmpp_2m", 4, 12, f"draft search, {REFINED}"),
+    [("euler", 8, 12, f"draft search, {REFINED}"), ("dpmpp_2m", 8, 12, f"draft search, {REFINED}"),
+     ("euler", 4, 12, f"random search, {REFINED}"),
      ("euler_ancestral", 4, 12, f"random search, {REFINED}"), ("euler", 3, 12, "random search"),
      ("dpmpp_2m_sde", 4, 12, f"random search, {REFINED}"), ("euler", 4, 8, "random search"),
-     ("euler_ancestral", 4, 8, "random search"), ("dpm_adaptive", 4, 12, "draft search")],
+     ("euler_ancestral", 4, 8, "random search"), ("dpm_adaptive", 8, 12, "draft search")],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 def test_without_a_method_it_is_chosen_by_sampler_budget_and_steps(kind, sampler_name, budget, steps, name):
