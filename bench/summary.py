@@ -117,11 +117,16 @@ def crossing(xs: np.ndarray, ys: np.ndarray, level: float) -> float:
 
 
 def calls_ratio(cells: Cells, method: str, guide: str, budget: int = 64) -> dict[str, object] | None:
-    """Return the share of random search's calls with which a method reaches its mean score at `budget`."""
+    """Return the share of random search's calls with which a method reaches its mean score at `budget`.
+
+    By its budgets that hold at least half as many runs as the one that holds most, and the runs that all of these hold.
+    """
     control = cells.get((control_of(method), guide, budget))
-    mine = [b for m, g, b in cells if (m, g) == (method, guide)]
+    runs = {b: len(cell) for (m, g, b), cell in cells.items() if (m, g) == (method, guide)}
+    mine = [b for b in runs if runs[b] >= max(runs.values()) / 2]
     if control is None or len(mine) < 2:
         return None
+    cells = {key: cell for key, cell in cells.items() if key[:2] != (method, guide) or key[2] in mine}
     units = sorted(p for p in control if all(p in cells[method, guide, b] for b in mine))
     if count(units) < 2:
         return None

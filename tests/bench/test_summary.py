@@ -84,6 +84,9 @@ def test_ratio_of_calls(summary: ModuleType, tmp_path: Path) -> None:
     cells = summary.load(write(tmp_path / "grid.csv", rows("random", RANDOM), rows("draft", {8: 97.0, 24: 99.0})))
     ratio = summary.calls_ratio(cells, "draft", "clip")
     assert (ratio["ratio"], ratio["low"], ratio["high"]) == (0.25, 0.25, 0.25)
+    few = rows("draft", {64: 0.0}, prompts=range(3))  # a budget with few runs is left out
+    some = summary.load(write(tmp_path / "some.csv", rows("random", RANDOM), rows("draft", {8: 97.0, 24: 99.0}), few))
+    assert summary.calls_ratio(some, "draft", "clip") == ratio
     below = summary.load(write(tmp_path / "low.csv", rows("random", RANDOM), rows("draft", {8: 96.0, 24: 97.9})))
     assert math.isinf(summary.calls_ratio(below, "draft", "clip")["ratio"])
 
