@@ -170,7 +170,8 @@ class NSAestheticScore(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, clip_name: str) -> io.NodeOutput:
         sd = read_weights(HEAD, model_name, file_path(HEAD, model_name))
-        width = sd["layers.0.weight"].shape[-1] if "layers.0.weight" in sd else EMBEDDING
+        first = sd.get("layers.0.weight")
+        width = EMBEDDING if first is None or first.ndim != 2 else first.shape[1]
         check_keys(HEAD, model_name, sd, head_shapes(width))
         clip_vision = load_clip_vision(file_path(CLIP_L, clip_name), CLIP_L)
         embedding = clip_vision.model.visual_projection.weight.shape[0]
