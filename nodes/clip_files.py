@@ -139,13 +139,17 @@ def _read_clip_model(wanted: Wanted, path: str) -> dict[str, Tensor]:
     if OPEN_CLIP in sd:
         sd = comfy.clip_vision.convert_to_transformers(dict(sd), "visual.")
         sd = comfy.utils.clip_text_transformers_convert(sd, "", "")
-    if missing := [key for key, rank in VISION_KEYS.items() if key not in sd or sd[key].ndim != rank]:
+    if missing := _lacking(sd, VISION_KEYS):
         raise _unusable(wanted, path, "holds no vision tower of a CLIP model", missing)
     return sd
 
 
+def _lacking(sd: dict[str, Tensor], ranks: dict[str, int]) -> list[str]:
+    return [key for key, rank in ranks.items() if key not in sd or sd[key].ndim != rank or not sd[key].numel()]
+
+
 def _check_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> None:
-    if missing := [key for key, rank in TEXT_KEYS.items() if key not in sd or sd[key].ndim != rank]:
+    if missing := _lacking(sd, TEXT_KEYS):
         raise _unusable(wanted, path, "holds no text tower of a CLIP model", missing)
     words = sd["text_model.embeddings.token_embedding.weight"].shape[0]
     if words != VOCABULARY:

@@ -40,7 +40,7 @@ class NSImageStatistics(io.ComfyNode):
                 weight("colorfulness", "Colorfulness (Hasler and Süsstrunk 2003): 0 is grey."),
                 weight("contrast", "Contrast: twice the standard deviation of the brightness."),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="From 0 to 1 with weights above 0: the weighted mean of the four.")],
         )
 
     @classmethod
@@ -72,7 +72,7 @@ class NSClipScore(io.ComfyNode):
                     " text.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="100 times a cosine; with CLIP-L/14 good matches lie around 25 to 32.")],
         )
 
     @classmethod
@@ -108,7 +108,7 @@ class NSGuidanceGap(io.ComfyNode):
                     " on your model, and choose what agrees with it.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="For searches only: it scores runs, not pictures.")],
         )  # fmt: skip
 
     @classmethod
@@ -177,7 +177,7 @@ class NSVerifierEnsemble(io.ComfyNode):
                     " mean and deviation. Usual: 8 to 16. Unused otherwise.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="For a search's 'verifier', Score Images or a further ensemble.")],
         )
 
     @classmethod

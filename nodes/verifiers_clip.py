@@ -25,7 +25,10 @@ HPS = Wanted(
     "HPS v2.1", "model_name", ("verifiers", "clip_vision"), "HPS_v2.1_compressed.pt of https://huggingface.co/xswu/HPSv2"
 )
 SIGLIP = Wanted(
-    "SigLIP Score", "model_name", ("verifiers",), "the folder of https://huggingface.co/google/siglip2-so400m-patch14-384"
+    "SigLIP Score",
+    "model_name",
+    ("verifiers",),
+    "all files of https://huggingface.co/google/siglip2-so400m-patch14-384, in a folder of their own",
 )
 HEAD = Wanted(
     "Aesthetic Score", "model_name", ("verifiers",),

@@ -109,6 +109,17 @@ def test_encoders_that_do_not_fit_are_refused(clip: FakeClip, says: str) -> None
         ClipScore(clip, FakeVision(), "red").score(COLORS)
 
 
+@pytest.mark.parametrize("inside", [SimpleNamespace(visual_projection=torch.nn.Identity()), SimpleNamespace()])
+def test_image_encoders_that_are_no_clip_are_refused(inside: SimpleNamespace) -> None:
+    """ComfyUI's SigLIP and DINOv2, whose vectors may be as wide as the text's."""
+    vision = FakeVision()
+    vision.model = inside
+    with pytest.raises(ValueError, match="input 'clip_vision' holds no CLIP"):
+        ClipScore(FakeClip(RED), vision, "red").score(COLORS)
+    vision.model = SimpleNamespace(visual_projection=torch.nn.Linear(1, 1))
+    assert ClipScore(FakeClip(RED), vision, "red").score(COLORS)[0].item() == pytest.approx(100)
+
+
 def test_models_are_shown() -> None:
     clip, vision = FakeClip(RED), FakeVision()
     assert ClipScore(clip, vision, "red").get_models() == [clip.patcher, vision.patcher]

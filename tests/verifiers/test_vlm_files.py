@@ -78,6 +78,10 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: edit(folder, "config.json", quantization_config={"quant_method": "awq"}), "a quantized model"),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), "without a usable tokenizer and image processor"),
     (lambda folder: (folder / "chat_template.json").unlink(), "a model without a chat template"),
+    (
+        lambda folder: edit(folder, "chat_template.json", chat_template="{{ nothing.of.it }}"),
+        "whose chat template cannot be used",
+    ),
     (thinking, "a model that thinks before it answers"),
 ]
 
