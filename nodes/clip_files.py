@@ -23,18 +23,21 @@ from torch import Tensor
 from .weights import Wanted, held, read_weights
 
 CLIP_SOURCE = "model.safetensors of https://huggingface.co/openai/clip-vit-large-patch14"
-CLIP_SCORE = Wanted("CLIP Score", "model_name", ("clip_vision",), CLIP_SOURCE)
+CLIP_FOLDER = "clip_vision"
+CLIP_SCORE = Wanted("CLIP Score", "model_name", (CLIP_FOLDER,), CLIP_SOURCE)
 
-# Weights that a tower's settings are read from, or without which it gives no embedding; and how all of its names begin.
-TEXT_KEYS = (
-    "text_model.embeddings.token_embedding.weight", "text_projection.weight",
-    "text_model.embeddings.position_embedding.weight", "text_model.encoder.layers.0.mlp.fc1.weight",
-)  # fmt: skip
-VISION_KEYS = (
-    "vision_model.embeddings.class_embedding", "visual_projection.weight",
-    "vision_model.embeddings.patch_embedding.weight", "vision_model.embeddings.position_embedding.weight",
-    "vision_model.encoder.layers.0.mlp.fc1.weight",
-)  # fmt: skip
+# Weights that a tower's settings are read from, or without which it gives no embedding, with the number of their axes; and how
+# all of its names begin.
+TEXT_KEYS = {
+    "text_model.embeddings.token_embedding.weight": 2, "text_projection.weight": 2,
+    "text_model.embeddings.position_embedding.weight": 2, "text_model.encoder.layers.0.mlp.fc1.weight": 2,
+}  # fmt: skip
+VISION_KEYS = {
+    "vision_model.embeddings.class_embedding": 1, "visual_projection.weight": 2,
+    "vision_model.embeddings.patch_embedding.weight": 4, "vision_model.embeddings.position_embedding.weight": 2,
+    "vision_model.encoder.layers.0.mlp.fc1.weight": 2,
+}  # fmt: skip
+LARGEST_SCALE = 20.0  # of the logit scale's logarithm, where CLIP's training stops at log 100
 TEXT, VISION = ("text_model.", "text_projection."), ("vision_model.", "visual_projection.")
 OPEN_CLIP = "visual.transformer.resblocks.0.attn.in_proj_weight"
 VOCABULARY = 49408
@@ -66,8 +69,9 @@ _logit_scales: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
 def _layers(sd: dict[str, Tensor], tower: str) -> int:
+    """Count the layers; a gap in their numbers shows as missing weights later."""
     prefix = f"{tower}.encoder.layers."
-    return 1 + max(int(key[len(prefix) :].split(".")[0]) for key in sd if key.startswith(prefix))
+    return len({key[len(prefix) :].split(".")[0] for key in sd if key.startswith(prefix)})
 
 
 def text_config(sd: dict[str, Tensor]) -> dict[str, Any]:
@@ -135,13 +139,17 @@ def _read_clip_model(wanted: Wanted, path: str) -> dict[str, Tensor]:
     if OPEN_CLIP in sd:
         sd = comfy.clip_vision.convert_to_transformers(dict(sd), "visual.")
         sd = comfy.utils.clip_text_transformers_convert(sd, "", "")
-    if missing := [key for key in VISION_KEYS if key not in sd]:
+    if missing := _lacking(sd, VISION_KEYS):
         raise _unusable(wanted, path, "holds no vision tower of a CLIP model", missing)
     return sd
 
 
+def _lacking(sd: dict[str, Tensor], ranks: dict[str, int]) -> list[str]:
+    return [key for key, rank in ranks.items() if key not in sd or sd[key].ndim != rank or not sd[key].numel()]
+
+
 def _check_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> None:
-    if missing := [key for key in TEXT_KEYS if key not in sd]:
+    if missing := _lacking(sd, TEXT_KEYS):
         raise _unusable(wanted, path, "holds no text tower of a CLIP model", missing)
     words = sd["text_model.embeddings.token_embedding.weight"].shape[0]
     if words != VOCABULARY:
@@ -167,8 +175,10 @@ def _build_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
     needed = {key.split(inner, 1)[1] for key in clip.cond_stage_model.state_dict() if inner in key}
     if missing := sorted(needed - given):
         raise _unusable(wanted, path, "lacks text weights", missing)
-    if "logit_scale" in sd:
-        _logit_scales[clip] = sd["logit_scale"].float().item()
+    if (scale := sd.get("logit_scale")) is not None:
+        if scale.numel() != 1 or not abs(scale.float().item()) < LARGEST_SCALE:
+            raise wanted.refused(os.path.basename(path), f"a file ({path}) whose 'logit_scale' is no usable number")
+        _logit_scales[clip] = scale.float().item()
     return clip
 
 

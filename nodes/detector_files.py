@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any
 
 import torch
 
 from ..verifiers.detector import THRESHOLDS, Detector
-from .weights import CONFIG, FOLDER, HeldModel, Wanted, held, repository_path
+from .transformers_files import HERE, import_transformers, read_config, read_model, said
+from .weights import FOLDER, HeldModel, Wanted, held, repository_path
 
 WANTED = Wanted(
     "Object Check",
@@ -24,7 +23,6 @@ WANTED = Wanted(
 NEEDED = (
     ("preprocessor_config.json", "processor_config.json"),
     ("tokenizer.json", "vocab.json", "vocab.txt"),
-    ("model.safetensors", "model.safetensors.index.json"),
 )
 
 
@@ -39,39 +37,19 @@ def load_detector(name: str) -> Detector:
 
 
 def _build(name: str, path: str) -> Detector:
-    kind = _kind(name, path)
+    transformers, config = import_transformers(WANTED), read_config(WANTED, name, path)
+    if config.model_type not in THRESHOLDS:
+        raise WANTED.refused(name, f"a model of the type {config.model_type!r}; this node knows {', '.join(THRESHOLDS)}")
     for files in NEEDED:
         if not any(os.path.isfile(os.path.join(path, file)) for file in files):
             raise WANTED.refused(name, f"a folder without {' or '.join(files)} ({path})")
-    import transformers
-
+    if hasattr(config, "disable_custom_kernels"):
+        config.disable_custom_kernels = True  # else Grounding DINO may try to compile one
     try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        if hasattr(config, "disable_custom_kernels"):
-            config.disable_custom_kernels = True  # else Grounding DINO may try to compile one
-        processor = transformers.AutoProcessor.from_pretrained(path, local_files_only=True)
-        module, info = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(
-            path, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        processor = transformers.AutoProcessor.from_pretrained(path, **HERE)
     except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise WANTED.refused(name, f"a folder that transformers {transformers.__version__} cannot load: {said}") from error
-    _check_complete(name, info)
-    return Detector(HeldModel(module, torch.float32), processor, kind)  # half precision is not safe in Grounding DINO
-
-
-def _kind(name: str, path: str) -> str:
-    try:
-        with open(os.path.join(path, CONFIG), encoding="utf-8") as file:
-            kind = json.load(file)["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise WANTED.refused(name, f"a folder whose {CONFIG} does not name a model type") from error
-    if kind not in THRESHOLDS:
-        raise WANTED.refused(name, f"a model of the type {kind!r}; this node knows {', '.join(THRESHOLDS)}")
-    return kind
-
-
-def _check_complete(name: str, info: dict[str, Any]) -> None:
-    if missing := sorted(info["missing_keys"]):
-        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        raise WANTED.refused(name, f"a folder whose weights lack {shown}")
+        raise WANTED.refused(name, f"a folder without a usable tokenizer and image processor: {said(error)}") from error
+    load = transformers.AutoModelForZeroShotObjectDetection.from_pretrained
+    module = read_model(WANTED, name, load, path, "a detector", config=config)
+    # half precision is not safe in Grounding DINO
+    return Detector(HeldModel(module, torch.float32), processor, config.model_type)

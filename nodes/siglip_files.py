@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from ..verifiers.siglip_score import SigLIP
-from .weights import CONFIG, HeldModel, Wanted, held, repository_path
+from .transformers_files import HERE, PREPROCESSOR, import_transformers, read_config, read_model, read_settings, said
+from .weights import HeldModel, Wanted, held, repository_path
 
-PREPROCESSOR = "preprocessor_config.json"
 SPIECE = "spiece.model"  # the first generation's tokenizer
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # by their numbers in PIL
 
@@ -25,45 +24,32 @@ def load_siglip(wanted: Wanted, name: str) -> SigLIP:
 
 
 def _build(wanted: Wanted, name: str, path: str) -> SigLIP:
-    config, pictures = _settings(wanted, name, path, CONFIG), _settings(wanted, name, path, PREPROCESSOR)
-    kind = config.get("model_type")
-    if kind == "siglip2":
+    config, pictures = read_config(wanted, name, path), read_settings(wanted, name, path, PREPROCESSOR)
+    if config.model_type == "siglip2":
         raise wanted.refused(name, "a NaFlex model of SigLIP 2; take one of a fixed resolution (its name has no 'naflex')")
-    if kind != "siglip":
-        raise wanted.refused(name, f"a folder with a model of type {kind!r}, not 'siglip'")
+    if config.model_type != "siglip":
+        raise wanted.refused(name, f"a folder with a model of type {config.model_type!r}, not 'siglip'")
     try:
-        resample, mean, std = RESAMPLE[pictures["resample"]], tuple(pictures["image_mean"]), tuple(pictures["image_std"])
-    except (KeyError, TypeError) as error:
+        resample = RESAMPLE[pictures["resample"]]
+        mean, std = (tuple(map(float, pictures[key])) for key in ("image_mean", "image_std"))
+    except (KeyError, TypeError, ValueError) as error:
         raise wanted.refused(name, f"a folder whose {PREPROCESSOR} has no usable value for {error}") from error
-    model, tokenizer = _model(wanted, name, path)
+    if len(mean) != 3 or len(std) != 3:
+        raise wanted.refused(name, f"a folder whose {PREPROCESSOR} has no usable value for 'image_mean' and 'image_std'")
+    load = import_transformers(wanted).SiglipModel.from_pretrained
+    model = read_model(wanted, name, load, path, "SigLIP", config=config)
     return SigLIP(
-        HeldModel(model), tokenizer, model.config.text_config.max_position_embeddings, model.config.vision_config.image_size,
-        resample, mean, std, model.logit_scale.float().exp().item(), model.logit_bias.float().item(),
+        HeldModel(model), _tokenizer(wanted, name, path), model.config.text_config.max_position_embeddings,
+        model.config.vision_config.image_size, resample, mean, std, model.logit_scale.float().exp().item(),
+        model.logit_bias.float().item(),
     )  # fmt: skip
 
 
-def _settings(wanted: Wanted, name: str, path: str, file: str) -> dict[str, Any]:
+def _tokenizer(wanted: Wanted, name: str, path: str) -> Any:
     try:
-        with open(os.path.join(path, file), encoding="utf-8") as opened:
-            found = json.load(opened)
-    except (OSError, ValueError) as error:
-        raise wanted.refused(name, f"a folder whose {file} cannot be read: {error}") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _model(wanted: Wanted, name: str, path: str) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer, SiglipModel
-
-    try:
-        model, found = SiglipModel.from_pretrained(path, local_files_only=True, use_safetensors=True, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return import_transformers(wanted).AutoTokenizer.from_pretrained(path, **HERE)
     except Exception as error:
+        why = f"a folder whose tokenizer transformers cannot load: {said(error)}"
         if isinstance(error, ImportError) and os.path.isfile(os.path.join(path, SPIECE)):
             why = "a SigLIP of the first generation, whose tokenizer needs a package: pip install protobuf (SigLIP 2 does not)"
-        else:
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            why = f"a folder that transformers cannot load (it needs model.safetensors and the tokenizer's files): {said}"
         raise wanted.refused(name, why) from error
-    if missing := sorted(found["missing_keys"]):
-        raise wanted.refused(name, f"a folder whose weights are not whole ({', '.join(missing[:4])} is missing)")
-    return model, tokenizer

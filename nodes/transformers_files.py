@@ -1,78 +1,143 @@
-"""Image classifiers in Hugging Face folders: loaded by transformers, without the hub and without code of theirs."""
+"""Hugging Face folders: read by transformers' own classes, from this machine, from safetensors.
+
+A folder comes from a stranger, and its config.json may ask for more than layers: for code of its own, for parts that the
+package timm builds (which it may download, or read from pickles), for attention kernels from the hub (which are code), for
+an adapter or quantization by other packages. What asks for those is refused; a wish for a kernel is not heard.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from ..verifiers.processor import Processor, read_processor
-from .weights import HeldModel, Wanted, held
+from .weights import CONFIG, Wanted
 
-WEIGHTS, SHARDS, PREPROCESSOR = "model.safetensors", "model.safetensors.index.json", "preprocessor_config.json"
+WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
+PREPROCESSOR, ADAPTER = "preprocessor_config.json", "adapter_config.json"
+OLDEST = "4.50"
+ELSEWHERE = ("backbone", "use_timm_backbone", "use_pretrained_backbone")  # settings that name a network to be fetched
+HERE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
-class HeldClassifier(HeldModel):
-    """An image classifier in a model patcher.
+def import_transformers(wanted: Wanted) -> ModuleType:
+    """Return the package transformers.
 
-    Attributes:
-        labels: names of its classes, in the order of its logits.
-        exclusive: whether the probabilities of the classes sum to 1.
-        prepare: from images to what it takes.
+    Raises:
+        ValueError: it is missing or too old.
     """
+    try:
+        import transformers
+        from transformers import AutoModelForImageTextToText  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"{wanted.node}: needs the package transformers, {OLDEST} or newer ({error}). Run: pip install -U transformers"
+        ) from error
+    return transformers
 
-    def __init__(self, module: nn.Module, prepare: Processor) -> None:
-        """Hold a transformers image classifier and what its folder says of pictures."""
-        super().__init__(module)
-        names = module.config.id2label
-        self.labels = tuple(str(names[index]) for index in range(module.config.num_labels))
-        self.exclusive = getattr(module.config, "problem_type", None) != "multi_label_classification"
-        self.prepare = prepare
 
-
-def load_classifier(wanted: Wanted, name: str, path: str) -> HeldClassifier:
-    """Load the image classifier of a Hugging Face folder.
+def read_settings(wanted: Wanted, name: str, path: str, file: str) -> dict[str, Any]:
+    """Read one of a folder's JSON files.
 
     Args:
         wanted: for messages.
         name: the folder, as the node's input names it.
         path: the folder.
+        file: the file's name.
 
     Raises:
-        ValueError: a file is missing or damaged, or it is another kind of model.
+        ValueError: it is missing, or holds no JSON object.
     """
-    return held("classifier", path, lambda: _build(wanted, name, path))
-
-
-def _build(wanted: Wanted, name: str, path: str) -> HeldClassifier:
-    there = os.listdir(path)
-    if WEIGHTS not in there and SHARDS not in there:
-        raise wanted.refused(name, f"a folder without {WEIGHTS} (weights in pickles are not read)")
-    if PREPROCESSOR not in there:
-        raise wanted.refused(name, f"a folder without {PREPROCESSOR}, which says how pictures are prepared")
     try:
-        with open(os.path.join(path, PREPROCESSOR), encoding="utf-8") as file:
-            prepare = read_processor(json.load(file))
-    except json.JSONDecodeError as error:
-        raise wanted.refused(name, f"a folder whose {PREPROCESSOR} is no JSON: {error}") from error
-    except ValueError as error:
-        raise wanted.refused(name, str(error)) from error
-    return HeldClassifier(_read(wanted, name, path), prepare)
+        with open(os.path.join(path, file), encoding="utf-8") as opened:
+            found = json.load(opened)
+    except FileNotFoundError as error:
+        raise wanted.refused(name, f"a folder without {file}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise wanted.refused(name, f"a folder whose {file} cannot be read: {said(error)}") from error
+    if not isinstance(found, dict):
+        raise wanted.refused(name, f"a folder whose {file} holds no settings, but a {type(found).__name__}")
+    return found
 
 
-def _read(wanted: Wanted, name: str, path: str) -> nn.Module:
-    from transformers import AutoModelForImageClassification
+def read_config(wanted: Wanted, name: str, path: str) -> Any:
+    """Read a folder's config.json as transformers' config.
 
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    Raises:
+        ValueError: it cannot be used, or asks for what only other packages, the hub or code of its own give.
+    """
+    transformers = import_transformers(wanted)
+    settings = read_settings(wanted, name, path, CONFIG)
+    if os.path.exists(os.path.join(path, ADAPTER)):
+        raise wanted.refused(name, f"a folder with {ADAPTER}, so an adapter of another model; take a whole model")
+    if any(part.get(key) for part in _objects(settings) for key in ELSEWHERE):
+        raise wanted.refused(name, f"a folder whose {CONFIG} names a backbone to be fetched; nothing is downloaded")
     try:
-        module, found = AutoModelForImageClassification.from_pretrained(path, output_loading_info=True, **options)
+        config = transformers.AutoConfig.from_pretrained(path, **HERE)
     except Exception as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise wanted.refused(name, f"a folder that transformers cannot read as an image classifier: {said}") from error
-    missing = sorted({*found["missing_keys"], *(str(key) for key in found["mismatched_keys"])})
-    if missing:  # transformers would give them random numbers
+        raise wanted.refused(
+            name,
+            f"a folder whose {CONFIG} transformers {transformers.__version__} cannot use ({said(error)}). If the model is newer"
+            " than that: pip install -U transformers; models that bring code of their own are not run",
+        ) from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise wanted.refused(name, "a quantized model, which cannot be held in memory as others are; take the unquantized one")
+    if any("Timm" in kind.__name__ for part in _parts(config, transformers.PretrainedConfig) for kind in type(part).__mro__):
+        raise wanted.refused(name, "a model built by the package timm, which may download parts or read pickles")
+    config._attn_implementation = None  # transformers' choice; the name of a repository would be fetched and run
+    return config
+
+
+def read_model(wanted: Wanted, name: str, load: Callable[..., Any], path: str | None, what: str, **how: Any) -> nn.Module:
+    """Load weights, and refuse what transformers would replace by random numbers.
+
+    Args:
+        wanted: for messages.
+        name: the file or folder, as the node's input names it.
+        load: a class's `from_pretrained`.
+        path: the folder; None where `how` holds the weights.
+        what: the kind of model, for messages.
+        **how: more for `load`: a `config` of `read_config`.
+
+    Raises:
+        ValueError: weights are missing, damaged, pickled, or of another model.
+    """
+    if path is not None and not any(os.path.isfile(os.path.join(path, file)) for file in (WEIGHTS, SHARDS)):
+        raise wanted.refused(name, f"a folder without {WEIGHTS} (weights in pickles are not read)")
+    try:
+        model, info = load(path, output_loading_info=True, use_safetensors=True, local_files_only=True, **how)
+    except Exception as error:
+        raise wanted.refused(name, f"weights that cannot be loaded as {what} (damaged, or of another): {said(error)}") from error
+    missing = sorted({*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])})
+    if missing:
         shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        raise wanted.refused(name, f"weights without a classifier's head, or of another model (missing: {shown})")
-    return module
+        raise wanted.refused(name, f"weights of another model than {what}, or not all of them (missing: {shown})")
+    return model
+
+
+def said(error: BaseException) -> str:
+    """Return an error's first line, cut to 200 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _objects(settings: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in JSON settings, however deep."""
+    waiting = [settings]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield found
+        waiting += found.values() if isinstance(found, dict) else found if isinstance(found, list) else []
+
+
+def _parts(config: Any, kind: type) -> Iterator[Any]:
+    """Yield a config and every config in it."""
+    waiting = [config]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        waiting += [value for value in vars(found).values() if isinstance(value, kind)]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..verifiers.clip_score import ClipScore
 from ..verifiers.ensemble import GATE, MODES, RANK_MEAN, Ensemble
 from ..verifiers.guidance_gap import HIGH, PREFER, GuidanceGap
 from ..verifiers.statistics import ImageStatistics
-from .clip_files import CLIP_SCORE, CLIP_SOURCE, ClipPair, load_clip_pair
+from .clip_choice import chosen_pair, clip_inputs
+from .clip_files import CLIP_SCORE
 from .schema import inp, schema
 from .sockets import Verifier
-from .weights import file_path
 
-CONNECTED = "none (use the connected models)"
-CLIP_FOLDER = "clip_vision"
 MAX_VERIFIERS = 8
 
 
@@ -43,7 +40,7 @@ class NSImageStatistics(io.ComfyNode):
                 weight("colorfulness", "Colorfulness (Hasler and Süsstrunk 2003): 0 is grey."),
                 weight("contrast", "Contrast: twice the standard deviation of the brightness."),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="From 0 to 1 with weights above 0: the weighted mean of the four.")],
         )
 
     @classmethod
@@ -64,29 +61,7 @@ class NSClipScore(io.ComfyNode):
             " the connected CLIP and CLIP_VISION, or one file that holds both.",
             search_aliases=["CLIPScore", "prompt alignment", "text-image similarity"],
             inputs=[
-                inp(
-                    io.Clip,
-                    "clip",
-                    optional=True,
-                    tooltip="Text encoder, with 'model_name' at none. Must be the partner of 'clip_vision':"
-                    " SD2's CLIP-H or SDXL's CLIP (its bigG half is used). SD 1.5's CLIP-L has no projection"
-                    " and is refused.",
-                ),
-                inp(
-                    io.ClipVision,
-                    "clip_vision",
-                    optional=True,
-                    tooltip="Vision encoder, with 'model_name' at none: ViT-H for CLIP-H, ViT-bigG for SDXL's CLIP.",
-                ),
-                inp(
-                    io.Combo,
-                    "model_name",
-                    options=[CONNECTED, *folder_paths.get_filename_list(CLIP_FOLDER)],
-                    default=CONNECTED,
-                    tooltip="A Hugging Face CLIPModel file with both towers, in models/clip_vision. The"
-                    f" usual one (and the seed paper's) is CLIP-L/14: {CLIP_SOURCE}. Or none: then connect"
-                    " both models.",
-                ),
+                *clip_inputs(),
                 inp(
                     io.String,
                     "prompt",
@@ -97,35 +72,15 @@ class NSClipScore(io.ComfyNode):
                     " text.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="100 times a cosine; with CLIP-L/14 good matches lie around 25 to 32.")],
         )
 
     @classmethod
     def execute(cls, model_name: str, prompt: str, clip: Any | None = None, clip_vision: Any | None = None) -> io.NodeOutput:
-        pair = _chosen_pair(model_name, clip, clip_vision)
+        pair = chosen_pair(CLIP_SCORE, model_name, clip, clip_vision)
         verifier = ClipScore(pair.clip, pair.clip_vision, prompt)
         _ = verifier.text_features  # once, and a wrong encoder is found before the search instead of in it
         return io.NodeOutput(verifier)
-
-
-def _chosen_pair(model_name: str, clip: Any | None, clip_vision: Any | None) -> ClipPair:
-    connected = {"clip": clip is not None, "clip_vision": clip_vision is not None}
-    if model_name == CONNECTED:
-        if not all(connected.values()):
-            lacking = " and ".join(f"'{name}'" for name, there in connected.items() if not there)
-            raise ValueError(
-                f"CLIP Score: input 'model_name' is {model_name!r}, and nothing is connected to {lacking}. Connect"
-                f" both, or put a file with both towers ({CLIP_SOURCE}) into models/{CLIP_FOLDER} and choose"
-                " it."
-            )
-        return ClipPair(clip, clip_vision)
-    if any(connected.values()):
-        given = " and ".join(f"'{name}'" for name, there in connected.items() if there)
-        raise ValueError(
-            f"CLIP Score: input 'model_name' is {model_name!r} and {given} is connected too. Disconnect it,"
-            f" or set 'model_name' to {CONNECTED!r}."
-        )
-    return load_clip_pair(file_path(CLIP_SCORE, model_name), CLIP_SCORE)
 
 
 class NSGuidanceGap(io.ComfyNode):
@@ -153,7 +108,7 @@ class NSGuidanceGap(io.ComfyNode):
                     " on your model, and choose what agrees with it.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="For searches only: it scores runs, not pictures.")],
         )  # fmt: skip
 
     @classmethod
@@ -222,7 +177,7 @@ class NSVerifierEnsemble(io.ComfyNode):
                     " mean and deviation. Usual: 8 to 16. Unused otherwise.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="For a search's 'verifier', Score Images or a further ensemble.")],
         )
 
     @classmethod

@@ -57,7 +57,7 @@ class NSAPIJudge(io.ComfyNode):
                 inp(io.Int, "max_tokens", default=1000, min=16, max=100_000, advanced=True, tooltip="Longest answer, in tokens."
                     " Usual: 500 to 1000; models that think before they answer need 4000 or more."),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="Grades from 0 to 10, or with the check-list 0 to 1.")],
         )  # fmt: skip
 
     @classmethod

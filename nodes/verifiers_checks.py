@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.model_management as mm
 from comfy_api.latest import io
 
 from ..verifiers.detector import THRESHOLDS
 from ..verifiers.object_check import ObjectCheck
 from ..verifiers.ocr import load_reader
-from ..verifiers.text_accuracy import TextAccuracy
+from ..verifiers.text_accuracy import Line, TextAccuracy
 from .detector_files import WANTED, load_detector
 from .schema import inp, schema
 from .sockets import Verifier
@@ -48,7 +52,14 @@ class NSTextAccuracy(io.ComfyNode):
 
     @classmethod
     def execute(cls, text: str, other_text: float, ignore_case: bool, ignore_spaces: bool) -> io.NodeOutput:
-        return io.NodeOutput(TextAccuracy(load_reader(), text, other_text, ignore_case, ignore_spaces))
+        load_reader()  # what is missing is found before the search instead of in it
+        return io.NodeOutput(TextAccuracy(_read, text, other_text, ignore_case, ignore_spaces))
+
+
+def _read(pixels: Any) -> Sequence[Line]:
+    """Read one picture, unless the user cancelled."""
+    mm.throw_exception_if_processing_interrupted()
+    return load_reader()(pixels)
 
 
 class NSObjectCheck(io.ComfyNode):

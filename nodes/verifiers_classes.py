@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
-from safetensors import safe_open
 
 from ..verifiers.classifier import LOG_PROBABILITY, OUTPUTS, ClassifierLogit, class_index
 from ..verifiers.zero_shot import ZeroShotClass
-from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair
+from .classifier_files import load_classifier
+from .clip_choice import chosen_pair, clip_inputs
+from .clip_files import CLIP_FOLDER, CLIP_SOURCE, ClipPair
 from .schema import inp, schema
 from .sockets import Verifier
-from .transformers_files import load_classifier
-from .verifiers import CLIP_FOLDER, CONNECTED
-from .weights import FOLDER, Wanted, file_path, repositories, repository_path
+from .weights import FOLDER, Wanted, repositories
 
 CLASSIFIER = Wanted(
     "Classifier Logit", "model_name", (FOLDER,),
@@ -58,7 +57,7 @@ class NSClassifierLogit(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str, class_name: str, output: str) -> io.NodeOutput:
-        model = load_classifier(CLASSIFIER, model_name, repository_path(CLASSIFIER, model_name))
+        model = load_classifier(CLASSIFIER, model_name)
         target = class_index(model.labels, class_name, CLASSIFIER.node)
         return io.NodeOutput(ClassifierLogit(model, model.prepare, model.labels, target, output, model.exclusive))
 
@@ -76,20 +75,7 @@ class NSZeroShotClass(io.ComfyNode):
             " trained classifier. The CLIP verifier of Ma et al. 2025, arXiv 2501.09732.",
             search_aliases=["CLIP classifier", "zero shot", "class probability", "contrastive"],
             inputs=[
-                inp(
-                    io.Clip, "clip", optional=True,
-                    tooltip="Text encoder, with 'model_name' at none. Must be the partner of 'clip_vision': SD2's CLIP-H or"
-                    " SDXL's CLIP (its bigG half is used). SD 1.5's CLIP-L has no projection and is refused.",
-                ),
-                inp(
-                    io.ClipVision, "clip_vision", optional=True,
-                    tooltip="Vision encoder, with 'model_name' at none: ViT-H for CLIP-H, ViT-bigG for SDXL's CLIP.",
-                ),
-                inp(
-                    io.Combo, "model_name", options=[CONNECTED, *folder_paths.get_filename_list(CLIP_FOLDER)], default=CONNECTED,
-                    tooltip="A Hugging Face CLIPModel file with both towers, in models/clip_vision. The usual one is CLIP-L/14:"
-                    f" {CLIP_SOURCE}. Or none: then connect both models.",
-                ),
+                *clip_inputs(),
                 inp(io.String, "class_name", default="", tooltip="What the picture should show, in one to four words: dog."),
                 inp(
                     io.String, "other_classes", multiline=True, default="",
@@ -111,33 +97,20 @@ class NSZeroShotClass(io.ComfyNode):
         cls, model_name: str, class_name: str, other_classes: str, templates: str, output: str,
         clip: Any | None = None, clip_vision: Any | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        path = None if model_name == CONNECTED else file_path(CLIP, model_name)
-        pair = _pair(path, model_name, clip, clip_vision)
+        pair = chosen_pair(CLIP, model_name, clip, clip_vision)
         others = [word.strip() for word in other_classes.replace(",", "\n").splitlines() if word.strip()]
         lines = [line.strip() for line in templates.splitlines() if line.strip()]
-        classes, scale = [class_name.strip(), *others], logit_scale(pair.clip, path)
-        verifier = ZeroShotClass(pair.clip, pair.clip_vision, classes, lines, output, scale)
+        classes = [class_name.strip(), *others]
+        verifier = ZeroShotClass(pair.clip, pair.clip_vision, classes, lines, output, logit_scale(pair))
         _ = verifier.class_features  # once, and a wrong encoder is found before the search instead of in it
         return io.NodeOutput(verifier)
 
 
-def _pair(path: str | None, model_name: str, clip: Any | None, clip_vision: Any | None) -> ClipPair:
-    """Return the towers of a file, or the connected ones if there is no path."""
-    there = [name for name, model in (("clip", clip), ("clip_vision", clip_vision)) if model is not None]
-    if path is None and len(there) < 2:
-        raise CLIP.refused(model_name, "and 'clip' and 'clip_vision' are not both connected: connect them, or choose a file")
-    if path is not None and there:
-        raise CLIP.refused(model_name, f"and {' and '.join(there)} is connected too: disconnect it, or choose {CONNECTED!r}")
-    return ClipPair(clip, clip_vision) if path is None else load_clip_pair(path, CLIP)
-
-
-def logit_scale(clip: Any, path: str | None) -> float:
+def logit_scale(pair: ClipPair) -> float:
     """Return CLIP's logit scale: the file's, else the CLIP object's (core's default is 100)."""
-    if path is not None and path.lower().endswith((".safetensors", ".sft")):
-        with safe_open(path, framework="pt") as file:
-            if "logit_scale" in file.keys():  # noqa: SIM118 - not a dictionary
-                return file.get_tensor("logit_scale").float().exp().item()
-    towers = (getattr(clip.cond_stage_model, name, None) for name in ("clip_g", "clip_h", "clip_l"))
+    if pair.logit_scale is not None:
+        return math.exp(pair.logit_scale)
+    towers = (getattr(pair.clip.cond_stage_model, name, None) for name in ("clip_g", "clip_h", "clip_l"))
     scale = next((tower.logit_scale for tower in towers if hasattr(tower, "logit_scale")), None)
     return 100.0 if scale is None else scale.float().exp().item()
 

@@ -25,7 +25,10 @@ HPS = Wanted(
     "HPS v2.1", "model_name", ("verifiers", "clip_vision"), "HPS_v2.1_compressed.pt of https://huggingface.co/xswu/HPSv2"
 )
 SIGLIP = Wanted(
-    "SigLIP Score", "model_name", ("verifiers",), "the folder of https://huggingface.co/google/siglip2-so400m-patch14-384"
+    "SigLIP Score",
+    "model_name",
+    ("verifiers",),
+    "all files of https://huggingface.co/google/siglip2-so400m-patch14-384, in a folder of their own",
 )
 HEAD = Wanted(
     "Aesthetic Score", "model_name", ("verifiers",),
@@ -170,7 +173,8 @@ class NSAestheticScore(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, clip_name: str) -> io.NodeOutput:
         sd = read_weights(HEAD, model_name, file_path(HEAD, model_name))
-        width = sd["layers.0.weight"].shape[-1] if "layers.0.weight" in sd else EMBEDDING
+        first = sd.get("layers.0.weight")
+        width = EMBEDDING if first is None or first.ndim != 2 else first.shape[1]
         check_keys(HEAD, model_name, sd, head_shapes(width))
         clip_vision = load_clip_vision(file_path(CLIP_L, clip_name), CLIP_L)
         embedding = clip_vision.model.visual_projection.weight.shape[0]

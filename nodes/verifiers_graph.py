@@ -82,7 +82,7 @@ class NSScoreFromGraph(io.ComfyNode):
                     " semantic and preference scores; turn it off for sharpness, text or faces.",
                 ),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="The nodes' number, or its negative where low is good.")],
             hidden=[io.Hidden.dynprompt],
             enable_expand=True,
         )  # fmt: skip
@@ -125,7 +125,7 @@ class NSGraphVerifier(io.ComfyNode):
                 inp(io.Int, "batch_size", default=1, min=1, max=4096, tooltip="As in Score from Graph."),
                 inp(io.Boolean, "trusts_previews", default=True, tooltip="As in Score from Graph."),
             ],
-            outputs=[Verifier.Output("verifier")],
+            outputs=[Verifier.Output("verifier", tooltip="What Score from Graph gives.")],
             hidden=[io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             is_input_list=True,  # values arrive as the lists that ComfyUI keeps
             accept_all_inputs=True,  # value_0, value_1, ...; older cores hand over links of any name by themselves

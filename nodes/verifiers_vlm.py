@@ -159,7 +159,7 @@ class NSUnifiedReward(io.ComfyNode):
                 _max_pixels(1024 * 1024),
             ],
             outputs=[
-                Verifier.Output("verifier", tooltip="To a search or Score Images. 1 to 5; good generators average 3.5 to 3.9.")
+                Verifier.Output("verifier", tooltip="To a search or Score Images. 1 to 5, higher is better.")
             ],
         )  # fmt: skip
 

@@ -9,15 +9,14 @@ from typing import Any
 import comfy.model_management as mm
 import folder_paths
 import torch
-from torch import nn
 
 from ..verifiers.hps_v3 import REWARD, RewardModel
 from ..verifiers.vlm import VisionLanguageModel, chat_template
+from .transformers_files import HERE, import_transformers, read_config, read_model, said
 from .weights import FOLDER, HeldModel, Wanted, check_keys, file_path, held, read_weights, repository_path
 
 LLM = "LLM"
 FOLDERS = (FOLDER, LLM)
-OLDEST = "4.50"
 EMBEDDINGS = "model.embed_tokens.weight"
 HEAD = "rm_head."
 
@@ -60,13 +59,12 @@ def load_hps_v3(wanted: Wanted, name: str, base: Wanted, base_name: str) -> Visi
 
 
 def _load_folder(wanted: Wanted, name: str, path: str) -> VisionLanguageModel:
-    transformers = _transformers(wanted)
-    config = _config(transformers, wanted, name, path)
+    transformers, config = import_transformers(wanted), read_config(wanted, name, path)
     if type(config) not in transformers.AutoModelForImageTextToText._model_mapping:
         raise wanted.refused(name, f"a {config.model_type!r}, which is no model of pictures and text")
     processor = _processor(transformers, wanted, name, path)
     load = transformers.AutoModelForImageTextToText.from_pretrained
-    model = _from_pretrained(transformers, load, wanted, name, path, config=config, local_files_only=True, use_safetensors=True)
+    model = read_model(wanted, name, load, path, "a vision-language model", config=config, **_typed(transformers))
     exact = {key: buffer.clone() for key, buffer in model.named_buffers() if buffer.is_floating_point()}
     model = HeldModel(model, _dtype())
     for key, buffer in exact.items():  # frequencies of positions, which stay float32 when Hugging Face loads them
@@ -75,20 +73,20 @@ def _load_folder(wanted: Wanted, name: str, path: str) -> VisionLanguageModel:
 
 
 def _load_hps_v3(wanted: Wanted, name: str, path: str, base: Wanted, base_name: str, base_path: str) -> VisionLanguageModel:
-    transformers = _transformers(base)
-    config = _config(transformers, base, base_name, base_path)
+    transformers, config = import_transformers(base), read_config(base, base_name, base_path)
     if config.model_type != "qwen2_vl":
         raise base.refused(base_name, f"a {config.model_type!r}; HPSv3 is a 'qwen2_vl'")
     processor = _processor(transformers, base, base_name, base_path)
     processor.tokenizer.add_tokens([REWARD], special_tokens=True)
     text, token = config.get_text_config(), processor.tokenizer.convert_tokens_to_ids(REWARD)
     sd = read_weights(wanted, name, path)
-    widths = tuple(sd[f"{HEAD}{i}.bias"].shape[0] if f"{HEAD}{i}.bias" in sd else 0 for i in (0, 3))
+    widths = tuple(sd[f"{HEAD}{i}.bias"].numel() if f"{HEAD}{i}.bias" in sd else 0 for i in (0, 3))
     check_keys(wanted, name, sd, _expected(token + 1, text.hidden_size, widths))
     head = {key.removeprefix(HEAD): sd.pop(key) for key in list(sd) if key.startswith(HEAD)}
     text.vocab_size = token + 1  # the published code cuts the table off after its own token
     load = transformers.Qwen2VLForConditionalGeneration.from_pretrained
-    module = RewardModel(_from_pretrained(transformers, load, wanted, name, None, config=config, state_dict=sd), widths)
+    network = read_model(wanted, name, load, None, "Qwen2-VL", config=config, state_dict=sd, **_typed(transformers))
+    module = RewardModel(network, widths)
     # All in one precision, frequencies of positions too: so the published code casts it, and so it was trained ...
     model = HeldModel(module, _dtype())
     module.rm_head.float().load_state_dict(head)  # ... but for the head.
@@ -107,59 +105,24 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if mm.should_use_bf16(mm.get_torch_device()) else torch.float32
 
 
-def _transformers(wanted: Wanted) -> ModuleType:
-    try:
-        import transformers
-        from transformers import AutoModelForImageTextToText  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"{wanted.node}: needs the package transformers, {OLDEST} or newer ({error}). Run: pip install -U transformers"
-        ) from error
-    return transformers
-
-
-def _config(transformers: ModuleType, wanted: Wanted, name: str, path: str) -> Any:
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise wanted.refused(
-            name,
-            f"a folder whose config.json transformers {transformers.__version__} cannot use ({_said(error)}). If the model"
-            " is newer than that: pip install -U transformers; models that bring code of their own are not run",
-        ) from error
-    if getattr(config, "quantization_config", None) is not None:
-        raise wanted.refused(name, "a quantized model, which cannot be held in memory as others are; take the unquantized one")
-    return config
-
-
 def _processor(transformers: ModuleType, wanted: Wanted, name: str, path: str) -> Any:
     try:
-        processor = transformers.AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        processor = transformers.AutoProcessor.from_pretrained(path, **HERE)
     except Exception as error:
-        raise wanted.refused(name, f"a folder without a usable tokenizer and image processor ({_said(error)})") from error
+        raise wanted.refused(name, f"a folder without a usable tokenizer and image processor ({said(error)})") from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise wanted.refused(name, f"a folder with a {type(processor).__name__}, not one of pictures and text")
     if chat_template(processor) is None:
         raise wanted.refused(name, "a model without a chat template, so no instruct model")
-    if VisionLanguageModel(None, processor).conversation("?").rstrip().endswith("<think>"):
+    try:
+        asked = VisionLanguageModel(None, processor).conversation("?")
+    except Exception as error:
+        raise wanted.refused(name, f"a model whose chat template cannot be used ({said(error)})") from error
+    if asked.rstrip().endswith("<think>"):
         raise wanted.refused(name, "a model that thinks before it answers; its next word is no answer. Take the Instruct one")
     return processor
 
 
-def _from_pretrained(transformers: ModuleType, load: Any, wanted: Wanted, name: str, path: str | None, **how: Any) -> nn.Module:
-    """Load weights, and refuse what transformers would replace by random numbers."""
-    how["dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"] = _dtype()
-    try:
-        model, info = load(path, output_loading_info=True, **how)
-    except Exception as error:
-        raise wanted.refused(
-            name, f"weights that cannot be loaded (missing, damaged or no safetensors): {_said(error)}"
-        ) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise wanted.refused(name, f"weights of another model (missing: {', '.join(missing[:4])})")
-    return model
-
-
-def _said(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def _typed(transformers: ModuleType) -> dict[str, torch.dtype]:
+    """Return the argument that says which precision weights are loaded in; its name depends on the version."""
+    return {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": _dtype()}

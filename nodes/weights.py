@@ -63,7 +63,7 @@ def repositories(wanted: Wanted) -> list[str]:
     """Return the names of the folders in the folders that hold a Hugging Face model, for a combo."""
     names: dict[str, None] = {}
     for root in (root for folder in wanted.folders for root in folder_paths.get_folder_paths(folder)):
-        for at, inside, found in os.walk(root):
+        for at, inside, found in os.walk(root, followlinks=True):  # as ComfyUI lists files
             if CONFIG in found and at != root:
                 names[os.path.relpath(at, root).replace(os.sep, "/")] = None
                 inside.clear()
@@ -164,7 +164,11 @@ class HeldModel:
         Args:
             work: given the module and the device it is on; returns what the call returns.
             memory: bytes that the work needs beside the weights.
+
+        Raises:
+            InterruptProcessingException: the user cancelled.
         """
+        mm.throw_exception_if_processing_interrupted()  # each slice, picture or question comes by here
         # Whole: parameters outside of leaf modules are left behind by a partial load.
         mm.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
         return work(self.module, self.patcher.load_device)

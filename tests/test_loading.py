@@ -107,6 +107,8 @@ def test_node_is_documented(node_id):
     schema = pack()[node_id].GET_SCHEMA()
     assert schema.display_name and schema.description and schema.category
     assert [item.id for item in schema.inputs or [] if not item.tooltip] == []
+    if schema.category == "noise search/verifiers":
+        assert [item.id for item in schema.outputs if not item.tooltip] == []
     page = ROOT / "web" / "docs" / node_id / "en.md"
     assert page.exists() and len(page.read_text(encoding="utf-8").split()) > 20
 

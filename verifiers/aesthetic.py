@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .clip_images import image_features
+from .features import image_features
 
 # Width of each layer, by its number in the published file; the other numbers are dropout's.
 LAYERS = {0: 1024, 2: 128, 4: 64, 6: 16, 7: 1}

@@ -31,7 +31,7 @@ MAX_ELEMENTS = 12
 MAX_ELEMENT = 200  # characters
 FIRST, SECOND, TIE = "first", "second", "tie"
 THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-FENCED = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$", re.DOTALL)
+FENCE = "```"
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ class Question:
         Raises:
             WrongAnswer: It is anything else, lacks a field, or has a value that is not allowed.
         """
-        bare = THOUGHTS.sub("", content, count=1)
-        fenced = FENCED.match(bare)
+        bare = _unfenced(THOUGHTS.sub("", content, count=1))
         try:
-            fields = json.loads(fenced[1] if fenced else bare, object_pairs_hook=_distinct, parse_constant=_refuse)
+            fields = json.loads(bare, object_pairs_hook=_distinct, parse_constant=_refuse)
         except (ValueError, RecursionError):
             raise WrongAnswer(f"it is not the JSON that was asked for: {content.strip()}") from None
         if not isinstance(fields, dict):
@@ -116,6 +115,14 @@ def better(prompt: str) -> Question:
     fields = {"observations": {"type": "string"}, "better": {"type": "string", "enum": [FIRST, SECOND, TIE]}}
     worth = {FIRST: 1.0, SECOND: 0.0, TIE: 0.5}
     return Question(text, fields, lambda answer: worth[_one_of(answer, "better", tuple(worth))])
+
+
+def _unfenced(text: str) -> str:
+    """Take a fence off; no regular expression, which a model that writes line ends without end would keep busy for hours."""
+    opening, _, inner = text.strip().partition("\n")
+    if opening.strip() not in (FENCE, f"{FENCE}json") or not inner.endswith(FENCE):
+        return text
+    return inner.removesuffix(FENCE)
 
 
 def _grade(answer: dict[str, Any], name: str) -> float:

@@ -122,7 +122,7 @@ def class_index(labels: Sequence[str], wanted: str, name: str) -> int:
     """
     said = wanted.strip().lower()
     found = f"{name}: input 'class_name' is {wanted!r}"
-    if said.isdigit():
+    if said.isdecimal():
         if int(said) < len(labels):
             return int(said)
         raise ValueError(f"{found}; the model has {len(labels)} classes. Choose a number from 0 to {len(labels) - 1}.")

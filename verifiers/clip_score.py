@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .clip_images import image_features
+from .features import image_features
 
 # ComfyUI reads "embedding:name" as a file to load. CLIP's tokenizer lowers all text, so one capital disarms
 # the word and leaves its tokens as they are.
@@ -87,11 +87,16 @@ class ClipScore:
 
     def image_features(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3) in [0, 1]: (B, D), float32 on the CPU, of length 1."""
-        rows = image_features(self.clip_vision, images)
-        if rows.ndim != 2 or rows.shape[1] != len(self.text_features):
+        if not _is_projected(self.clip_vision):
             raise ValueError(
-                f"{self.name}: 'clip_vision' gives embeddings of shape {tuple(rows.shape[1:])}, 'clip' of"
-                f" ({len(self.text_features)},); they are not of one CLIP model. {_REMEDY}"
+                f"{self.name}: input 'clip_vision' holds no CLIP (DINOv2 or SigLIP, perhaps), or one without its projection:"
+                f" no text can be compared with what it gives. {_REMEDY}"
+            )
+        rows = image_features(self.clip_vision, images)
+        if rows.shape[1] != len(self.text_features):
+            raise ValueError(
+                f"{self.name}: 'clip_vision' gives embeddings of {rows.shape[1]} values, 'clip' of"
+                f" {len(self.text_features)}; they are not of one CLIP model. {_REMEDY}"
             )
         return rows
 
@@ -115,6 +120,12 @@ def _literal_tokens(clip: Any, text: str) -> dict[str, list]:
     """
     tokens = clip.tokenize(EMBEDDING.sub(lambda word: word.group().capitalize(), text), disable_weights=True)
     return {encoder: rows[:1] for encoder, rows in tokens.items()}
+
+
+def _is_projected(clip_vision: Any) -> bool:
+    """Whether image embeddings are CLIP's projections, as far as is known; core's other encoders have none."""
+    model = getattr(clip_vision, "model", None)
+    return model is None or isinstance(getattr(model, "visual_projection", None), torch.nn.Linear)
 
 
 def _check_encoder(clip: Any, encoders: frozenset[str], name: str) -> None:

@@ -11,12 +11,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .preprocess import in_slices
 
 # Confidence above which transformers' own post-processing takes a box to be one.
 THRESHOLDS = {"owlvit": 0.1, "owlv2": 0.1, "grounding-dino": 0.25}
@@ -53,28 +55,24 @@ class Detector:
             if used > most:
                 raise ValueError(f"{text!r} takes {used} tokens, and the model reads {most}; use fewer or shorter names")
 
-    def detect(self, images: Tensor, labels: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+    def detect(self, images: Tensor, labels: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """Look for things.
 
         Args:
             images: (B, H, W, 3) in [0, 1].
             labels: their names, L of them.
 
-        Yields:
+        Returns:
             For each image all boxes (n, 4), sides in pixels, and their confidences (n, L) in [0, 1]; on the CPU.
         """
-        for part in images.split(ROWS):
-            yield from self._detect(part, list(labels))
 
-    def _detect(self, images: Tensor, labels: list[str]) -> list[tuple[Tensor, Tensor]]:
-        try:
-            return self.model(lambda module, device: self._run(module, device, images, labels), MEMORY * len(images))
-        except torch.cuda.OutOfMemoryError:
-            if len(images) == 1:
-                raise
-        return [row for half in images.chunk(2) for row in self._detect(half, labels)]
+        def look(part: Tensor) -> Tensor:
+            return self.model(lambda module, device: self._run(module, device, part, list(labels)), MEMORY * len(part))
 
-    def _run(self, module: Any, device: torch.device, images: Tensor, labels: list[str]) -> list[tuple[Tensor, Tensor]]:
+        return [(row[:, :4], row[:, 4:]) for row in in_slices(look, images, ROWS)]
+
+    def _run(self, module: Any, device: torch.device, images: Tensor, labels: list[str]) -> Tensor:
+        """Return boxes and confidences (B, n, 4 + L) of images, on the CPU."""
         height, width = images.shape[1:3]
         if self.kind == "owlv2":  # wants a black square; older versions of transformers fill up with grey
             images = torch.nn.functional.pad(images, (0, 0, 0, max(0, height - width), 0, max(0, width - height)))
@@ -93,7 +91,7 @@ class Detector:
             scores = torch.stack([scores[..., at].amax(-1) for at in self._places(inputs["input_ids"][0], len(labels))], -1)
         boxes = out.pred_boxes.float().cpu()
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
-        return list(zip(corners * torch.tensor([width, height] * 2), scores, strict=True))
+        return torch.cat([corners * torch.tensor([width, height] * 2), scores], -1)
 
     def _places(self, ids: Tensor, count: int) -> list[list[int]]:
         """Return for each name the places of its tokens in a text like "cat. dog."; full stops and marks are no name's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,17 +27,13 @@ def luma(pixels: Tensor) -> Tensor:
     return (pixels * weights[:, None, None]).sum(-3)
 
 
-def slices(images: Tensor) -> Iterator[Tensor]:
-    """Cut a batch (B, H, W, C) into slices of at most 16 rows and about 64 MB, in order."""
-    yield from images.split(_rows_of_a_slice(images))
-
-
-def in_slices(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def in_slices(work: Callable[[Tensor], Tensor], images: Tensor, most: int = SLICE_ROWS) -> Tensor:
     """Let a model work on a batch slice by slice; where the device has not the memory, on halves of the slice.
 
     Args:
         work: what the model makes of some rows, (b, ...); it loads the model, with the memory that b rows need.
-        images: (B, H, W, C); cut as `slices` does. The rest goes on in slices of the size that had room.
+        images: (B, H, W, C), cut into slices of about 64 MB. Where one was halved, the rest goes on in slices of that size.
+        most: rows of a slice.
 
     Returns:
         The rows (B, ...), float32 on the CPU.
@@ -45,7 +41,7 @@ def in_slices(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Raises:
         Exception: a single row is too much for the device: its own out-of-memory error.
     """
-    done, rows, found = 0, _rows_of_a_slice(images), []
+    done, rows, found = 0, max(1, min(most, SLICE_VALUES // max(1, images[0].numel()))), []
     while done < len(images):
         part = images[done : done + rows]
         answer = _unless_out_of_memory(work, part)
@@ -72,7 +68,3 @@ def _unless_out_of_memory(work: Callable[[Tensor], Tensor], part: Tensor) -> Ten
         if len(part) == 1 or not is_out_of_memory(error):
             raise
     return None
-
-
-def _rows_of_a_slice(images: Tensor) -> int:
-    return max(1, min(SLICE_ROWS, SLICE_VALUES // max(1, images[0].numel())))

@@ -7,6 +7,7 @@ The settings are transformers'; the resizing is torch's, on floating-point pictu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ FAMILIES = {"ViT": True, "DeiT": True, "Beit": True, "Siglip": True, "Bit": Fals
 ENDINGS = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 MODES = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 WARPED_FROM = 384  # ConvNeXt: from this size on the whole picture is seen, below it the middle
-CROP_PCT = 224 / 256
+CROP_PCT, LEAST_PCT = 224 / 256, 0.1
+LARGEST = 4096  # pixels of a side; a larger one is a mistake, and a picture of it fills the memory
 
 
 @dataclass(frozen=True)
@@ -72,33 +74,52 @@ def read_processor(settings: Mapping[str, Any]) -> Processor:
     if family not in FAMILIES:
         raise ValueError(f"a folder whose images are prepared by {kind!r}; known are those of {', '.join(FAMILIES)}")
     size = _size(settings.get("size"), FAMILIES[family])
-    crop = _size(settings.get("crop_size"), True) if settings.get("do_center_crop", "crop_size" in settings) else None
-    if family == "ConvNext" and isinstance(size, int):
-        edge, share = size, settings.get("crop_pct") or CROP_PCT
-        size, crop = (int(edge / share), (edge, edge)) if edge < WARPED_FROM else ((edge, edge), None)
-    resample = settings.get("resample")
+    cuts = settings.get("do_center_crop", "crop_size" in settings) and family != "ConvNext"
+    crop = _size(settings.get("crop_size"), True) if cuts else None
+    share, factor = settings.get("crop_pct") or CROP_PCT, settings.get("rescale_factor", 1 / 255)
+    mode, mean, std = _mode(settings.get("resample")), _channels(settings.get("image_mean")), _channels(settings.get("image_std"))
     resize, normalize = settings.get("do_resize", True), settings.get("do_normalize", True)
-    lacking = [name for name, value in (("size", size), ("resample", MODES.get(resample))) if resize and not value]
-    lacking += [name for name in ("image_mean", "image_std") if normalize and len(settings.get(name) or ()) != 3]
+    lacking = [name for name, value in (("size", size), ("resample", mode)) if resize and not value]
+    lacking += ["crop_size"] if cuts and not isinstance(crop, tuple) else []
+    lacking += [name for name, usable in (("image_mean", mean), ("image_std", std and min(std) > 0)) if normalize and not usable]
+    lacking += ["crop_pct"] if not _is_number(share) or not LEAST_PCT <= share <= 1 else []
+    lacking += ["rescale_factor"] if not _is_number(factor) or factor <= 0 else []
     if lacking:
-        said = ", ".join(f"{name!r} is {settings.get(name)!r}" for name in lacking)
+        said = ", ".join(f"{name!r} is {str(settings.get(name))[:60]}" for name in lacking)
         raise ValueError(f"a folder whose preprocessor_config.json cannot be followed ({said})")
+    if family == "ConvNext" and isinstance(size, int):
+        size, crop = (int(size / share), (size, size)) if size < WARPED_FROM else ((size, size), None)
     return Processor(
-        size if resize else None, crop, MODES.get(resample, "bilinear"),
-        255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255.0,
-        tuple(settings["image_mean"]) if normalize else (0.0,) * 3, tuple(settings["image_std"]) if normalize else (1.0,) * 3,
+        size if resize else None, crop, mode or "bilinear", 255 * factor if settings.get("do_rescale", True) else 255.0,
+        mean if normalize else (0.0,) * 3, std if normalize else (1.0,) * 3,
     )  # fmt: skip
 
 
 def _size(value: Any, square: bool) -> tuple[int, int] | int | None:
     """Read a size: {"height", "width"}, {"shortest_edge"} or one number; None for another."""
-    if isinstance(value, int):
-        return (value, value) if square else value
-    if not isinstance(value, Mapping):
-        return None
-    if "height" in value and "width" in value:
-        return int(value["height"]), int(value["width"])
-    return value.get("shortest_edge")
+    if isinstance(value, Mapping) and "height" in value and "width" in value:
+        sides = _side(value["height"]), _side(value["width"])
+        return sides if all(sides) else None
+    if isinstance(value, Mapping):
+        return _side(value.get("shortest_edge"))
+    side = _side(value)
+    return (side, side) if square and side else side
+
+
+def _side(value: Any) -> int | None:
+    return value if isinstance(value, int) and 1 <= value <= LARGEST else None
+
+
+def _mode(value: Any) -> str | None:
+    return MODES.get(value) if isinstance(value, int) else None
+
+
+def _channels(value: Any) -> tuple[float, ...] | None:
+    return tuple(value) if isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _middle(pixels: Tensor, crop: tuple[int, int]) -> Tensor:

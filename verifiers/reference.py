@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from .base import check_images
-from .features import features_of
+from .features import image_features
 
 LIKE, UNLIKE = PREFER = ("like", "unlike")
 
@@ -58,9 +58,9 @@ class ReferenceSimilarity:
     @cached_property
     def mean_feature(self) -> Tensor:
         """Mean (D,) of the references' features; a cosine's mean over them is its product with an image's feature."""
-        return features_of(self.clip_vision, check_images(self.reference, self.name)).mean(0)
+        return image_features(self.clip_vision, check_images(self.reference, self.name)).mean(0)
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score images (B, H, W, 3) in [0, 1]: (B,) float32, the mean cosine, or its negative."""
-        cosines = (features_of(self.clip_vision, check_images(images, self.name)) * self.mean_feature).sum(-1)
+        cosines = (image_features(self.clip_vision, check_images(images, self.name)) * self.mean_feature).sum(-1)
         return cosines.clamp(-1, 1) if self.prefer == LIKE else -cosines.clamp(-1, 1)

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from .base import check_images
-from .features import features_of
+from .features import image_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class SelfSimilarity:
 
     def score_pairs(self, images: Tensor, predictions: Tensor) -> Tensor:
         """Score pictures (B, H, W, 3) in [0, 1] with predictions (B, H, W, 3) of theirs: (B,) float32, their cosines."""
-        ends, promises = (features_of(self.clip_vision, check_images(part, self.name)) for part in (images, predictions))
+        ends, promises = (image_features(self.clip_vision, check_images(part, self.name)) for part in (images, predictions))
         return (ends * promises).sum(-1).clamp(-1, 1)
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:

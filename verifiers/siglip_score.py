@@ -74,8 +74,10 @@ class SigLIP:
         return (levels - mean) / std
 
     def _embed(self, images: Tensor) -> Tensor:
+        pixels = self.pixels(images)  # where the images are: a large one would take more of the device than the model
+
         def work(model: nn.Module, device: torch.device) -> Tensor:
-            return _unit(model.get_image_features(pixel_values=self.pixels(images.to(device)).to(self.model.dtype)))
+            return _unit(model.get_image_features(pixel_values=pixels.to(device, self.model.dtype)))
 
         vision = self.model.module.config.vision_config
         tokens = (self.size // vision.patch_size) ** 2

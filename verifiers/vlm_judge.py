@@ -45,12 +45,12 @@ GRADED = (
     "emotional and thematic resonance: whether it conveys a mood that suits the prompt",
 )
 # Where one element of a prompt ends and the next begins.
-BETWEEN = re.compile(r"[,;\n]|\.\s|\s+and\s+")
+BETWEEN = re.compile(r"[,;\n]|\.\s|\sand\s")
 
 
 def elements_of(text: str) -> tuple[str, ...]:
     """Split a prompt at commas, semicolons, full stops, line ends and "and"; each element once, in order."""
-    parts = (part.strip(" \t.") for part in BETWEEN.split(text))
+    parts = (part.strip(" \t\r.") for part in BETWEEN.split(text))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 

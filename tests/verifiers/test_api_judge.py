@@ -256,3 +256,18 @@ def test_nothing_of_it_shows_a_key(server: ChatServer) -> None:
     judge = judge_of(server)
     judge.score(greys(0.5))
     assert KEY not in repr(judge) + str(vars(judge)) + str(vars(judge.client))
+
+
+@pytest.mark.parametrize("opening", ["```json", "```", "<think>", "<think>\n</think>```"])
+def test_an_answer_of_line_ends_is_refused_at_once(opening: str) -> None:
+    """A model that runs away writes thousands; reading them may not take time that grows with their cube."""
+    with pytest.raises(WrongAnswer, match="not the JSON"):
+        five_aspects("a cat").answer(opening + "\n" * 20_000 + "x")
+
+
+@pytest.mark.parametrize("fence", [
+    "```json\n{}\n```", "``` \n\n{}```\n", " ```json \n {} \n ``` ", "<think>so\n</think>\n```\n{}\n```",
+])  # fmt: skip
+def test_fences_are_taken_off(fence: str) -> None:
+    answer = json.dumps({"elements": ["a ```cat``` of fences"]})
+    assert elements("a cat").answer(fence.replace("{}", answer)) == ("a ```cat``` of fences",)

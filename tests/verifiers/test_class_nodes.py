@@ -20,7 +20,8 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 
-from noise_search.nodes.verifiers import CONNECTED  # noqa: E402
+from noise_search.nodes.clip_choice import CONNECTED  # noqa: E402
+from noise_search.nodes.clip_files import ClipPair  # noqa: E402
 from noise_search.nodes.verifiers_classes import NODES, NSClassifierLogit, NSZeroShotClass, logit_scale  # noqa: E402
 from noise_search.verifiers.classifier import LOG_PROBABILITY, LOGIT, OUTPUTS, PROBABILITY  # noqa: E402
 
@@ -132,11 +133,11 @@ def spoil(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(("how", "says"), [
-    ("no weights", "without model.safetensors"), ("cut", "cannot read as an image classifier"),
-    ("no preprocessor", "without preprocessor_config.json"), ("preprocessor is no JSON", "preprocessor_config.json is no JSON"),
-    ("other preprocessor", "prepared by 'PerceiverImageProcessor'"), ("other model", "cannot read as an image classifier"),
-    ("code", "cannot read as an image classifier"), ("no head", "without a classifier's head, .*missing: classifier.bias"),
-    ("other size", "cannot read as an image classifier|without a classifier's head"),
+    ("no weights", "without model.safetensors"), ("cut", "cannot be loaded as an image classifier"),
+    ("no preprocessor", "without preprocessor_config.json"), ("preprocessor is no JSON", "_config.json cannot be read"),
+    ("other preprocessor", "prepared by 'PerceiverImageProcessor'"), ("other model", "cannot be loaded as an image classifier"),
+    ("code", "code of their own are not run"), ("no head", "not all of them .missing: classifier.bias"),
+    ("other size", "cannot be loaded as an image classifier|not all of them"),
 ])  # fmt: skip
 def test_unusable_folders_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, how: str, says: str) -> None:
     monkeypatch.chdir(folder)
@@ -202,27 +203,34 @@ def test_a_class_is_the_mean_of_its_templates(clip_file: str) -> None:
     assert not torch.allclose(one.class_features, two.class_features)
 
 
-def test_connected_models_are_the_same_but_for_the_scale(clip_file: str) -> None:
+def test_connected_models_are_the_same(clip_file: str) -> None:
     by_file = zero_shot(clip_file)
     by_link = zero_shot(CONNECTED, clip=by_file.clip, clip_vision=by_file.clip_vision)
-    torch.testing.assert_close(by_file.score(IMAGES) / by_file.scale, by_link.score(IMAGES) / by_link.scale)
-    assert by_file.scale == pytest.approx(1 / 0.07, rel=1e-3) and by_link.scale == pytest.approx(100, rel=1e-3)
+    torch.testing.assert_close(by_file.score(IMAGES), by_link.score(IMAGES))
+    assert by_file.scale == by_link.scale == pytest.approx(1 / 0.07, rel=1e-3)
 
 
 def test_the_scale_is_the_connected_towers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clip:
+        def __init__(self, model: object) -> None:
+            self.cond_stage_model = model
+
+    def connected(model: object) -> ClipPair:
+        return ClipPair(Clip(model), None)
+
     towers = {"clip_l": SimpleNamespace(logit_scale=torch.tensor(1.0)), "clip_g": SimpleNamespace(logit_scale=torch.tensor(2.0))}
-    assert logit_scale(SimpleNamespace(cond_stage_model=SimpleNamespace(**towers)), None) == pytest.approx(torch.e**2)
+    assert logit_scale(connected(SimpleNamespace(**towers))) == pytest.approx(torch.e**2)
     del towers["clip_g"]
-    assert logit_scale(SimpleNamespace(cond_stage_model=SimpleNamespace(**towers)), None) == pytest.approx(torch.e)
-    assert logit_scale(SimpleNamespace(cond_stage_model=object()), None) == 100
+    assert logit_scale(connected(SimpleNamespace(**towers))) == pytest.approx(torch.e)
+    assert logit_scale(connected(object())) == 100
 
 
 @pytest.mark.parametrize(("given", "says"), [
     ({"class_name": " "}, "input 'class_name' is empty"), ({"others": " \n,"}, "input 'other_classes' is empty"),
     ({"others": "cat, dog"}, "'other_classes' holds dog twice"), ({"templates": "a photo"}, r"'templates' has \['a photo'\]"),
     ({"templates": "\n"}, "'templates' has no line"), ({"output": "odds"}, "input 'output' is 'odds'"),
-    ({"clip": object()}, "'model_name' is 'model.safetensors', and clip is connected too"),
-    ({"model_name": CONNECTED}, "'clip' and 'clip_vision' are not both connected"),
+    ({"clip": object()}, "'model_name' is 'model.safetensors' and 'clip' is connected too"),
+    ({"model_name": CONNECTED}, "nothing is connected to 'clip' and 'clip_vision'"),
     ({"model_name": "gone.safetensors"}, "a file that is not in models/clip_vision"),
 ])  # fmt: skip
 def test_zero_shot_says_what_to_do(clip_file: str, given: dict, says: str) -> None:

@@ -122,6 +122,22 @@ def test_a_name_of_several_classes_wants_the_number():
 # Preparing pictures
 
 
+@pytest.mark.parametrize("key", ["size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor", "crop_pct"])
+@pytest.mark.parametrize("value", ["x", [], [1], {}, {"height": "x", "width": 8}, {"shortest_edge": -1}, 10**9, -1, float("nan")])
+def test_settings_of_another_kind_are_refused(key, value):
+    given = GIVEN | {"image_processor_type": "ConvNextImageProcessor" if key == "crop_pct" else "BitImageProcessor"}
+    refused = pytest.raises(ValueError, match=f"^a folder whose preprocessor_config.json cannot be followed .'{key}' is ")
+    if (key, value) in [("rescale_factor", 10**9), ("crop_pct", []), ("crop_pct", {})]:
+        return  # a number like any other; and what is empty is not there
+    with refused:
+        read_processor(given | {key: value})
+
+
+def test_a_number_that_is_no_decimal_is_no_class():
+    with pytest.raises(ValueError, match="input 'class_name' is '²', no class"):
+        class_index(("one", "two"), "²", "Some Node")
+
+
 def test_normalizing_by_hand():
     pixels = read_processor(GIVEN)(torch.full((2, 30, 20, 3), 0.7))
     assert pixels.shape == (2, 3, 8, 6)

@@ -368,6 +368,9 @@ def test_the_aesthetic_score_says_which_of_its_files_is_wrong(aesthetic: SimpleN
         ValueError, match="input 'model_name' is 'relu.safetensors', weights of another model .layers.2.weight is m"
     ):
         run_node(NSAestheticScore, model_name="relu.safetensors", clip_name="clip.safetensors")
+    save_file(sd | {"layers.0.weight": torch.zeros(())}, models / "scalar.safetensors")
+    with pytest.raises(ValueError, match=r"'scalar.safetensors', weights of another model .layers.0.weight \(\) in place of"):
+        run_node(NSAestheticScore, model_name="scalar.safetensors", clip_name="clip.safetensors")
     torch.save(Head(768).state_dict(), models / "768.pth")
     with pytest.raises(ValueError, match="input 'clip_name' is 'clip.safetensors', a CLIP whose embeddings have 64 .* takes 768"):
         run_node(NSAestheticScore, model_name="768.pth", clip_name="clip.safetensors")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from inprocess import boot
@@ -226,6 +227,33 @@ def test_a_damaged_file_and_a_pickle_with_code_are_refused(tiny_clip: Any, tmp_p
         with pytest.raises(ValueError, match=f"^CLIP Score: input 'model_name' is '{name}', .* cannot be read as weights"):
             load_clip_pair(str(tmp_path / name))
     assert not (tmp_path / "evil-was-here").exists()
+
+
+@pytest.mark.parametrize("key", [*clip_files.TEXT_KEYS, *clip_files.VISION_KEYS])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0), (2, 2, 2)])
+def test_weights_of_odd_shapes_are_refused(tiny_clip: Any, tmp_path: Path, key: str, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file(load_file(tiny_clip.path) | {key: torch.zeros(shape)}, path)
+    with pytest.raises(ValueError, match="^CLIP Score: input 'model_name' is 'odd.safetensors', a file"):
+        clip_files.load_clip_pair(str(path))
+
+
+@pytest.mark.parametrize("layer", ["999999999", "x", ""])
+def test_layers_that_cannot_be_are_refused(tiny_clip: Any, tmp_path: Path, layer: str) -> None:
+    """And not built: a number in a name says nothing of how many there are."""
+    for tower in ("text_model", "vision_model"):
+        path = tmp_path / f"{tower}{layer}.safetensors"
+        save_file(load_file(tiny_clip.path) | {f"{tower}.encoder.layers.{layer}.more": torch.zeros(1)}, path)
+        with pytest.raises(ValueError, match="^CLIP Score: .* lacks (text|vision) weights .missing: "):
+            clip_files.load_clip_pair(str(path))
+
+
+@pytest.mark.parametrize("scale", [torch.zeros(2), torch.tensor(1000.0), torch.tensor(torch.nan)])
+def test_a_scale_that_is_no_number_is_refused(tiny_clip: Any, tmp_path: Path, scale: Tensor) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file(load_file(tiny_clip.path) | {"logit_scale": scale}, path)
+    with pytest.raises(ValueError, match="^CLIP Score: .*'logit_scale' is no usable number"):
+        clip_files.load_clip_pair(str(path))
 
 
 def test_a_vocabulary_of_its_own_is_refused(tiny_clip: Any, tmp_path: Path) -> None:

@@ -101,12 +101,23 @@ def test_of_sdxl_the_pooled_vector_counts() -> None:
         (FakeClip(RED, encoders=("l", "t5xxl")), "holds the encoders l, t5xxl"),
         (FakeClip(RED, encoders=("g", "l"), projected=False), "without CLIP's text projection"),
         (FakeClip(None, encoders=("t5xxl",)), "gives no pooled vector"),
-        (FakeClip(torch.ones(1, 768)), r"'clip_vision' gives embeddings of shape \(3,\), 'clip' of \(768,\)"),
+        (FakeClip(torch.ones(1, 768)), "'clip_vision' gives embeddings of 3 values, 'clip' of 768"),
     ],
 )
 def test_encoders_that_do_not_fit_are_refused(clip: FakeClip, says: str) -> None:
     with pytest.raises(ValueError, match=f"{says}.*(?s:.)*choose a file that holds both"):
         ClipScore(clip, FakeVision(), "red").score(COLORS)
+
+
+@pytest.mark.parametrize("inside", [SimpleNamespace(visual_projection=torch.nn.Identity()), SimpleNamespace()])
+def test_image_encoders_that_are_no_clip_are_refused(inside: SimpleNamespace) -> None:
+    """ComfyUI's SigLIP and DINOv2, whose vectors may be as wide as the text's."""
+    vision = FakeVision()
+    vision.model = inside
+    with pytest.raises(ValueError, match="input 'clip_vision' holds no CLIP"):
+        ClipScore(FakeClip(RED), vision, "red").score(COLORS)
+    vision.model = SimpleNamespace(visual_projection=torch.nn.Linear(1, 1))
+    assert ClipScore(FakeClip(RED), vision, "red").score(COLORS)[0].item() == pytest.approx(100)
 
 
 def test_models_are_shown() -> None:

@@ -124,12 +124,12 @@ def make_api_judge(request: pytest.FixtureRequest) -> Verifier:
 def make_classifier_logit(request: pytest.FixtureRequest) -> Verifier:
     from classifiers import make_classifier
 
-    from noise_search.nodes.transformers_files import load_classifier
+    from noise_search.nodes.classifier_files import _build
     from noise_search.nodes.verifiers_classes import CLASSIFIER
 
     folder = request.getfixturevalue("tmp_path")
     make_classifier(folder)
-    model = load_classifier(CLASSIFIER, "tiny", str(folder))
+    model = _build(CLASSIFIER, "tiny", str(folder))
     return ClassifierLogit(model, model.prepare, model.labels, 2)
 
 

@@ -16,8 +16,8 @@ boot()
 
 import folder_paths  # noqa: E402
 
+from noise_search.nodes.clip_choice import CONNECTED  # noqa: E402
 from noise_search.nodes.verifiers import (  # noqa: E402
-    CONNECTED,
     NODES,
     NSClipScore,
     NSImageStatistics,

@@ -186,7 +186,7 @@ def no_tokenizer(path: Path) -> None:
 
 
 def other_kind(path: Path) -> None:
-    (path / "config.json").write_text(json.dumps({"model_type": "detr"}))
+    (path / "config.json").write_text(json.dumps({"model_type": "bert"}))
 
 
 def no_kind(path: Path) -> None:
@@ -196,13 +196,13 @@ def no_kind(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (no_weights, "a folder without model.safetensors or"),
-        (cut_weights, "cannot load"),
-        (lacking_weights, "a folder whose weights lack class_head.logit_shift.weight"),
-        (other_weights, "cannot load"),
+        (no_weights, "a folder without model.safetensors .weights in pickles"),
+        (cut_weights, "weights that cannot be loaded as a detector"),
+        (lacking_weights, "not all of them .missing: class_head.logit_shift.weight"),
+        (other_weights, "weights that cannot be loaded as a detector"),
         (no_tokenizer, "a folder without tokenizer.json or vocab.json or vocab.txt"),
-        (other_kind, "a model of the type 'detr'; this node knows owlvit, owlv2, grounding-dino"),
-        (no_kind, "does not name a model type"),
+        (other_kind, "a model of the type 'bert'; this node knows owlvit, owlv2, grounding-dino"),
+        (no_kind, "config.json holds no settings, but a list"),
     ],
 )
 def test_folders_that_cannot_be_used_are_refused(folder, detectors, damage, says) -> None:

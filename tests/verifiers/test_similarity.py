@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from noise_search.verifiers.base import PredictionVerifier, Verifier
-from noise_search.verifiers.features import features_of
+from noise_search.verifiers.features import image_features
 from noise_search.verifiers.reference import LIKE, UNLIKE, ReferenceSimilarity
 from noise_search.verifiers.self_similarity import SelfSimilarity
 
@@ -38,14 +38,14 @@ RED, GREEN, BLUE, OLIVE, GREY = (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (0.6, 0.8
 
 def test_features_have_length_1_and_patches_are_averaged() -> None:
     images = torch.rand(3, 4, 4, 3, generator=torch.Generator().manual_seed(0))
-    found = features_of(FakeVision(), images)
+    found = image_features(FakeVision(), images)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
-    torch.testing.assert_close(features_of(FakeVision(patches=True), images), found)
+    torch.testing.assert_close(image_features(FakeVision(patches=True), images), found)
 
 
 def test_halves_where_memory_runs_out() -> None:
     vision = FakeVision(room=2)
-    torch.testing.assert_close(features_of(vision, flat(RED, GREEN, BLUE)), torch.eye(3))
+    torch.testing.assert_close(image_features(vision, flat(RED, GREEN, BLUE)), torch.eye(3))
     assert vision.sizes == [3, 2, 1]
 
 
@@ -145,7 +145,7 @@ def test_what_comfyui_gives_for_each_kind_of_encoder(kind: str, tmp_path: Any) -
         "siglip_vision_model": lambda: hidden.mean(1),
         "clip_vision_model": lambda: vision.model.visual_projection(vision.model.vision_model.post_layernorm(hidden[:, 0])),
     }[kind]()
-    torch.testing.assert_close(features_of(vision, images), torch.nn.functional.normalize(want, dim=-1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(image_features(vision, images), torch.nn.functional.normalize(want, dim=-1), rtol=1e-4, atol=1e-5)
     assert want.shape == (2, 24 if kind == "clip_vision_model" else 32)
 
 
@@ -165,6 +165,6 @@ def test_nodes(tiny_clip: SimpleNamespace) -> None:
     reference = torch.rand(2, 40, 40, 3, generator=torch.Generator().manual_seed(2))
     (like,) = run_node(NSReferenceSimilarity, clip_vision=vision, reference=reference, prefer=LIKE)
     assert "mean_feature" in vars(like)
-    features = features_of(vision, reference)
+    features = image_features(vision, reference)
     torch.testing.assert_close(like.score(reference), (features @ features.T).mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(own.score_pairs(reference, reference.flip(0)), (features @ features.T)[0, 1].expand(2))

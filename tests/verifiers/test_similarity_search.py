@@ -23,7 +23,7 @@ from noise_search.search.methods.fk_steering import FKSteering  # noqa: E402
 from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
 from noise_search.search.methods.path_search import PathSearch  # noqa: E402
 from noise_search.search.methods.zero_order import ZeroOrderSearch  # noqa: E402
-from noise_search.verifiers.features import features_of  # noqa: E402
+from noise_search.verifiers.features import image_features  # noqa: E402
 from noise_search.verifiers.self_similarity import SelfSimilarity  # noqa: E402
 from toys import ToyVerifier, counted  # noqa: E402
 
@@ -168,5 +168,5 @@ def test_on_the_demo_model_it_is_the_cosine_by_hand() -> None:
         noise = noise_of(candidate["recipe"])
         ends = decoded(graph, stock_with(graph, noise))
         pictures = torch.cat([ends, predicted(graph, noise, 0.4)]).clamp(0, 1)
-        end, promise = features_of(studio.vision, pictures)
+        end, promise = image_features(studio.vision, pictures)
         assert candidate["score"] == pytest.approx((end @ promise).item(), abs=1e-4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.preprocess import in_slices, is_out_of_memory, slices
+from noise_search.verifiers.preprocess import in_slices, is_out_of_memory
 
 SMALL = torch.arange(40.0).view(40, 1, 1, 1)
 
@@ -45,10 +45,16 @@ def test_it_halves_and_goes_on_with_what_had_room(room: int, sizes: list[int]) -
     assert found.dtype == torch.float32 and torch.equal(found, 2 * SMALL[:, :, 0, 0])
 
 
-def test_large_pictures_are_cut_as_slices_are() -> None:
+def test_large_pictures_come_in_slices_of_64_mb() -> None:
     images = torch.rand(5, 1500, 1500, 3)  # two of them are 54 MB, three would be 81
     device, _ = worked(99, images)
-    assert device.sizes == [len(part) for part in slices(images)] == [2, 2, 1]
+    assert device.sizes == [2, 2, 1]
+
+
+def test_no_more_rows_than_asked_for() -> None:
+    device = Device(99)
+    assert torch.equal(in_slices(device, SMALL[:9], most=4), 2 * SMALL[:9, :, 0, 0])
+    assert device.sizes == [4, 4, 1]
 
 
 def test_one_row_too_much_surfaces_at_once() -> None:

@@ -270,3 +270,27 @@ def test_the_picture_whose_text_is_right_is_chosen(offline: None, text: str) -> 
         *_, scores, order = run_node(NSScoreImages, images=images, verifier=verifier)
         assert order == "2,0,1", (font, scores)
         assert scores[0] > 0.9 and scores[0] > scores[1] + 0.03, (font, scores)
+
+
+@pytest.mark.comfy
+def test_cancel_is_noticed_between_two_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inprocess import boot, run_node
+
+    boot()
+    import comfy.model_management as mm
+
+    from noise_search.nodes import verifiers_checks
+
+    seen = []
+
+    def read(pixels):
+        seen.append(pixels)
+        mm.interrupt_current_processing()
+        return EXPECTED
+
+    monkeypatch.setattr(verifiers_checks, "load_reader", lambda: read)
+    settings = {"other_text": 0.0, "ignore_case": True, "ignore_spaces": True}
+    (verifier,) = run_node(verifiers_checks.NSTextAccuracy, text="open", **settings)
+    with pytest.raises(mm.InterruptProcessingException):
+        verifier.score(torch.zeros(3, 8, 8, 3))
+    assert len(seen) == 1

@@ -20,6 +20,7 @@ boot()
 import folder_paths  # noqa: E402
 
 from noise_search.nodes import vlm_files  # noqa: E402
+from noise_search.nodes.transformers_files import import_transformers  # noqa: E402
 from noise_search.nodes.verifiers_vlm import JUDGE, NODES  # noqa: E402
 from noise_search.nodes.vlm_files import load_vision_language  # noqa: E402
 
@@ -65,11 +66,11 @@ def thinking(folder: Path) -> None:
 
 
 WRONG: list[tuple[Callable[[Path], object], str]] = [
-    (lambda folder: (folder / "model.safetensors").unlink(), "weights that cannot be loaded"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "a folder without model.safetensors"),
     (cut, "weights that cannot be loaded"),
     (other_size, "weights that cannot be loaded"),
-    (more_layers, "weights of another model (missing: "),
-    (pickled, "weights that cannot be loaded"),
+    (more_layers, "not all of them (missing: "),
+    (pickled, "a folder without model.safetensors (weights in pickles are not read)"),
     (own_code, "models that bring code of their own are not run"),
     (lambda folder: (folder / "config.json").write_text("{"), "a folder whose config.json"),
     (lambda folder: edit(folder, "config.json", model_type="newest_vl"), "pip install -U transformers"),
@@ -77,6 +78,10 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: edit(folder, "config.json", quantization_config={"quant_method": "awq"}), "a quantized model"),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), "without a usable tokenizer and image processor"),
     (lambda folder: (folder / "chat_template.json").unlink(), "a model without a chat template"),
+    (
+        lambda folder: edit(folder, "chat_template.json", chat_template="{{ nothing.of.it }}"),
+        "whose chat template cannot be used",
+    ),
     (thinking, "a model that thinks before it answers"),
 ]
 
@@ -114,7 +119,7 @@ def test_a_template_kept_with_the_tokenizer_is_found(vlm_folder: Path, tmp_path:
 def test_a_transformers_that_is_missing_or_too_old_is_named(vlm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match="VLM Judge: needs the package transformers, 4.50 or newer.*pip install -U transformers"):
-        vlm_files._transformers(JUDGE)
+        import_transformers(JUDGE)
 
 
 def test_what_others_registered_as_llm_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,8 @@ def test_a_check_list_asks_about_each_element(vlm_folder: Path) -> None:
 def test_prompts_are_split_into_elements() -> None:
     text = "Two cats, a dog and a band. Sandy ground;  a dog, at 2.5 m,"
     assert elements_of(text) == ("Two cats", "a dog", "a band", "Sandy ground", "at 2.5 m")
+    assert elements_of("a cat  and \t a dog\r\nsand and") == ("a cat", "a dog", "sand and")
+    assert elements_of("a" + 200_000 * " " + "b") == ("a" + 200_000 * " " + "b",)  # in time that grows with the length
 
 
 def test_probabilities_by_hand() -> None:

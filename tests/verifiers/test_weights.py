@@ -140,3 +140,29 @@ def test_nodes_that_name_one_file_share_it_while_one_lives(folder: Path) -> None
     built = []
     third = held("linear", str(path), lambda: built.append(1) or torch.nn.Linear(1, 1))
     assert built and third is not None
+
+
+def test_cancel_stops_the_work_of_a_slice() -> None:
+    model, done = HeldModel(torch.nn.Linear(3, 2)), []
+    mm.interrupt_current_processing()
+    with pytest.raises(mm.InterruptProcessingException):
+        model(lambda module, device: done.append(1))
+    assert not done
+    model(lambda module, device: done.append(1))  # asked once, it is over
+    assert done
+
+
+def test_cancel_is_no_reason_to_halve_a_slice() -> None:
+    from noise_search.verifiers.preprocess import in_slices
+
+    model, sizes = HeldModel(torch.nn.Linear(3, 2)), []
+
+    def work(part: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(part))
+        if len(sizes) == 2:
+            mm.interrupt_current_processing()
+        return model(lambda module, device: part[:, 0, 0])
+
+    with pytest.raises(mm.InterruptProcessingException):
+        in_slices(work, torch.zeros(40, 2, 2, 3))
+    assert sizes == [16, 16]
