@@ -10,10 +10,11 @@ from ..verifiers.clip_score import ClipScore
 from ..verifiers.ensemble import GATE, MODES, RANK_MEAN, Ensemble
 from ..verifiers.guidance_gap import HIGH, PREFER, GuidanceGap
 from ..verifiers.statistics import ImageStatistics
-from .clip_choice import chosen_pair, clip_inputs
+from .clip_choice import CONNECTED, chosen_pair, clip_inputs
 from .clip_files import CLIP_SCORE
 from .schema import inp, schema
 from .sockets import Verifier
+from .weights import file_path, found
 
 MAX_VERIFIERS = 8
 
@@ -74,6 +75,10 @@ class NSClipScore(io.ComfyNode):
             ],
             outputs=[Verifier.Output("verifier", tooltip="100 times a cosine; with CLIP-L/14 good matches lie around 25 to 32.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return model_name == CONNECTED or found(file_path, CLIP_SCORE, model_name)
 
     @classmethod
     def execute(cls, model_name: str, prompt: str, clip: Any | None = None, clip_vision: Any | None = None) -> io.NodeOutput:

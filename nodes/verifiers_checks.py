@@ -15,7 +15,7 @@ from ..verifiers.text_accuracy import Line, TextAccuracy
 from .detector_files import WANTED, load_detector
 from .schema import inp, schema
 from .sockets import Verifier
-from .weights import repositories
+from .weights import found, repositories, repository_path
 
 
 class NSTextAccuracy(io.ComfyNode):
@@ -93,6 +93,10 @@ class NSObjectCheck(io.ComfyNode):
             ],
             outputs=[Verifier.Output("verifier", tooltip="Scores from 0 to 1: the mean value of the checks.")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(repository_path, WANTED, model_name)
 
     @classmethod
     def execute(cls, model_name: str, checks: str, threshold: float) -> io.NodeOutput:

@@ -10,11 +10,11 @@ from comfy_api.latest import io
 from ..verifiers.classifier import LOG_PROBABILITY, OUTPUTS, ClassifierLogit, class_index
 from ..verifiers.zero_shot import ZeroShotClass
 from .classifier_files import load_classifier
-from .clip_choice import chosen_pair, clip_inputs
+from .clip_choice import CONNECTED, chosen_pair, clip_inputs
 from .clip_files import CLIP_FOLDER, CLIP_SOURCE, ClipPair
 from .schema import inp, schema
 from .sockets import Verifier
-from .weights import FOLDER, Wanted, repositories
+from .weights import FOLDER, Wanted, file_path, found, repositories, repository_path
 
 CLASSIFIER = Wanted(
     "Classifier Logit", "model_name", (FOLDER,),
@@ -56,6 +56,10 @@ class NSClassifierLogit(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(repository_path, CLASSIFIER, model_name)
+
+    @classmethod
     def execute(cls, model_name: str, class_name: str, output: str) -> io.NodeOutput:
         model = load_classifier(CLASSIFIER, model_name)
         target = class_index(model.labels, class_name, CLASSIFIER.node)
@@ -91,6 +95,10 @@ class NSZeroShotClass(io.ComfyNode):
             ],
             outputs=[Verifier.Output("verifier", tooltip="Higher is surer. Log probability: 0 is certain.")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return model_name == CONNECTED or found(file_path, CLIP, model_name)
 
     @classmethod
     def execute(

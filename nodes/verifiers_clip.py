@@ -15,7 +15,7 @@ from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair, load_clip_vision
 from .schema import inp, schema
 from .siglip_files import load_siglip
 from .sockets import Verifier
-from .weights import Wanted, check_keys, file_path, files, read_weights, repositories
+from .weights import Wanted, check_keys, file_path, files, found, read_weights, repositories, repository_path
 
 PICK_SCORE = Wanted(
     "PickScore", "model_name", ("clip_vision", "verifiers"),
@@ -80,6 +80,10 @@ class NSPickScore(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(file_path, PICK_SCORE, model_name)
+
+    @classmethod
     def execute(cls, model_name: str, prompt: str) -> io.NodeOutput:
         pair = _clip_h(PICK_SCORE, model_name)
         if pair.logit_scale is None:
@@ -111,6 +115,10 @@ class NSHPSv2(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(file_path, HPS, model_name)
+
+    @classmethod
     def execute(cls, model_name: str, prompt: str) -> io.NodeOutput:
         pair = _clip_h(HPS, model_name)
         return _ready(HPSv2(pair.clip, pair.clip_vision, prompt))
@@ -138,6 +146,10 @@ class NSSigLIPScore(io.ComfyNode):
             ],
             outputs=[Verifier.Output("verifier", tooltip="For a search, an ensemble or Score Images. Higher fits better.")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(repository_path, SIGLIP, model_name)
 
     @classmethod
     def execute(cls, model_name: str, prompt: str) -> io.NodeOutput:
@@ -169,6 +181,10 @@ class NSAestheticScore(io.ComfyNode):
             ],
             outputs=[Verifier.Output("verifier", tooltip="For a search, an ensemble or Score Images. Higher is liked better.")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model_name: str, clip_name: str) -> bool | str:
+        return said if (said := found(file_path, HEAD, model_name)) is not True else found(file_path, CLIP_L, clip_name)
 
     @classmethod
     def execute(cls, model_name: str, clip_name: str) -> io.NodeOutput:

@@ -12,7 +12,7 @@ from ..verifiers.image_reward import ImageReward
 from ..verifiers.wordpiece import ADDED, load_tokenizer, read_vocabulary
 from .schema import inp, schema
 from .sockets import Verifier
-from .weights import HeldModel, Wanted, check_keys, file_path, files, held, read_weights
+from .weights import HeldModel, Wanted, check_keys, file_path, files, found, held, read_weights
 
 WEIGHTS = Wanted(
     "ImageReward", "model_name", ("verifiers",), "ImageReward.pt (1.8 GB) of https://huggingface.co/THUDM/ImageReward"
@@ -50,6 +50,10 @@ class NSImageReward(io.ComfyNode):
                 Verifier.Output("verifier", tooltip="For a search or Score Images. Scores mostly lie between -2 and 2.")
             ],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(file_path, WEIGHTS, model_name)
 
     @classmethod
     def execute(cls, model_name: str, prompt: str) -> io.NodeOutput:

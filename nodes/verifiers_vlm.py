@@ -11,7 +11,7 @@ from ..verifiers.vlm_judge import ASK, COMBINE, MEAN, YES_NO, VLMJudge
 from .schema import inp, schema
 from .sockets import Verifier
 from .vlm_files import FOLDERS, load_hps_v3, load_vision_language
-from .weights import FOLDER, Wanted, files, repositories
+from .weights import FOLDER, Wanted, file_path, files, found, repositories, repository_path
 
 JUDGE = Wanted(
     "VLM Judge", "model_name", FOLDERS, "all files of https://huggingface.co/Qwen/Qwen2.5-VL-3B-Instruct, in a folder of its own"
@@ -83,6 +83,10 @@ class NSVLMJudge(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(repository_path, JUDGE, model_name)
+
+    @classmethod
     def execute(
         cls, model_name: str, prompt: str, ask: str, max_pixels: int, elements: str = "", combine: str = MEAN
     ) -> io.NodeOutput:
@@ -128,6 +132,10 @@ class NSHPSv3(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, model_name: str, base_model: str) -> bool | str:
+        return said if (said := found(file_path, HPS, model_name)) is not True else found(repository_path, HPS_BASE, base_model)
+
+    @classmethod
     def execute(cls, model_name: str, base_model: str, prompt: str, caution: float) -> io.NodeOutput:
         return io.NodeOutput(HPSv3(load_hps_v3(HPS, model_name, HPS_BASE, base_model), prompt, caution))
 
@@ -162,6 +170,10 @@ class NSUnifiedReward(io.ComfyNode):
                 Verifier.Output("verifier", tooltip="To a search or Score Images. 1 to 5, higher is better.")
             ],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        return found(repository_path, UNIFIED, model_name)
 
     @classmethod
     def execute(cls, model_name: str, prompt: str, axis: str, max_pixels: int) -> io.NodeOutput:

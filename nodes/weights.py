@@ -92,6 +92,19 @@ def repository_path(wanted: Wanted, name: str) -> str:
     raise wanted.refused(name, f"a folder with a {CONFIG} that is not in {_places(wanted)}")
 
 
+def found(find: Callable[[Wanted, str], str], wanted: Wanted, name: Any) -> bool | str:
+    """Return True, or what a node's `validate_inputs` says of a name that is not there.
+
+    ComfyUI's own check of a list only says that the value is not in it: neither the folder nor where the file is published.
+    """
+    if isinstance(name, str):  # not connected
+        try:
+            find(wanted, name)
+        except ValueError as error:
+            return str(error)
+    return True
+
+
 def _places(wanted: Wanted) -> str:
     said = [f"models/{folder} ({', '.join(folder_paths.get_folder_paths(folder))})" for folder in wanted.folders]
     return " or ".join(said)
