@@ -24,8 +24,8 @@ FIRST = ("random", "draft, then refinement", "draft", "zero-order")  # drawn str
 
 
 def compared(cells: Cells) -> list[str]:
-    """Return the guides under which more than one method was measured."""
-    return [guide for guide in TITLES if len({m for m, of, _ in cells if of == guide}) > 1]
+    """Return the guides under which more than random search was measured."""
+    return [guide for guide in TITLES if any(not name.startswith("random") for name in complete(cells, guide))]
 
 
 def style(name: str) -> dict[str, object]:
@@ -38,7 +38,7 @@ def style(name: str) -> dict[str, object]:
 def complete(cells: Cells, guide: str) -> dict[str, list[int]]:
     """Return the budgets at which every method was measured on at least half of the prompts of random search."""
     out: dict[str, list[int]] = defaultdict(list)
-    least = max(len(cell) for (method, of, _), cell in cells.items() if (method, of) == ("random", guide)) / 2
+    least = max((len(cell) for (method, of, _), cell in cells.items() if (method, of) == ("random", guide)), default=0) / 2
     for method, of, budget in sorted(cells):
         if of == guide and len(cells[method, of, budget]) >= least:
             out[method].append(budget)
@@ -58,7 +58,7 @@ def score_plot(cells: Cells, x: str, path: Path) -> None:
         panel.set(xscale="log", xlabel={"model_calls": "model calls", "seconds": "seconds"}[x], title=TITLES[guide])
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("mean score of the winner, by the guide")
-    panels[0][-1].legend(fontsize=7, loc="lower right")
+    legend(panels[0])
     save(figure, path)
 
 
@@ -74,8 +74,14 @@ def hacking_plot(cells: Cells, path: Path) -> None:
         panel.set(xlabel="mean score by the guide", title=f"guide: {TITLES[guide]}")
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("share that shows the prompt (held-out oracle)")
-    panels[0][-1].legend(fontsize=7)
+    legend(panels[0])
     save(figure, path)
+
+
+def legend(panels: np.ndarray) -> None:
+    """Name the methods of all panels beside the last."""
+    named = {label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    panels[-1].legend(named.values(), named, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def ranks_of(values: np.ndarray) -> np.ndarray:
