@@ -248,19 +248,23 @@ def test_preview_vae_is_for_looking_only():
 
 @pytest.mark.parametrize(
     ("sampler_name", "budget", "steps", "name"),
-    [("euler", 4, 12, "draft"), ("dpmpp_2m", 4, 12, "draft"), ("euler_ancestral", 4, 12, "halving"), ("euler", 3, 12, "random"),
-     ("dpmpp_2m_sde", 4, 12, "halving"), ("euler", 4, 8, "random"), ("euler_ancestral", 4, 8, "random")],
+    [("euler", 4, 12, "draft search, then refinement"), ("dpmpp_2m", 4, 12, "draft search, then refinement"),
+     ("euler_ancestral", 4, 12, "random search, then refinement"), ("dpmpp_2m_sde", 4, 12, "random search, then refinement"),
+     ("dpm_adaptive", 4, 12, "draft"), ("euler", 3, 12, "random"), ("euler", 4, 8, "random"),
+     ("euler_ancestral", 4, 8, "random")],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 def test_without_a_method_it_is_chosen_by_sampler_budget_and_steps(kind, sampler_name, budget, steps, name):
     assert search(kind, sampler_name, budget=budget, steps=steps).report["method"]["name"] == f"{name} search"
 
 
-def test_without_a_method_one_that_looks_half_way_is_chosen_only_for_a_verifier_that_can():
-    verifier = ToyVerifier(trusts_previews=False)
-    chosen = [search("eps", name, budget=4, steps=12, verifier=verifier).report for name in ("euler_ancestral", "euler")]
-    assert [report["method"]["name"] for report in chosen] == ["random search", "draft search"]
-    assert not any("sigma" in look for report in chosen for c in report["candidates"] for look in c["looks"])
+@pytest.mark.parametrize("trusts_previews", [True, False])
+@pytest.mark.parametrize("sampler_name", ["euler_ancestral", "euler"])
+def test_without_a_method_nothing_is_looked_at_half_way(sampler_name, trusts_previews):
+    verifier = ToyVerifier(trusts_previews=trusts_previews)
+    report = search("eps", sampler_name, budget=8, steps=12, verifier=verifier).report
+    assert report["method"]["name"].endswith("refinement search") and report["notes"] == []
+    assert not any("sigma" in look for c in report["candidates"] for look in c["looks"])
 
 
 @pytest.mark.parametrize("sampler_name", ["dpmpp_2m", "heun", "uni_pc", "euler_cfg_pp"])
