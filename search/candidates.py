@@ -136,11 +136,12 @@ def _rank(candidate: Candidate, score: float) -> tuple[bool, float, int]:
 def varied(ranked: Sequence[tuple[Candidate, float]], count: int) -> list[Candidate]:
     """Return the best `count` candidates, best first; of those that branched from one run the best, while others are left.
 
-    Branches are alike: somebody who wants to see four pictures wants to see four layouts.
+    Branches are alike: somebody who wants to see four pictures wants to see four layouts. Those without a score come last.
     """
     runs: dict[Recipe, Candidate] = {}
-    for candidate, _ in ranked:
-        runs.setdefault(replace(candidate.recipe, cuts=()), candidate)
+    for candidate, score in ranked:
+        if not math.isnan(score):
+            runs.setdefault(replace(candidate.recipe, cuts=()), candidate)
     first = list(runs.values())[:count]
     more = [candidate for candidate, _ in ranked if all(candidate is not one for one in first)][: count - len(first)]
     return [candidate for candidate, _ in ranked if any(candidate is one for one in (*first, *more))]

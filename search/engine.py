@@ -42,7 +42,7 @@ class Search(Outlook):
     Attributes:
         seed: the user's seed.
         branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
-        lasting_levels: the like for the best so far only, for the next method of a chain.
+        lasting_levels: the like for the best so far that has them only, for the next method of a chain.
         candidates: all so far, by index.
         finished: the pool of fully rendered ones.
         finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
@@ -129,10 +129,19 @@ class Search(Outlook):
         self._runs[index] = self.session.branch(record, cut, self.branch_levels + self.lasting_levels)
         return self.candidates[-1]
 
+    def left_at(self, sigma: float) -> list[Candidate]:
+        """Return the finished candidates whose runs can be left at a noise level, best first."""
+        return [c for c, _ in self.ranked if any(same_level(record.sigma, sigma) for record in c.records)]
+
     def forget(self, candidates: Sequence[Candidate]) -> None:
-        """Free what branches of ended candidates would start from."""
+        """Free what branches of ended candidates would start from, but for the best that the next of a chain can leave.
+
+        That need not be the best of all: an ensemble's order may change when its run is forgotten already.
+        """
+        spared = [best for level in self.lasting_levels for best in self.left_at(level)[:1]]
         for candidate in candidates:
-            candidate.records = ()
+            if candidate not in spared:
+                candidate.records = ()
 
     def render(self, candidates: Sequence[Candidate]) -> Iterator[Round]:
         """Run candidates to their end and score them, as far as the budget reaches; one round for each wave."""

@@ -85,7 +85,7 @@ class Outlook:
     @property
     def rows(self) -> int:
         """Latent rows of one candidate, so NFE of one call; known once candidate 0 is rendered."""
-        return self.baseline.nfe // max(len(self._levels), 1)
+        return (self.budget.run_cost or 0) // max(len(self._levels), 1)
 
     @property
     def why_no_branches(self) -> str:

@@ -209,9 +209,16 @@ class Trajectory:
         return not passed and not any(same_level(record.sigma, sigma) for record in self.records)
 
     def keep(self, record: Record) -> None:
-        """Keep an answered call; of several at one level only the last, unless all are wanted."""
+        """Keep an answered call; of several at one level only the last before the run went below, unless all are wanted.
+
+        So a run that waits and one that ended keep the same call, also of a sampler that comes back up (heunpp2).
+        """
         if not isinstance(self.keep_records, bool):
-            self.records = [r for r in self.records if not same_level(r.sigma, record.sigma)]
+            others = [r for r in self.records if not same_level(r.sigma, record.sigma)]
+            below = any(level < record.sigma and not same_level(level, record.sigma) for level in self.levels)
+            if below and len(others) < len(self.records):
+                return
+            self.records = others
         self.records.append(record)
 
     def close(self) -> None:

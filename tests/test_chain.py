@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import pytest
-from analytic import Constant, Listed, LowFrequency, best, mean, prepare, run, said, statuses, winner
+from analytic import Constant, Listed, LowFrequency, Quadratic, best, mean, prepare, run, said, statuses, winner
 
 from noise_search.search.budget import StopRules
+from noise_search.search.methods.auto_search import AutoSearch
+from noise_search.search.methods.backtracking import BacktrackingSearch
+from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
+from noise_search.search.methods.draft_search import DraftSearch
+from noise_search.search.methods.evolution import EvolutionSearch
+from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.halving import HalvingSearch
+from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.methods.refinement import RefinementSearch
+from noise_search.search.methods.rollover import RolloverSearch
+from noise_search.search.methods.spectral import SpectralSearch
+from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import NeighborProposal
+
+ALL = [
+    AutoSearch(stop_early=False), BacktrackingSearch(), BranchingSearch(), DraftSearch(), EvolutionSearch(), FKSteering(),
+    HalvingSearch(), PathSearch(), RandomSearch(), RefinementSearch(), RolloverSearch(), SpectralSearch(), TrustRegionSearch(),
+    ZeroOrderSearch(),
+]  # fmt: skip
+
+
+def ids(method):
+    return method.name
 
 
 @pytest.mark.parametrize(
@@ -77,6 +98,41 @@ def test_limits_hold_for_the_whole_chain():
     search = run(Chain(RandomSearch(), ZeroOrderSearch()), 16, rules=StopRules(max_model_calls=200))
     assert search.budget.nfe == 200
     assert any(c.parent is not None for c in search.candidates) == (200 > 160)
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+@pytest.mark.parametrize("limit", [100, 200, 400])
+@pytest.mark.parametrize("first", [RandomSearch(), DraftSearch(draft_steps=5)], ids=ids)
+def test_each_part_has_its_share_of_a_limit(first, limit, stochastic):
+    """A limit far below the number of images is the budget: what is left for the second part is its share."""
+    search = run(Chain(first, RefinementSearch(), 0.7), 1000, stochastic=stochastic, rules=StopRules(max_model_calls=limit))
+    children = [c for c in search.candidates if c.recipe.cuts]
+    before = search.budget.nfe - 5 * len(children)
+    assert 0.7 * limit - 20 <= before <= 0.7 * limit and limit - 5 < search.budget.nfe <= limit
+    assert search.budget.rules == StopRules(max_model_calls=limit) and search.budget.images == 1000
+
+
+@pytest.mark.parametrize("then", ALL, ids=ids)
+@pytest.mark.parametrize("first", ALL, ids=ids)
+def test_any_method_goes_on_from_any_other(first, then):
+    search = run(Chain(first, then, 0.5), 12, stochastic=True)
+    assert search.budget.nfe <= 12 * 20 and statuses(search)[0] == "finished"
+    assert search.lasting_levels == search.branch_levels == ()
+
+
+@pytest.mark.parametrize("verifier", [Quadratic, lambda: Listed(numbers=[9, *[0] * 999])], ids=["", "candidate 0 wins"])
+@pytest.mark.parametrize("trusts_previews", [True, False], ids=["", "finished only"])
+@pytest.mark.parametrize("first", ALL, ids=ids)
+def test_refinement_after_any_method(first, verifier, trusts_previews):
+    """The run of the first winner, or where that branched too late the best that can be left, is kept."""
+    judge = verifier()
+    judge.trusts_previews = trusts_previews
+    search = run(Chain(first, RefinementSearch(0.6), 0.5), 24, judge, stochastic=True)
+    step = pytest.approx(tuple(search.session.sigmas[[13, 12]].tolist()))
+    children = [c for c in search.candidates if c.recipe.cuts and (c.recipe.cuts[-1].sigma, c.recipe.cuts[-1].renoise_to) == step]
+    assert len(children) > 20 and not any(note.startswith("refinement search became") for note in search.notes)
+    if not isinstance(judge, Quadratic):
+        assert {child.parent for child in children} == {0}
 
 
 def test_the_budget_is_put_back_when_a_part_fails():

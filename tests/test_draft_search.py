@@ -120,6 +120,15 @@ def test_stop_rules():
     assert statuses(limited).count("finished") >= 2
 
 
+@pytest.mark.parametrize("images", [12, 100, 1000])
+def test_a_limit_far_below_the_number_of_images_leaves_drafts_and_finals(images):
+    """200 calls: candidate 0, 2 finals, and (200 - 60) / 5 drafts."""
+    search = run(DraftSearch(draft_steps=5), images, rules=StopRules(max_model_calls=200))
+    assert search.budget.nfe == 200 and len(search.finished.members) == 3
+    assert sum(len(c.looks) for c in search.candidates) == 28
+    assert search.notes == ["fewer drafts than planned could be paid for"]
+
+
 def test_reaches_what_random_search_needs_three_times_the_calls_for():
     """Over 30 seeds on smooth objectives whose drafts tell the truth: 21 images against 64."""
     for verifier in (LowFrequency, lambda: Quadratic(seed=5)):

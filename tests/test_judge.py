@@ -341,6 +341,15 @@ def test_of_branches_of_one_run_the_best_is_shown_first():
     assert shown == {1: [4], 2: [4, 3], 3: [4, 1, 3], 9: [4, 1, 0, 3, 2]}
 
 
+def test_a_branch_is_shown_before_a_picture_without_a_score():
+    members = candidates(0, 1, 2, 3)
+    members[1].recipe = members[0].recipe.branched(Cut(0.5, 0.6, 1, 1))
+    ranked = list(zip(members, [2.0, 1.0, math.nan, math.nan], strict=True))
+    shown = {count: [c.index for c in varied(ranked, count)] for count in (1, 2, 3, 9)}
+    assert shown == {1: [0], 2: [0, 1], 3: [0, 1, 2], 9: [0, 1, 2, 3]}
+    assert [c.index for c in varied(ranked[2:], 1)] == [2]
+
+
 def test_equal_candidates_are_not_the_same():
     """They hold tensors: a comparison by value would fail, or take two for one."""
     one, other = candidates(0, 0)

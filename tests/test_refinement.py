@@ -10,11 +10,13 @@ import torch
 from analytic import Layout, Listed, Quadratic, best, mean, run, said, statuses, winner
 
 from noise_search.search.budget import StopRules
+from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
+from noise_search.verifiers.ensemble import Ensemble
 
 
 def first_step(steps, start=0.75):
@@ -106,6 +108,40 @@ def test_nested_chains_keep_the_winner_s_run(chain):
     assert starts == [15] * 16 + [18] * 40
     assert search.budget.nfe == 16 * 20 and search.notes == []
     assert search.lasting_levels == search.branch_levels == ()
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        Chain(RandomSearch(), Chain(DraftSearch(draft_steps=5), RefinementSearch(), 0.7), 0.4),
+        Chain(RandomSearch(), AutoSearch(stop_early=False), 0.4),
+        Chain(AutoSearch(stop_early=False), RefinementSearch(0.6), 0.7),
+    ],
+)
+def test_the_winner_of_one_part_is_refined_in_a_later_one(chain):
+    search = run(chain, 20, Listed(numbers=[0, 9, *[1] * 999]))
+    children = [c for c in search.candidates if c.recipe.cuts]
+    assert children and {c.parent for c in children} == {1}
+    assert not any("became" in note for note in search.notes)
+
+
+def test_drafts_of_candidate_0_do_not_make_children_dearer():
+    """It was drafted twice, with half of the steps: 40 calls are not two latent rows."""
+    chain = Chain(DraftSearch(draft_steps=10), Chain(DraftSearch(draft_steps=10), RefinementSearch(), 0.6), 0.3)
+    search = run(chain, 20, Listed(numbers=[9, *[0] * 999]))
+    before = sum(c.nfe for c in search.candidates if not c.recipe.cuts)
+    assert search.candidates[0].nfe == 40 and search.rows == 1
+    assert sum(bool(c.recipe.cuts) for c in search.candidates) == (20 * 20 - before) // 5
+
+
+def test_where_the_best_changes_as_the_pool_grows_it_begins_at_the_best_whose_run_is_kept():
+    """By rank mean 0 ties with 1, so that its run is kept; 8 comes in between under the second part, and 1 is best."""
+    low = [-float(k) for k in range(200)]
+    parts = Listed("one", numbers=[10, 9, *low]), Listed("two", numbers=[5, 6, *low[:6], 5.5, *low[6:]])
+    search = run(Chain(RandomSearch(), RefinementSearch(), 9 / 12), 12, Ensemble(parts))
+    assert search.origin.index == 1 and [c.parent for c in search.candidates[9:13]] == [0] * 4
+    (note,) = search.notes
+    assert note.startswith("refinement search began at candidate 0: the run of the best, candidate 1, cannot be left")
 
 
 def test_without_children_it_is_the_first_method():

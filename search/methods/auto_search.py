@@ -58,6 +58,8 @@ def choose(
 def choose_for(search: Search, images: int, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
     """Return the method for a search that has not begun, or rendered candidate 0 only, and why."""
     refining = RefinementSearch().why_not(search)
+    if not search.judge.needs_pictures:
+        refining = "the verifier looks at a run's first model calls, which stay the same"
     return choose(images, search.steps, search.session.stochastic, refining, search.why_no_drafts, draft_share_of_time)
 
 
@@ -78,9 +80,10 @@ class AutoSearch:
     name: str = field(default="auto search", init=False)
 
     def run(self, search: Search) -> Iterator[Round]:
-        search.lasting_levels = RefinementSearch().leaves_at(search)  # candidate 0 may be the one to refine
+        around = search.lasting_levels
+        search.lasting_levels = around + self.wanted_levels(search)  # candidate 0 may be the one to refine
         yield from search.render([search.origin])
-        search.lasting_levels = ()
+        search.lasting_levels = around
         if search.over():
             return
         method, why = choose_for(search, search.images, self._share_of_time(search))
@@ -92,6 +95,10 @@ class AutoSearch:
             yield from method.run(search)
         finally:
             search.watch = None
+
+    def wanted_levels(self, search: Search) -> tuple[float, ...]:
+        """Return the noise levels at which the method that may be chosen leaves the winner of the one before it."""
+        return RefinementSearch().wanted_levels(search)
 
     @staticmethod
     def _share_of_time(search: Search) -> float:

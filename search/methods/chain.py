@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..engine import Method, Round, Search
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Spend a share of the budget on one method, and the rest on another that starts from its winner.
+    """Spend a share of the budget and its limits on one method, and the rest on another that starts from its winner.
 
     The winner is never rendered again, so that the costs add up: NFE = that of `first` with round(share N) images plus
     that of `then` with the others. What `first` leaves over goes to `then`.
@@ -36,37 +36,45 @@ class Chain:
         return f"{self.first.name}, then {self.then.name}"
 
     def run(self, search: Search) -> Iterator[Round]:
-        whole = search.budget.images
-        around, wanted = search.lasting_levels, wanted_by(self.then, search)
+        around, wanted = search.lasting_levels, levels_of(self.then, search)
         search.lasting_levels = around + wanted
-        with _spending(search, max(1, min(whole, round(self.share * whole)))):
+        with _spending(search, self.share):
             yield from self.first.run(search)
         search.lasting_levels = around
         if search.over():
             return
         search.origin = search.ranked[0][0]
-        if search.origin.recipe.cuts and not wanted:
+        if search.origin.recipe.cuts and not levels_of(begins(self.then), search):
             search.notes.append(
                 f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
             )
         yield from self.then.run(search)
 
-    def leaves_at(self, search: Search) -> tuple[float, ...]:
-        """Return the noise levels at which the first method's candidates will leave the winner before it."""
-        return wanted_by(self.first, search)
+    def wanted_levels(self, search: Search) -> tuple[float, ...]:
+        """Return the noise levels at which either method may leave the winner of the one before them."""
+        return levels_of(self.first, search) + levels_of(self.then, search)
 
 
-def wanted_by(method: Method, search: Search) -> tuple[float, ...]:
+def begins(method: Method) -> Method:
+    """Return the method that a chain, or a method alone, begins with."""
+    return begins(method.first) if isinstance(method, Chain) else method
+
+
+def levels_of(method: Method, search: Search) -> tuple[float, ...]:
     """Return the noise levels at which a method wants the winner of the one before it recorded; most want none."""
-    wanted = getattr(method, "leaves_at", None)
+    wanted = getattr(method, "wanted_levels", None)
     return () if wanted is None else wanted(search)
 
 
 @contextmanager
-def _spending(search: Search, images: int) -> Iterator[None]:
-    """Let a part of the search spend the budget up to `images` only; stop rules are asked anew afterwards."""
-    whole, search.budget.images = search.budget.images, images
+def _spending(search: Search, share: float) -> Iterator[None]:
+    """Let a part of the search spend a share of the budget and its limits; stop rules are asked anew afterwards."""
+    budget = search.budget
+    images, rules = budget.images, budget.rules
+    calls = max(1, round(share * rules.max_model_calls)) if rules.max_model_calls else 0
+    budget.images = max(1, min(images, round(share * images)))
+    budget.rules = replace(rules, max_model_calls=calls, max_seconds=share * rules.max_seconds)
     try:
         yield
     finally:
-        search.budget.images, search.stopped = whole, ""
+        budget.images, budget.rules, search.stopped = images, rules, ""

@@ -81,7 +81,16 @@ class Trials:
         budget = self.search.budget
         if budget.run_cost is None:
             return 0
-        return max(0, (budget.images - self._finals) * budget.run_cost - budget.nfe) // self._cost()
+        aside, cost = self._finals * budget.run_cost, self._cost()
+        planned = max(0, budget.images * budget.run_cost - budget.nfe - aside) // cost
+        limited = max(0, min(budget.cap - budget.nfe, budget.calls_in_time) - aside) // cost
+        if limited < planned:
+            self._say_fewer()
+        return int(min(limited, planned))
+
+    def _say_fewer(self) -> None:
+        if FEWER not in self.search.notes:
+            self.search.notes.append(FEWER)
 
     def _draft(self, candidates: Sequence[Candidate]) -> None:
         """Draft candidates in waves, as far as the budget reaches beside the full renders of the best."""
@@ -92,8 +101,7 @@ class Trials:
             todo = todo[len(wave) :]
             if not wave:
                 self.left = 0
-                if FEWER not in search.notes:
-                    search.notes.append(FEWER)
+                self._say_fewer()
                 break
             search.sketch(wave, self.steps, self.pool)
         budget.reserved = 0

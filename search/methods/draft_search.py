@@ -67,6 +67,7 @@ class DraftSearch:
         if not self.draft_steps and 2 * steps > search.steps:
             search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
             steps = 0
+        yield from search.render([search.origin])  # what it cost tells what limits leave
         images = search.images
         finals = self.finals or max(1, round(images / IMAGES_PER_FINAL))
         trials = Trials(search, steps, max(1, min(finals, images - 2)))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..candidates import Candidate
 from ..engine import Round, Search
-from .branches import become_random, has_record, leave
+from .branches import become_random, leave
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class RefinementSearch:
         if self.children < 1:
             raise ValueError(f"'children' must be at least 1, not {self.children}")
 
-    def leaves_at(self, search: Search) -> tuple[float, ...]:
+    def wanted_levels(self, search: Search) -> tuple[float, ...]:
         """Return the noise level at which children leave; a method before it in a chain has its runs recorded there."""
         return () if self.why_not(search) else (float(search.session.sigmas[self.first_step(search.steps) + 1]),)
 
@@ -52,22 +51,28 @@ class RefinementSearch:
         return max(1, min(int(self.start * steps + 1e-9), steps - 2))
 
     def run(self, search: Search) -> Iterator[Round]:
-        search.branch_levels = levels = self.leaves_at(search)
+        search.branch_levels = levels = self.wanted_levels(search)
         yield from search.render([search.origin])
         if search.over():
             return
         why = self.why_not(search)
-        if not why and not self._able(search, levels[0]):
-            why = f"no run was recorded at the noise level {levels[0]:g}: the sampler makes no model call there"
+        if not why and not search.left_at(levels[0]):
+            why = f"no run can be left at the noise level {levels[0]:g}: the sampler makes no model call there"
         if why:
             yield from become_random(search, self.name, None, why)
             return
-        up = float(search.session.sigmas[self.first_step(search.steps)])
+        level, up = levels[0], float(search.session.sigmas[self.first_step(search.steps)])
         cost = search.calls(up) + search.rows
+        best, parent = search.ranked[0][0].index, search.left_at(level)[0].index
+        if parent != best:
+            search.notes.append(
+                f"{self.name} began at candidate {parent}: the run of the best, candidate {best}, cannot be left at the noise "
+                f"level {level:g}"
+            )
         while (count := search.budget.affordable(cost, self.children)) and not search.over():
-            best = self._able(search, levels[0])[0]
-            yield from search.render([search.branch(best, levels[0], renoise_to=up) for _ in range(count)])
-            search.forget([c for c in search.candidates if c is not self._able(search, levels[0])[0]])
+            parent = search.left_at(level)[0]
+            yield from search.render([search.branch(parent, level, renoise_to=up) for _ in range(count)])
+            search.forget([c for c in search.candidates if c is not search.left_at(level)[0]])
         leave(search)
 
     def why_not(self, search: Search) -> str:
@@ -75,8 +80,3 @@ class RefinementSearch:
         if search.steps < 3:
             return f"a run of {search.steps} steps has no end to redraw"
         return search.why_no_renoising
-
-    @staticmethod
-    def _able(search: Search, level: float) -> list[Candidate]:
-        """Return the finished candidates that can be left at a level, the best first."""
-        return [candidate for candidate, _ in search.ranked if has_record(candidate, level)]

@@ -1,4 +1,4 @@
-"""Path and backtracking search on toys, as ComfyUI runs them: exact costs, and branched winners that are made again."""
+"""Path, backtracking and refinement search on toys, as ComfyUI runs them: exact costs, branched winners made again."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
+from noise_search.search.methods.refinement import RefinementSearch
 from toys import counted, run_node
 
 STEPS = 12
@@ -30,7 +31,7 @@ SAMPLERS = ["euler", "heun", "dpmpp_2m", "euler_ancestral"]
 KINDS = ["eps", "flow"]
 PATHS = {"paper": PathSearch(), "small loops": PathSearch(start=0.5, forward=0.3, backward=0.4)}
 BACK = BacktrackingSearch(threshold=1e9, checkpoints=3, back=2, max_back=4)  # goes back wherever it can
-METHODS = {**PATHS, "back": BACK}
+METHODS = {**PATHS, "back": BACK, "refine": RefinementSearch()}
 BUDGET = 14
 
 
@@ -99,7 +100,7 @@ def test_backtracking_costs_the_closed_form(kind, sampler_name):
     assert {c["status"] for c in report["candidates"]} == {"finished", "pruned"}
 
 
-@pytest.mark.parametrize("sampler_name", SAMPLERS)
+@pytest.mark.parametrize("sampler_name", [*SAMPLERS, "heunpp2"])  # heunpp2 comes back up to levels it was below
 @pytest.mark.parametrize("masked", [False, True], ids=["", "mask"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
@@ -162,7 +163,7 @@ def test_a_first_stage_is_searched_at_random_and_a_second_one_is_not(method):
     whole = parts("flow", "euler", steps=2 * STEPS)["sigmas"]
     first = search_with(parts("flow", "euler", sigmas=whole[: STEPS + 1]), 3, method=METHODS[method], budget=4).report
     second = searched(parts("flow", "euler", sigmas=whole[STEPS:], masked=True), METHODS[method]).report
-    assert (first["notes"] == []) is (method == "back")
+    assert (first["notes"] == []) is (method in ("back", "refine"))
     assert second["notes"] == [] and any("cuts" in json.loads(c["recipe"]) for c in second["candidates"])
 
 

@@ -262,9 +262,13 @@ def test_without_a_method_it_is_chosen_by_sampler_budget_and_steps(kind, sampler
     assert search(kind, sampler_name, budget=budget, steps=steps).report["method"]["name"] == name
 
 
-def test_without_a_method_no_half_finished_picture_is_judged():
-    chosen = [search("eps", name, budget=4, steps=12).report for name in ("euler_ancestral", "euler")]
-    assert not any("sigma" in look for report in chosen for c in report["candidates"] for look in c["looks"])
+@pytest.mark.parametrize("trusts_previews", [True, False])
+@pytest.mark.parametrize("sampler_name", ["euler_ancestral", "euler"])
+def test_without_a_method_nothing_is_looked_at_half_way(sampler_name, trusts_previews):
+    verifier = ToyVerifier(trusts_previews=trusts_previews)
+    report = search("eps", sampler_name, budget=8, steps=12, verifier=verifier).report
+    assert report["method"]["name"].endswith("refinement search") and report["notes"] == []
+    assert not any("sigma" in look for c in report["candidates"] for look in c["looks"])
 
 
 @pytest.mark.parametrize("sampler_name", ["dpmpp_2m", "heun", "uni_pc", "euler_cfg_pp"])
