@@ -68,9 +68,7 @@ def search_outputs() -> list[Any]:
         io.Sigmas.Output("sigmas", tooltip="The noise levels of the winner's run, to go with noise."),
         io.Int.Output("seed", tooltip="The winner's seed of the sampler's own randomness. The noise output carries it too."),
         io.Float.Output("score", tooltip="The winner's score."),
-        io.String.Output(
-            "recipe", tooltip="A short text that makes the winner again: for Render Candidate."
-        ),
+        io.String.Output("recipe", tooltip="A short text that makes the winner again: for Render Candidate."),
         io.String.Output("report", tooltip="JSON: baseline and best score, every candidate, what it cost."),
         io.Image.Output("plot", tooltip="Best score against model calls; your own seed is marked."),
     ]
