@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .budget import Budget
-from .calls import same_level
+from .calls import record_at
 from .candidates import Candidate, Pool, Round
 from .gallery import Gallery
 from .judge import Judge
@@ -115,8 +115,7 @@ class Search(Outlook):
             ValueError: the parent's run made no model call there.
         """
         run = self._runs.get(parent.index)
-        records = parent.records if run is None else run.records
-        record = next((r for r in records if same_level(r.sigma, sigma)), None)
+        record = record_at(parent.records if run is None else run.records, sigma)
         if record is None:
             raise ValueError(
                 f"sampler: it makes no model call at the noise level {sigma:g} of the sigmas, so that no run can branch "
@@ -131,7 +130,7 @@ class Search(Outlook):
 
     def left_at(self, sigma: float) -> list[Candidate]:
         """Return the finished candidates whose runs can be left at a noise level, best first."""
-        return [c for c, _ in self.ranked if any(same_level(record.sigma, sigma) for record in c.records)]
+        return [c for c, _ in self.ranked if record_at(c.records, sigma) is not None]
 
     def forget(self, candidates: Sequence[Candidate]) -> None:
         """Free what branches of ended candidates would start from, but for the best that the next of a chain can leave.
@@ -276,7 +275,7 @@ class Search(Outlook):
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
-            self.forget([c for c in self.candidates if c is not self.ranked[0][0]])
+            self.forget(self.candidates)
         if pictures:
             self.gallery.add(done, pictures)
             self.gallery.keep(self.ranked)
