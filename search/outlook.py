@@ -118,7 +118,7 @@ class Outlook:
         """How many of `todo` to run now: what is best run together, and what can be paid for."""
         count = min(len(todo), self.wave(self.steps))
         if self.budget.run_cost is None:
-            return 1 if self.baseline_first else count
+            return 1 if self.baseline_first or self.budget.halted else count
         return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
 
     def _through(self, sigma: float) -> int:
