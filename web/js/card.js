@@ -107,5 +107,5 @@ function remarks(state, row) {
 function gain(state, row) {
   if (row.score === null || state.baseline === null || row.i === 0) return "";
   const more = row.score - state.baseline;
-  return `${more < 0 ? "−" : "+"}${score(Math.abs(more))} against your seed`;
+  return `${more < 0 ? "−" : "+"}${score(Math.abs(more))} vs your seed`;
 }

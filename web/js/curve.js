@@ -47,12 +47,14 @@ export class Curve {
       svg("path", { d: `M${left} ${round(y(value))}H${right}` }),
       svg("text", { x: left - 5, y: round(y(value)) + text * 0.3, "text-anchor": "end", text: tickText(value, ticks.y) }),
     ]);
-    const calls = ticks.x.map((value, i) => {
+    const below = bottom + text * 1.15;
+    const free = ticks.x.filter((value) => x(value) < right - text * 7.5);
+    const calls = free.map((value, i) => {
       const anchor = i === 0 ? "start" : "middle";
-      return svg("text", { x: round(x(value)), y: bottom + text * 1.1, "text-anchor": anchor, text: String(value) });
+      return svg("text", { x: round(x(value)), y: below, "text-anchor": anchor, text: String(value) });
     });
     const names = [
-      svg("text", { class: "ns-name", x: right, y: height - 2, "text-anchor": "end", text: "model calls" }),
+      svg("text", { class: "ns-name", x: right, y: below, "text-anchor": "end", text: "model calls" }),
       svg("text", { class: "ns-name", x: left, y: top - text * 0.55, text: "best score" }),
     ];
     this.grid.replaceChildren(...lines, ...calls, ...names);
@@ -94,8 +96,8 @@ export class Curve {
     }
     const end = round(x(state.cap));
     place(this.budget, `M${end} ${top}V${bottom}`, end - 4, top + text * 0.2, "end");
-    setText(this.budget.label, "budget");
-    const crowded = last && x(last[0]) > end - text * 7 && y(last[1]) < top + text * 2;
+    setText(this.budget.label, `budget ${state.cap}`);
+    const crowded = last && x(last[0]) > end - text * 9 && y(last[1]) < top + text * 2;
     show(this.budget.label, !crowded);
   }
 
@@ -130,7 +132,7 @@ function scales(state, width, height, text) {
   const yTicks = ticks(floor, ceiling, TICKS_Y);
   const letters = Math.max(...yTicks.map((value) => tickText(value, yTicks).length), 3);
   const [left, right] = [letters * text * 0.56 + 8, width - 10];
-  const [top, bottom] = [text * 1.9, height - text * 2.3];
+  const [top, bottom] = [text * 1.9, height - text * 1.6];
   return {
     left, right, top, bottom,
     x: (value) => left + (value / calls) * (right - left),

@@ -9,7 +9,7 @@ import { Strip } from "./strip.js";
 
 export const EVERY = 200; // ms between two redraws, at least
 const IDLE_HEIGHT = 46;
-const HEIGHT = 400;
+const HEIGHT = 460;
 const QUESTION_HEIGHT = 300;
 const PHASES = {
   running: "Searching", paused: "Paused", asking: "Your turn", ended: "Done", failed: "Failed", cancelled: "Cancelled",
@@ -87,9 +87,10 @@ export class Dashboard {
 
   #build() {
     this.phase = el("span", { class: "ns-phase" });
-    this.words = el("span", { class: "ns-words", "aria-live": "polite" });
+    this.words = el("div", { class: "ns-words", "aria-live": "polite" });
     this.pause = button("Pause", () => this.#command(this.state.phase === "paused" ? "resume" : "pause", this.pause));
-    this.finish = button("Keep best & finish", () => this.#command("finish", this.finish), "End the search here; the workflow goes on with the best so far");
+    const title = "End the search here; the workflow goes on with the best so far";
+    this.finish = button("Keep best & finish", () => this.#command("finish", this.finish), title);
     this.finish.classList.add("ns-primary");
     this.tabs = el("div", { class: "ns-tabs", role: "group", "aria-label": "pictures of the batch" });
     this.numbers = el("div", { class: "ns-numbers" });
@@ -100,9 +101,11 @@ export class Dashboard {
     this.noteButton = button("", () => this.actions.clearChoice());
     this.note = el("div", { class: "ns-note", hidden: "" }, this.noteText, this.noteButton);
     this.container = el("div", { class: "ns-question", hidden: "" });
-    this.head = el("div", { class: "ns-head" }, this.phase, this.words, this.tabs, this.pause, this.finish);
+    this.left = el("span", { class: "ns-left" });
+    this.head = el("div", { class: "ns-head" }, this.phase, this.left, this.tabs, this.pause, this.finish);
     this.idle = el("div", { class: "ns-idle", text: "Queue the workflow to watch the search here." });
-    const parts = [this.head, this.bar, this.numbers, this.note, this.curve.element, this.container, this.strip.element, this.card.element];
+    const above = [this.head, this.words, this.bar, this.numbers, this.note];
+    const parts = [...above, this.curve.element, this.container, this.strip.element, this.card.element];
     this.body = el("div", { class: "ns-body" }, ...parts);
     this.element = el("div", { class: "ns-dashboard", role: "region", "aria-label": "noise search", "data-capture-wheel": "true" });
     this.element.append(this.idle, this.body);
@@ -163,6 +166,7 @@ export class Dashboard {
     const zoom = this.element.getBoundingClientRect().width / this.element.offsetWidth || 1;
     const factor = Math.min(2, Math.max(1, Math.round((0.8 / zoom) * 4) / 4));
     this.element.style.setProperty("--ns-text", factor);
+    setAttribute(this.element, "data-far", factor > 1.5 ? "" : null);
   }
 
   #drawHead() {
@@ -184,7 +188,7 @@ export class Dashboard {
     const all = [`${calls} of ${cap} model calls`];
     if (restored) all.push(`${restored} of them restored from the journal`);
     all.push(duration(this.state.seconds + gone));
-    if (isLive(this.state) && left !== null) all.push(`about ${duration(left - gone)} left`);
+    setText(this.left, isLive(this.state) && left !== null ? `about ${duration(left - gone)} left` : "");
     setText(this.numbers, all.join(" · "));
     setAttribute(this.bar, "aria-valuemax", cap);
     setAttribute(this.bar, "aria-valuenow", calls);

@@ -9,6 +9,7 @@ import { Store } from "./store.js";
 
 const TYPES = ["NSSearchSampler", "NSSearchSamplerAdvanced"];
 const EVENT = "noise_search.update";
+const MARGIN = 20; // px above and below an element in the classic renderer
 const WIDTH = 480; // px of a new node: curve and card side by side
 const store = new Store();
 const boards = new WeakMap(); // dashboard by node
@@ -137,7 +138,8 @@ function addDashboard(node) {
   const actions = createActions(comfy, node);
   const board = new Dashboard(actions);
   boards.set(node, board);
-  const options = { serialize: false, hideOnZoom: false, getMinHeight: () => board.minHeight, getValue: () => "", setValue() {} };
+  const nothing = { getValue: () => "", setValue() {}, serialize: false };
+  const options = { ...nothing, hideOnZoom: false, getMinHeight: () => board.minHeight + MARGIN };
   const widget = node.addDOMWidget("noise_search", "noise_search", board.element, options);
   widget.serialize = false; // not in the saved workflow; `options.serialize` is for the prompt
   node.setSize([Math.max(node.size[0], WIDTH), node.size[1]]);
