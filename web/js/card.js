@@ -20,13 +20,13 @@ export class Card {
    */
   constructor(on) {
     this.on = on;
-    this.picture = el("img", { alt: "", class: "ns-picture", hidden: "", draggable: "false" });
-    this.title = el("div", { class: "ns-title" });
-    this.value = el("div", { class: "ns-big" });
-    this.gain = el("div", { class: "ns-dim" });
-    this.parts = el("dl", { class: "ns-parts" });
-    this.calls = el("div", { class: "ns-dim" });
-    this.family = el("div", { class: "ns-family" });
+    this.picture = el("img", { alt: "", class: "nsd-picture", hidden: "", draggable: "false" });
+    this.title = el("div", { class: "nsd-title" });
+    this.value = el("div", { class: "nsd-big" });
+    this.gain = el("div", { class: "nsd-dim" });
+    this.parts = el("dl", { class: "nsd-parts" });
+    this.calls = el("div", { class: "nsd-dim" });
+    this.family = el("div", { class: "nsd-family" });
     this.buttons = {};
     const names = { more: "More like this", discard: "Discard", use: "Use as output", copy: "Copy recipe", add: "Add recipe node" };
     for (const [what, name] of Object.entries(names)) {
@@ -34,12 +34,12 @@ export class Card {
       this.buttons[what].dataset.do = what;
     }
     const facts = [this.title, this.value, this.gain, this.parts, this.calls, this.family];
-    this.actions = el("div", { class: "ns-actions" }, ...Object.values(this.buttons));
+    this.actions = el("div", { class: "nsd-actions" }, ...Object.values(this.buttons));
     this.element = el(
       "div",
-      { class: "ns-card", role: "group", onkeydown: (event) => event.key === "Escape" && on.leave() },
-      el("div", { class: "ns-frame" }, this.picture),
-      el("div", { class: "ns-facts" }, ...facts),
+      { class: "nsd-card", role: "group", onkeydown: (event) => event.key === "Escape" && on.leave() },
+      el("div", { class: "nsd-frame" }, this.picture),
+      el("div", { class: "nsd-facts" }, ...facts),
       this.actions,
     );
   }

@@ -8,19 +8,19 @@ const TICKS_Y = 3;
 /** The plot of one search; `element` is to be put somewhere, `draw(state)` brings it up to date. */
 export class Curve {
   constructor() {
-    this.grid = svg("g", { class: "ns-grid" });
-    this.area = svg("path", { class: "ns-area" });
-    this.line = svg("path", { class: "ns-line" });
-    this.dot = svg("circle", { class: "ns-dot", r: 3.5 });
-    this.value = svg("text", { class: "ns-value" });
-    this.baseline = marker("ns-baseline");
-    this.budget = marker("ns-budget");
-    this.pointer = marker("ns-pointer");
+    this.grid = svg("g", { class: "nsd-grid" });
+    this.area = svg("path", { class: "nsd-area" });
+    this.line = svg("path", { class: "nsd-line" });
+    this.dot = svg("circle", { class: "nsd-dot", r: 3.5 });
+    this.value = svg("text", { class: "nsd-value" });
+    this.baseline = marker("nsd-baseline");
+    this.budget = marker("nsd-budget");
+    this.pointer = marker("nsd-pointer");
     const groups = [this.grid, this.area, this.baseline.group, this.budget.group, this.line, this.dot, this.value];
     this.plot = svg("svg", { role: "img", onpointermove: (e) => this.#point(e), onpointerleave: () => this.#point(null) });
     this.plot.append(...groups, this.pointer.group);
     this.element = document.createElement("div");
-    this.element.className = "ns-curve";
+    this.element.className = "nsd-curve";
     this.element.append(this.plot);
   }
 
@@ -54,8 +54,8 @@ export class Curve {
       return svg("text", { x: round(x(value)), y: below, "text-anchor": anchor, text: String(value) });
     });
     const names = [
-      svg("text", { class: "ns-name", x: right, y: below, "text-anchor": "end", text: "model calls" }),
-      svg("text", { class: "ns-name", x: left, y: top - text * 0.55, text: "best score" }),
+      svg("text", { class: "nsd-name", x: right, y: below, "text-anchor": "end", text: "model calls" }),
+      svg("text", { class: "nsd-name", x: left, y: top - text * 0.55, text: "best score" }),
     ];
     this.grid.replaceChildren(...lines, ...calls, ...names);
   }

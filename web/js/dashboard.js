@@ -11,6 +11,7 @@ export const EVERY = 200; // ms between two redraws, at least
 const IDLE_HEIGHT = 46;
 const HEIGHT = 460;
 const QUESTION_HEIGHT = 300;
+const FAR = 1.5; // times larger letters: then only what matters is shown
 const PHASES = {
   running: "Searching", paused: "Paused", asking: "Your turn", ended: "Done", failed: "Failed", cancelled: "Cancelled",
 };
@@ -86,27 +87,27 @@ export class Dashboard {
   }
 
   #build() {
-    this.phase = el("span", { class: "ns-phase" });
-    this.words = el("div", { class: "ns-words", "aria-live": "polite" });
+    this.phase = el("span", { class: "nsd-phase" });
+    this.words = el("div", { class: "nsd-words", "aria-live": "polite" });
     this.pause = button("Pause", () => this.#command(this.state.phase === "paused" ? "resume" : "pause", this.pause));
     const title = "End the search here; the workflow goes on with the best so far";
     this.finish = button("Keep best & finish", () => this.#command("finish", this.finish), title);
-    this.finish.classList.add("ns-primary");
-    this.tabs = el("div", { class: "ns-tabs", role: "group", "aria-label": "pictures of the batch" });
-    this.numbers = el("div", { class: "ns-numbers" });
-    this.bar = el("div", { class: "ns-bar", role: "progressbar", "aria-label": "model calls", "aria-valuemin": 0 });
-    this.done = el("div", { class: "ns-done" });
+    this.finish.classList.add("nsd-primary");
+    this.tabs = el("div", { class: "nsd-tabs", role: "group", "aria-label": "pictures of the batch" });
+    this.numbers = el("div", { class: "nsd-numbers" });
+    this.bar = el("div", { class: "nsd-bar", role: "progressbar", "aria-label": "model calls", "aria-valuemin": 0 });
+    this.done = el("div", { class: "nsd-done" });
     this.bar.append(this.done);
     this.noteText = el("span");
     this.noteButton = button("", () => this.actions.clearChoice());
-    this.note = el("div", { class: "ns-note", hidden: "" }, this.noteText, this.noteButton);
-    this.container = el("div", { class: "ns-question", hidden: "" });
-    this.left = el("span", { class: "ns-left" });
-    this.head = el("div", { class: "ns-head" }, this.phase, this.left, this.tabs, this.pause, this.finish);
-    this.idle = el("div", { class: "ns-idle", text: "Queue the workflow to watch the search here." });
+    this.note = el("div", { class: "nsd-note", hidden: "" }, this.noteText, this.noteButton);
+    this.container = el("div", { class: "nsd-question", hidden: "" });
+    this.left = el("span", { class: "nsd-left" });
+    this.head = el("div", { class: "nsd-head" }, this.phase, this.left, this.tabs, this.pause, this.finish);
+    this.idle = el("div", { class: "nsd-idle", text: "Queue the workflow to watch the search here." });
     const above = [this.head, this.words, this.bar, this.numbers, this.note];
     const parts = [...above, this.curve.element, this.container, this.strip.element, this.card.element];
-    this.body = el("div", { class: "ns-body" }, ...parts);
+    this.body = el("div", { class: "nsd-body" }, ...parts);
     this.element = el("div", { class: "ns-dashboard", role: "region", "aria-label": "noise search", "data-capture-wheel": "true" });
     this.element.append(this.idle, this.body);
     show(this.body, false);
@@ -114,7 +115,7 @@ export class Dashboard {
 
   /** Keep the canvas from taking what is meant for the dashboard, and follow size, sight and time. */
   #watch() {
-    const interactive = "button, .ns-strip, .ns-curve, .ns-question, .ns-picture";
+    const interactive = "button, .nsd-strip, .nsd-curve, .nsd-question, .nsd-picture";
     const stop = (event) => event.target.closest(interactive) && event.stopPropagation();
     for (const kind of ["pointerdown", "pointerup", "pointermove", "mousedown", "click", "dblclick"]) this.element.addEventListener(kind, stop);
     // Delete would delete the node, Space would grab the canvas; shortcuts with Ctrl are ComfyUI's.
@@ -126,6 +127,7 @@ export class Dashboard {
     this.sight.observe(this.element);
     this.awake = () => this.stale && this.schedule();
     document.addEventListener("visibilitychange", this.awake);
+    this.clock = setInterval(() => this.#tick(), 1000);
   }
 
   #seen(visible) {
@@ -135,7 +137,7 @@ export class Dashboard {
 
   /** The strip scrolls under the mouse; anywhere else, and where there is nothing to scroll, the canvas zooms. */
   #wheel(event) {
-    const area = event.target.closest(".ns-strip, .ns-question");
+    const area = event.target.closest(".nsd-strip, .nsd-question");
     if (area && area.scrollHeight > area.clientHeight && !event.ctrlKey && !event.metaKey) event.stopPropagation();
   }
 
@@ -158,15 +160,18 @@ export class Dashboard {
     this.curve.draw(this.state);
     this.strip.draw(this.state, ranked(this.state));
     this.#drawCard();
-    this.#runClock();
   }
 
   /** Larger letters when the canvas is zoomed out. */
   #fitText() {
+    this.textFactor = this.#wantedFactor();
+    this.element.style.setProperty("--nsd-text", this.textFactor);
+    setAttribute(this.element, "data-far", this.textFactor >= FAR ? "" : null);
+  }
+
+  #wantedFactor() {
     const zoom = this.element.getBoundingClientRect().width / this.element.offsetWidth || 1;
-    const factor = Math.min(2, Math.max(1, Math.round((0.8 / zoom) * 4) / 4));
-    this.element.style.setProperty("--ns-text", factor);
-    setAttribute(this.element, "data-far", factor > 1.5 ? "" : null);
+    return Math.min(2, Math.max(1, Math.round((0.7 / zoom) * 4) / 4));
   }
 
   #drawHead() {
@@ -248,11 +253,10 @@ export class Dashboard {
     this.card.draw(this.state, this.strip.shown ?? held ?? this.state.chosen ?? this.state.best);
   }
 
-  /** Seconds go by between two events too. */
-  #runClock() {
-    const running = this.state.phase === "running";
-    if (running && !this.clock) this.clock = setInterval(() => this.schedule(), 1000);
-    if (!running) this.clock = clearInterval(this.clock);
+  /** Seconds go by, and the canvas is zoomed, without an event. */
+  #tick() {
+    if (!this.state || !this.visible || document.hidden) return;
+    if (this.state.phase === "running" || this.textFactor !== this.#wantedFactor()) this.schedule();
   }
 
   async #command(command, pressed) {

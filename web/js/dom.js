@@ -47,7 +47,7 @@ export function show(element, visible) {
 
 /** A button with a text; its clicks do not reach the canvas. */
 export function button(text, onclick, title = "") {
-  return el("button", { type: "button", class: "ns-button", text, title, onclick });
+  return el("button", { type: "button", class: "nsd-button", text, title, onclick });
 }
 
 /** A score in few digits: three significant ones where it matters. */

@@ -23,11 +23,11 @@ export class Strip {
     this.order = [];
     this.selected = null;
     this.hovered = null;
-    this.arrow = `ns-arrow-${(Strip.count = (Strip.count ?? 0) + 1)}`; // ids are the whole page's
-    this.lines = svg("svg", { class: "ns-lines", "aria-hidden": "true" }, arrowHead(this.arrow));
-    this.content = el("div", { class: "ns-content" }, this.lines);
+    this.arrow = `nsd-arrow-${(Strip.count = (Strip.count ?? 0) + 1)}`; // ids are the whole page's
+    this.lines = svg("svg", { class: "nsd-lines", "aria-hidden": "true" }, arrowHead(this.arrow));
+    this.content = el("div", { class: "nsd-content" }, this.lines);
     this.element = el("div", {
-      class: "ns-strip", role: "listbox", "aria-label": "candidates, best first", "aria-orientation": "horizontal",
+      class: "nsd-strip", role: "listbox", "aria-label": "candidates, best first", "aria-orientation": "horizontal",
       onscroll: () => this.#layOut(),
       onkeydown: (event) => this.#key(event),
       onpointerover: (event) => this.#hover(this.#indexOf(event)),
@@ -143,11 +143,11 @@ export class Strip {
     const { best, chosen } = this.state;
     const index = row.i;
     const flags = {
-      "ns-best": index === best, "ns-chosen": index === chosen, "ns-out": isOut(row), "ns-selected": index === this.selected,
-      "ns-ancestor": kin?.ancestors.includes(index), "ns-child": kin?.children.includes(index), "ns-shown": index === this.shown,
+      "nsd-best": index === best, "nsd-chosen": index === chosen, "nsd-out": isOut(row), "nsd-selected": index === this.selected,
+      "nsd-ancestor": kin?.ancestors.includes(index), "nsd-child": kin?.children.includes(index), "nsd-shown": index === this.shown,
     };
     const names = Object.keys(flags).filter((name) => flags[name]);
-    return ["ns-tile", `ns-is-${row.state.replace(" ", "-")}`, ...names].join(" ");
+    return ["nsd-tile", `nsd-is-${row.state.replace(" ", "-")}`, ...names].join(" ");
   }
 
   /** Draw an arrow from each parent to its child, in the family of the candidate that is looked at. */
@@ -173,7 +173,7 @@ export class Strip {
   }
 
   #indexOf(event) {
-    const tile = event.target.closest(".ns-tile");
+    const tile = event.target.closest(".nsd-tile");
     return tile ? Number(tile.dataset.candidate) : null;
   }
 
@@ -217,7 +217,7 @@ export class Strip {
   }
 
   #clear() {
-    this.element.querySelector(".ns-tile:focus")?.blur();
+    this.element.querySelector(".nsd-tile:focus")?.blur();
     this.selected = null;
     this.#layOut();
     this.on.select(null);
@@ -227,10 +227,10 @@ export class Strip {
 function newTile(index) {
   const tile = el("div", { role: "option", "data-candidate": index });
   tile.picture = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false", hidden: "" });
-  tile.picture.addEventListener("load", () => tile.picture.classList.add("ns-loaded"));
-  tile.number = el("span", { class: "ns-number", text: `#${index}` });
-  tile.badge = el("span", { class: "ns-badge", hidden: "" });
-  tile.score = el("span", { class: "ns-score" });
+  tile.picture.addEventListener("load", () => tile.picture.classList.add("nsd-loaded"));
+  tile.number = el("span", { class: "nsd-number", text: `#${index}` });
+  tile.badge = el("span", { class: "nsd-badge", hidden: "" });
+  tile.score = el("span", { class: "nsd-score" });
   tile.append(tile.picture, tile.number, tile.badge, tile.score);
   return tile;
 }
