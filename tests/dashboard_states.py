@@ -76,15 +76,19 @@ class FakeSearches:
         page.route(re.compile(r"/api/history/"), lambda route: route.fulfill(json=self.history))
         page.route(re.compile(r"/api/prompt$"), self._queue)
 
-    def update(self, detail: dict[str, Any]) -> None:
-        """Let a live event arrive, and the page draw it."""
-        send = "(detail) => app.api.dispatchEvent(new CustomEvent('noise_search.update', { detail }))"
-        self.page.evaluate(send, detail)
-        self.settle()
+    def send(self, detail: dict[str, Any], kind: str = "noise_search.update") -> None:
+        """Let an event of the server arrive in the page."""
+        self.page.evaluate("([kind, detail]) => app.api.dispatchEvent(new CustomEvent(kind, { detail }))", [kind, detail])
 
-    def settle(self) -> None:
-        """Wait until the page has drawn what it knows."""
-        self.page.wait_for_timeout(300)
+    def update(self, detail: dict[str, Any]) -> None:
+        """Let a live event arrive, and wait until a dashboard has drawn it."""
+        self.send(detail)
+        self.drawn(detail)
+
+    def drawn(self, known: dict[str, Any]) -> None:
+        """Wait until a dashboard has drawn a state."""
+        drawn = f'.ns-dashboard[data-id="{known["id"]}"][data-rev="{known["rev"]}"][data-phase="{known["phase"]}"]'
+        self.page.wait_for_selector(drawn, state="attached", timeout=10_000)
 
     def _queue(self, route: Any) -> None:
         if route.request.method != "POST":
@@ -110,5 +114,5 @@ class FakeSearches:
 
 
 def _picture(name: str) -> str:
-    n = int(name.strip("t") or 0)
+    n = int(re.sub(r"\D", "", name) or 0)
     return PICTURE.format(hue=n * 47 % 360, hue2=n * 83 % 360, hue3=n * 131 % 360, x=40 + n * 17 % 80, x2=20 + n * 29 % 80)

@@ -151,7 +151,6 @@ export class Dashboard {
     this.element.style.setProperty("min-height", `${this.minHeight}px`);
     this.#fitText();
     if (!this.state) return;
-    setAttribute(this.element, "data-phase", this.state.phase);
     this.#drawHead();
     this.#drawNumbers();
     this.#drawNote();
@@ -160,6 +159,7 @@ export class Dashboard {
     this.curve.draw(this.state);
     this.strip.draw(this.state, ranked(this.state));
     this.#drawCard();
+    for (const name of ["id", "rev", "phase"]) setAttribute(this.element, `data-${name}`, this.state[name]);
   }
 
   /** Larger letters when the canvas is zoomed out. */

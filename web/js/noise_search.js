@@ -11,7 +11,7 @@ const TYPES = ["NSSearchSampler", "NSSearchSamplerAdvanced"];
 const EVENT = "noise_search.update";
 const MARGIN = 20; // px above and below an element in the classic renderer
 const WIDTH = 480; // px of a new node: curve and card side by side
-const store = new Store();
+export const store = new Store();
 const boards = new WeakMap(); // dashboard by node
 const fetching = new Set();
 
