@@ -288,7 +288,7 @@ def test_add_recipe_node(board, extra, kind):
     board.fake.update(event(rev=2, phase="ended", candidates=[]))
     board.button("Add recipe node").click()
     board.until("() => app.graph.nodes.length === 2")
-    find = """() => app.graph.nodes.filter(n => n.id !== 1)
+    find = """() => app.graph.nodes.filter(n => n.type !== 'NSSearchSampler')
       .map(n => [n.type, n.widgets.find(w => w.name === 'recipe').value, n.pos[0]])[0]"""
     assert board.page.evaluate(find)[:2] == [kind, recipe]
     edge = board.page.evaluate("() => { const n = app.graph.getNodeById(1); return n.pos[0] + n.size[0] }")
@@ -437,7 +437,7 @@ def test_it_grows_with_the_node(board):
     board.until(f"(old) => ({width})() > old + 80", before)
     assert len(first_row(board)) > columns
     assert board.element.evaluate(height) == pytest.approx(tall + 60, abs=4)
-    drag_corner(board, -360, 0)
+    drag_corner(board, -440, 0)
     stacked = """() => { const [curve, card] = ['.nsd-curve', '.nsd-card'].map(n => document.querySelector(n).getBoundingClientRect());
       return card.top >= curve.bottom }"""
     board.until(stacked)
