@@ -6,6 +6,7 @@ import { isOut, scoreOf } from "./store.js";
 
 const SIZES = [132, 116, 100, 88, 76]; // px at least; the largest with which all are in view, else the smallest
 const GAP = 6;
+const RIM = 2; // px of padding, for the frame of the best
 const STEPS = { ArrowLeft: () => -1, ArrowRight: () => 1, ArrowUp: (columns) => -columns, ArrowDown: (columns) => columns };
 
 /**
@@ -74,7 +75,7 @@ export class Strip {
   #layOut() {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (!this.state || !width || !height) return;
-    this.#fit(width, height);
+    this.#fit(width - 2 * RIM, height - 2 * RIM);
     const rows = Math.ceil(this.order.length / this.columns);
     const full = `${Math.max(0, rows * this.pitch - GAP)}px`;
     if (this.content.style.height !== full) this.content.style.height = full;
