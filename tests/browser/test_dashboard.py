@@ -144,6 +144,8 @@ def test_strip_follows_the_scores(board):
     assert board.with_class("nsd-out") == [1]
     edges = [board.tile(i).evaluate("t => new DOMMatrix(t.style.transform).e") for i in board.order()]
     assert edges == sorted(edges) and len(set(edges)) == 5  # side by side, in this order
+    board.fake.update(event(rev=3, best=3, candidates=[], dropped=[0, 1]))  # of many, the server tells only of some
+    assert board.order() == [3, 2, 4]
 
 
 def test_strip_says_what_each_candidate_is(board):
@@ -152,7 +154,7 @@ def test_strip_says_what_each_candidate_is(board):
         row(4, status="pruned", look=0.05), row(5, status="cut off"), row(6, 0.7, "discarded"), row(7),
     ]  # fmt: skip
     board.fake.update(event(id="other", prompt_id="p9", best=0, candidates=rows))
-    assert board.order() == [0, 2, 1, 3, 7, 6, 4, 5]
+    assert board.order() == [0, 2, 3, 1, 7, 6, 4, 5]
     badges = {i: board.tile(i).locator(".nsd-badge").text_content() for i in range(8)}
     assert badges == {0: "best", 1: "", 2: "look", 3: "draft", 4: "pruned", 5: "cut off", 6: "discarded", 7: ""}
     scores = {i: board.tile(i).locator(".nsd-score").text_content() for i in range(8)}
