@@ -138,4 +138,5 @@ def test_the_check_of_ids_can_fail() -> None:
     source = "class A(io.ComfyNode):\n  def define_schema(cls): return schema(node_id={})\n"
     assert node_ids(ast.parse(source.format("'A'"))) == {"A": "A"}
     assert node_ids(ast.parse(source.format("NAME"))) == {"A": None}
-    assert foreign_ids(ast.parse("NODE_CLASS_MAPPINGS = {'Theirs': A, B.__name__: B}")) == ["Theirs"]
+    for mapping in MAPPINGS:  # not spelled out: Manager would take it for one
+        assert foreign_ids(ast.parse(f"{mapping} = {{'Theirs': A, B.__name__: B}}")) == ["Theirs"]
