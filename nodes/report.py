@@ -16,7 +16,7 @@ from .session import ComfySession
 def report(
     search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None,
     chosen: Candidate | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Return the report of a search as plain JSON values.
 
     Args:
