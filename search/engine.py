@@ -270,15 +270,15 @@ class Search(Outlook):
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
         if not done:
             return
-        raw, pictures = self._judged(done, [c.latent for c in done])
+        raw, pictures = self._judged(done, [c.latent for c in done], {})
         self.finished.add(done, raw)
         for candidate, row in zip(done, raw.tolist(), strict=True):
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget([c for c in self.candidates if c is not self.ranked[0][0]])
-        if pictures:
-            self.gallery.add(done, pictures)
+        if self.judge.needs_pictures:
+            self.gallery.add(pictures)
             self.gallery.keep(self.ranked)
         yield self._tell(done)
 
@@ -298,7 +298,7 @@ class Search(Outlook):
             return pool
         raws, size = [], self.session.wave  # so many pictures at a time: they are large
         for first in range(0, len(candidates), size):
-            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], preview)[0])
+            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], what, preview)[0])
         raw = torch.cat(raws)
         pool.add(candidates, raw)
         for candidate, row in zip(candidates, raw.tolist(), strict=True):
@@ -311,11 +311,16 @@ class Search(Outlook):
         return pool
 
     def _judged(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], preview: bool = False
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return raw scores (n, V), and the pictures if any part looks at them: first all are decoded, then all scored."""
-        pictures = [self.gallery.decode(latent, preview) for latent in latents] if self.judge.needs_pictures else []
-        return self.judge.score(candidates, pictures, latents, self.promised(candidates, self.judge)), pictures
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return raw scores (n, V), and by candidate the pictures that had to be looked at: first all decoded, then all scored."""
+        known = self.judge.recalled(candidates, what)
+        new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
+        asked = [candidate for candidate, _ in new]
+        pictures = [self.gallery.decode(latent, preview) for _, latent in new] if self.judge.needs_pictures else []
+        raw = self.judge.ask(asked, pictures, [latent for _, latent in new], self.promised(asked, self.judge))
+        shown = {c.index: p for c, p in zip(asked, pictures, strict=False)}
+        return self.judge.merged(candidates, what, known, raw), shown
 
     def _grown(self, pool: Pool) -> None:
         """Bring the scores of finished candidates up to date, which may depend on all that was scored."""
