@@ -68,7 +68,7 @@ class Journal:
         if whole is not None:
             os.ftruncate(self._file, whole)
         if not whole:
-            self._append(self._header())
+            self._append(self._header(), sync=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -119,7 +119,7 @@ class Journal:
             if state is not None:
                 _write_whole(state_path(self.folder, entry["name"]), state)
                 entry["state"] = {"size": len(state), "sha256": _sha(state)}
-            self._append(entry)
+            self._append(entry, sync=entry["kind"] == SCORES or state is not None)
         except OSError as error:
             self.full = True
             self.notes.append(f"the journal cannot be written any more ({error}): a later search does not find what follows")
@@ -176,14 +176,18 @@ class Journal:
         elif entry.get("kind") == SCORES:
             self._scores[entry["name"], entry["by"]] = entry["values"]
 
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        """Write a line at the end, whole or not at all, and see it onto the disk."""
+    def _append(self, entry: Mapping[str, Any], sync: bool) -> None:
+        """Write a line at the end, whole or not at all, and see it onto the disk if it counts by itself.
+
+        A run that left no state is nothing without its scores, whose line takes it along.
+        """
         data, start = _line(entry), os.fstat(self._file).st_size
         written = os.write(self._file, data)
         if written != len(data):
             os.ftruncate(self._file, start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / FILE))
-        os.fsync(self._file)
+        if sync:
+            os.fsync(self._file)
 
 
 def state_path(folder: Path, name: str) -> Path:

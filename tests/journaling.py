@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,5 @@ def made(search: Search) -> int:
 def finished_lines(search: Search) -> list[str]:
     """Names of the finished runs in the journal's file, one for each line."""
     lines = (search.session.ledger.journal.folder / "journal.jsonl").read_text().splitlines()
-    import json
-
     entries = [json.loads(line) for line in lines]
     return [entry["name"] for entry in entries if entry.get("kind") == "run" and not entry["what"]]
