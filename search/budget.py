@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -48,9 +49,10 @@ class Budget:
         run_cost: NFE of candidate 0's full run; None until it ended.
         nfe: model calls spent so far, in latent rows.
         reserved: NFE that are put aside for a later part of the search; counts once `run_cost` is known.
+        halted: nothing more may be spent once candidate 0 is rendered.
+        waited: seconds that do not count, since the search waited for the user.
         recalled: NFE among `nfe` whose outcome was taken from a journal.
         redone: NFE, not among `nfe`, that were spent again to bring recalled runs back to where they were.
-        redoing: whether the calls that are made now are such.
         refused: whether a model call was not allowed; whoever wants to know sets it to False before.
         clock: gives seconds; a test may hand in its own.
     """
@@ -60,12 +62,15 @@ class Budget:
     run_cost: int | None = None
     nfe: int = 0
     reserved: float = 0
+    halted: bool = False
+    waited: float = 0.0
     recalled: int = 0
     redone: int = 0
-    redoing: bool = False
     refused: bool = False
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
+    _unlimited: bool = field(default=False, init=False)
+    _redoing: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -74,12 +79,14 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock since the search began."""
-        return self.clock() - self.started
+        """Wall-clock since the search began, without the time it waited for the user."""
+        return self.clock() - self.started - self.waited
 
     @property
     def cap(self) -> float:
         """Most NFE the search may spend; infinite while candidate 0's cost is unknown and no limit is set."""
+        if self.halted and self.run_cost is not None:
+            return self.nfe
         images = math.inf if self.run_cost is None else self.images * self.run_cost
         return min(images, self.rules.max_model_calls or math.inf)
 
@@ -88,16 +95,34 @@ class Budget:
         """How many more full runs the number of images pays for, whatever other limits say; all before the first."""
         return self.images if self.run_cost is None else max(0, (self.images * self.run_cost - self.nfe) // self.run_cost)
 
+    @contextmanager
+    def unlimited(self) -> Iterator[None]:
+        """Allow every call for a while: what the user asked for by name is done, and counted."""
+        before, self._unlimited = self._unlimited, True
+        try:
+            yield
+        finally:
+            self._unlimited = before
+
+    @contextmanager
+    def redo(self) -> Iterator[None]:
+        """Allow calls for a while that were paid for before, and count them apart; none once the search is halted."""
+        before, self._redoing = self._redoing, True
+        try:
+            yield
+        finally:
+            self._redoing = before
+
     def allows(self, rows: int) -> bool:
         """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
-        known = self.run_cost is not None
-        refused = known and not self.redoing and self.nfe + rows > self.cap - self.reserved
-        self.refused = self.refused or refused
-        return not refused
+        free = self.run_cost is None or self._unlimited or (self._redoing and not self.halted)
+        allowed = free or self.nfe + rows <= self.cap - self.reserved
+        self.refused = self.refused or not allowed
+        return allowed
 
     def count(self, rows: int) -> None:
         """Count a model call that was made."""
-        if self.redoing:
+        if self._redoing:
             self.redone += rows
         else:
             self.nfe += rows

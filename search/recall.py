@@ -12,8 +12,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -262,7 +261,7 @@ class RecallingSession:
             if self._level_back(run) < math.inf:
                 back[self._level_back(run)].append(real)
         try:
-            with self._redoing():
+            with self.ledger.budget.redo():
                 for level in sorted(back, reverse=True):
                     self.inner.advance(back[level], level)
         except BaseException:
@@ -298,7 +297,7 @@ class RecallingSession:
         runs = [_run_to(*wanted) for wanted in missing]
         try:
             self._embody(runs)
-            with self._redoing():
+            with self.ledger.budget.redo():
                 for level in sorted({run.keep[0] for run in runs}, reverse=True):
                     self.inner.advance([run.real for run in runs if run.keep[0] == level], level)
             for run, wanted in zip(runs, missing.values(), strict=True):
@@ -308,15 +307,6 @@ class RecallingSession:
         finally:
             for run in runs:
                 run.close()
-
-    @contextmanager
-    def _redoing(self) -> Iterator[None]:
-        budget = self.ledger.budget
-        before, budget.redoing = budget.redoing, True
-        try:
-            yield
-        finally:
-            budget.redoing = before
 
 
 def _records(run: LazyRun, levels: Sequence[float]) -> list[LazyRecord]:
