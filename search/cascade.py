@@ -29,11 +29,7 @@ def judge_finalists(search: Search) -> None:
     judged = Pool(judge.combine)
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]
-        known = judge.recalled(some, {})
-        asked = [c for c, row in zip(some, known, strict=True) if row is None]
-        pictures = [search.pictures(c) for c in asked] if judge.needs_pictures else []
-        new = judge.ask(asked, pictures, [c.latent for c in asked], search.promised(asked, judge))
-        raw = judge.merged(some, {}, known, new)
+        raw = search.scores_of(some, judge)
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
         search.gallery.keep(judged.ranked() or search.ranked)

@@ -222,6 +222,14 @@ class Search(Helm):
             for c in candidates
         ]
 
+    def scores_of(self, candidates: Sequence[Candidate], judge: Judge) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
+        known = judge.recalled(candidates, {})
+        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
+        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
+        new = judge.ask(asked, pictures, [candidate.latent for candidate in asked], self.promised(asked, judge))
+        return judge.merged(candidates, {}, known, new)
+
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
         if candidate.status == "finished":
@@ -321,7 +329,7 @@ class Search(Helm):
     def _judged(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Return raw scores (n, V), and by candidate the pictures that had to be looked at: first all are decoded, then all scored.
+        """Return raw scores (n, V), and by candidate the pictures that were looked at: first all decoded, then all scored.
 
         What is known from before is neither decoded nor scored again.
         """

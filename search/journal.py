@@ -1,8 +1,9 @@
 """The journal of a search on disk: every run that ended and every score, as it happened, so that a search can go on from it.
 
 A folder holds `journal.jsonl`, a header and then one line for each thing that happened, and `states/`, what finished
-runs left behind. Every line carries its checksum and is appended with one write; a state is whole on disk before the
-line that names it. So a kill at any moment loses what was being written and nothing else.
+runs left behind (and `thumbs/`, small pictures by the names of the same things). Every line carries its checksum and is
+appended with one write; a state is whole on disk before the line that names it. So a kill at any moment loses what was
+being written and nothing else.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .recipes import GIVEN, Recipe
 
 FORMAT, VERSION = "noise-search-journal", 1
-FILE, STATES = "journal.jsonl", "states"
+FILE, STATES, THUMBS = "journal.jsonl", "states", "thumbs"
 RUN, SCORES = "run", "scores"
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write two bytes for a line's end
 LOST = "what some finished candidates left on disk is missing or damaged: they are rendered again"
@@ -193,6 +195,33 @@ class Journal:
 def state_path(folder: Path, name: str) -> Path:
     """Return where the state of a run lies."""
     return folder / STATES / f"{name}.safetensors"
+
+
+def entries(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the whole lines of a journal's file as they are on disk, of runs and scores, in order; none if there is no file."""
+    path = folder / FILE
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        entry = _parsed(line)
+        if entry is not None and entry.get("kind") in (RUN, SCORES):
+            yield entry
+
+
+def worst_first(folder: Path) -> list[str]:
+    """Return the names of a journal's finished runs: those without a score, then by the sum of their ranks in every part."""
+    runs: dict[str, None] = {}
+    columns: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for entry in entries(folder):
+        if entry["kind"] == RUN and not entry["what"]:
+            runs[entry["name"]] = None
+        elif entry["kind"] == SCORES:
+            for part, value in entry["values"].items():
+                if value is not None:
+                    columns[entry["by"], part][entry["name"]] = value
+    ranks: Counter[str] = Counter(dict.fromkeys(runs, 0))
+    for column in columns.values():
+        ranked = sorted(column.keys() & runs.keys(), key=column.__getitem__)
+        ranks.update({name: rank for rank, name in enumerate(ranked, 1)})
+    return sorted(runs, key=ranks.__getitem__)
 
 
 def _write_whole(path: Path, data: bytes) -> None:

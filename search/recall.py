@@ -66,6 +66,10 @@ class Ledger:
     given: str = ""
     candidates: int = 0
 
+    def name(self, recipe: Recipe, what: Mapping[str, Any]) -> str:
+        """Return the name of a run, see `entry_name`."""
+        return entry_name(recipe, what, self.given)
+
 
 @dataclass
 class Known:
@@ -202,7 +206,7 @@ class RecallingSession:
     def _find(self, run: LazyRun, until_sigma: float) -> Known | None:
         """Return what is known of a run that is advanced to a level, if that is all that a search would see of it."""
         what = self._told(until_sigma)
-        line = self.ledger.journal.run(self._name(run.recipe, what))
+        line = self.ledger.journal.run(self.ledger.name(run.recipe, what))
         if line is None or (self.inner.gaps_for and "gaps" not in line):
             return None
         gaps = [math.nan if gap is None else gap for gap in line.get("gaps", ())]
@@ -220,14 +224,11 @@ class RecallingSession:
         return known
 
     def _kept(self, recipe: Recipe) -> Kept | None:
-        data = self.ledger.journal.state(self._name(recipe, {}))
+        data = self.ledger.journal.state(self.ledger.name(recipe, {}))
         return None if data is None else self.ledger.codec.unpack(data, recipe)
 
     def _told(self, until_sigma: float) -> dict[str, Any]:
         return {**self._what, "sigma": until_sigma} if until_sigma > 0.0 else self._what
-
-    def _name(self, recipe: Recipe, what: Mapping[str, Any]) -> str:
-        return entry_name(recipe, what, self.ledger.given)
 
     # What has to be made.
 
@@ -249,7 +250,7 @@ class RecallingSession:
         line |= {"levels": list(run.levels), "noted": list(self.inner.prediction_levels), "seconds": round(seconds, 6)}
         if self.inner.gaps_for:
             line["gaps"] = [finite_or_none(gap) for gap in run.gaps]
-        ledger.journal.add_run(self._name(run.recipe, what), line, None if what else ledger.codec.pack(run.real))
+        ledger.journal.add_run(self.ledger.name(run.recipe, what), line, None if what else ledger.codec.pack(run.real))
 
     def _embody(self, runs: Sequence[LazyRun]) -> None:
         """Make real runs of those that are none yet, and bring them to where they are known to be, many at once."""
