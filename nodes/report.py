@@ -15,7 +15,7 @@ from .session import ComfySession
 
 def report(
     search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None,
-    chosen: Candidate | None = None,
+    chosen: Candidate | None = None, recalled: dict[str, int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the report of a search as plain JSON values.
 
@@ -26,6 +26,7 @@ def report(
         kept: whose pictures come out, best first.
         held_out: scores of a verifier that did not choose, from `score_held_out`.
         chosen: the one that the user chose to come out first; None for the best.
+        recalled: what was taken from earlier searches; None if nothing is remembered.
     """
     ranked = search.ranked
     best = ranked[0][0] if ranked else None
@@ -47,6 +48,7 @@ def report(
         "order": [candidate.index for candidate, _ in ranked],
         "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
         "model_calls": search.budget.nfe,
+        "recalled": recalled,
         "model_calls_per_image": search.budget.run_cost,
         "verifier_calls": search.judge.calls,
         "decodes": search.decodes,
@@ -74,7 +76,7 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    scores = judge.combine(search.scored_by(judge, chosen)).tolist()
+    scores = judge.combine(search.scores_of(chosen, judge)).tolist()
     return {
         "verifier": judge.verifier.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},

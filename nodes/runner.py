@@ -30,6 +30,7 @@ from .caller import Caller
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
+from .remembering import CHOOSES, Memory, remembering
 from .report import report, score_held_out
 from .rows import row_guider
 from .session import ComfySession, Graph, samples_of
@@ -102,7 +103,7 @@ def search_graph(
     outcomes: list[Outcome] = []
     for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae)):
         try:
-            outcomes.append(search_row(graph, settings, progress, row))
+            outcomes.append(search_row(graph, settings, progress, row, caller))
         except BaseException as error:
             if not (is_interrupt(error) and settings.keep_on_cancel and outcomes):
                 raise
@@ -138,22 +139,28 @@ def graphs(
         )  # fmt: skip
 
 
-def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -> Outcome:
+def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None = None) -> Outcome:
     """Run one search to its end, the budget's end, or the user's cancel."""
     budget = Budget(settings.budget, settings.limits)
     progress.begin(budget)
     session = ComfySession(graph, budget, batching=settings.batching, called=progress.called)
-    judge = Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt)
-    first = baseline(graph)
-    # Every row of a batch draws other candidates; row 0's are those of a batch of one.
-    seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
-    search = Search(
-        session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best,
-        controls=Controls(mm.throw_exception_if_processing_interrupted),
-    )  # fmt: skip
+    with remembering(session, caller, settings.resume, settings.batching) as memory:
+        judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
+        # Every row of a batch draws other candidates; row 0's are those of a batch of one.
+        seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
+        search = Search(
+            memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
+            controls=Controls(mm.throw_exception_if_processing_interrupted),
+        )  # fmt: skip
+        method, cancelled = run(search, settings)
+        return finish(search, session, method, settings, cancelled, memory)
+
+
+def run(search: Search, settings: Settings) -> tuple[Method, bool]:
+    """Run a search; return its method, and whether the user cancelled it and the best so far is kept."""
     if settings.held_out is not None:
         search.expect(Judge(settings.held_out))
-    method, cancelled = settings.method or RandomSearch(), False
+    method = settings.method or RandomSearch()
     try:
         if settings.method is None:
             method = choose_for(search, settings.budget)[0]
@@ -162,10 +169,10 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
         judge_finalists(search)
         compare_finalists(search, is_interrupt)
     except BaseException as error:
-        cancelled = keep_or_raise(error, search, settings)
+        return method, keep_or_raise(error, search, settings)
     finally:
         search.close()
-    return finish(search, session, method, settings, cancelled)
+    return method, False
 
 
 def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> bool:
@@ -185,7 +192,9 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
     raise error
 
 
-def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool) -> Outcome:
+def finish(
+    search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory
+) -> Outcome:
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
     best, finalists = choose(search, settings)
     ranked = search.ranked
@@ -195,10 +204,12 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     held_out = None
     if settings.held_out is not None:
         judge = Judge(settings.held_out, skip_errors=True, is_interrupt=is_interrupt)  # it must not cost the winner
+        memory.lend(judge, "held_out")
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
-    said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best)
+    search.notes += memory.notes
+    said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip

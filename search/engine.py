@@ -214,11 +214,6 @@ class Search(Helm):
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         return self.gallery.pictures(candidate)
 
-    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
-        """Return another judge's raw scores (n, V) of finished candidates."""
-        pictures = [self.pictures(c) for c in candidates] if judge.needs_pictures else []
-        return judge.score(candidates, pictures, [c.latent for c in candidates], self.promised(candidates, judge))
-
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
@@ -226,6 +221,14 @@ class Search(Helm):
             {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
             for c in candidates
         ]
+
+    def scores_of(self, candidates: Sequence[Candidate], judge: Judge) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
+        known = judge.recalled(candidates, {})
+        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
+        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
+        new = judge.ask(asked, pictures, [candidate.latent for candidate in asked], self.promised(asked, judge))
+        return judge.merged(candidates, {}, known, new)
 
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
@@ -290,8 +293,8 @@ class Search(Helm):
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget(self.candidates)
-        if pictures:
-            self.gallery.add(done, pictures)
+        if self.judge.needs_pictures:
+            self.gallery.add(pictures)
             self.gallery.keep(self.ranked)
         yield self._tell(done)
 
@@ -325,15 +328,23 @@ class Search(Helm):
 
     def _judged(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return raw scores (n, V), and the pictures if any part looks at them: first all are decoded, then all scored."""
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return raw scores (n, V), and by candidate the pictures that were looked at: first all decoded, then all scored.
+
+        What is known from before is neither decoded nor scored again.
+        """
+        known = self.judge.recalled(candidates, what)
+        new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
+        asked, latents = [candidate for candidate, _ in new], [latent for _, latent in new]
         pictures = []
         for latent in latents if self.judge.needs_pictures else ():
             self.checkpoint()
             pictures.append(self.gallery.decode(latent, preview))
         if pictures:
-            self.watcher.shown(candidates, pictures, what)
-        return self.judge.score(candidates, pictures, latents, self.promised(candidates, self.judge)), pictures
+            self.watcher.shown(asked, pictures, what)
+        raw = self.judge.ask(asked, pictures, latents, self.promised(asked, self.judge))
+        shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
+        return self.judge.merged(candidates, what, known, raw), shown
 
     def rescore(self) -> None:
         for candidate, score in self.ranked:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .candidates import Candidate
+from .scorebook import ScoreBook
 
 
 class VerifierError(ValueError):
@@ -45,6 +46,7 @@ class Judge:
         scored: candidates scored, every look and draft counted.
         seconds: time spent in verifiers.
         problems: what went wrong and was passed over, in words.
+        book: what it said of candidates before; None if there is no journal.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Judge:
         self._is_interrupt = is_interrupt
         self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
+        self.book: ScoreBook | None = None
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
         self._wanted = _reference_rows(self.verifier)
 
@@ -111,16 +114,46 @@ class Judge:
         Raises:
             VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
         """
+        raw = self.ask(candidates, images, latents, predictions)
+        self.enter(candidates, raw)
+        return raw
+
+    def ask(
+        self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any],
+        predictions: Sequence[Mapping[float, Tensor]] = (),
+    ) -> Tensor:  # fmt: skip
+        """Return what `score` does, without counting the candidates among the scored."""
+        if not candidates:
+            return torch.empty(0, len(self.names))
         started = time.perf_counter()
         images = images if self.needs_pictures else [None] * len(candidates)
         shown = [Shown(*one) for one in zip(candidates, images, latents, predictions or [{}] * len(candidates), strict=True)]
         columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
         self.seconds += time.perf_counter() - started
+        return torch.stack(columns, dim=1)
+
+    def enter(self, candidates: Sequence[Candidate], raw: Tensor) -> None:
+        """Count candidates with their raw scores (n, V) among the scored: the first of a search may set a scale."""
         self.scored += len(candidates)
-        raw = torch.stack(columns, dim=1)
         for candidate, row in zip(candidates, raw, strict=True):
             if len(self._first) < self._wanted and bool(row.isfinite().all()):
                 self._first.setdefault(candidate.index, row)
+
+    def recalled(self, candidates: Sequence[Candidate], what: Mapping[str, Any]) -> list[Tensor | None]:
+        """Return for each candidate the raw scores (V,) that are known from before, or None; `what`: see `entry_name`."""
+        return [None if self.book is None else self.book.get(c.recipe, what) for c in candidates]
+
+    def merged(
+        self, candidates: Sequence[Candidate], what: Mapping[str, Any], known: Sequence[Tensor | None], new: Tensor
+    ) -> Tensor:
+        """Return the raw scores (n, V) of candidates, those that were known and the `new` ones (m, V), and remember all."""
+        if self.book is not None:
+            asked = [c for c, row in zip(candidates, known, strict=True) if row is None]
+            for candidate, row in zip(asked, new.tolist(), strict=True):
+                self.book.put(candidate.recipe, what, row)
+        rows = iter(new)
+        raw = torch.stack([next(rows) if row is None else row for row in known])
+        self.enter(candidates, raw)
         return raw
 
     def combine(self, raw: Tensor) -> Tensor:

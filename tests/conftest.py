@@ -11,6 +11,7 @@ under `torch.inference_mode()`, as nodes do.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+os.environ["NOISE_SEARCH_JOURNAL_MB"] = "0"  # no test goes on with the searches of another, unless it wants to
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS_COMFYUI = re.compile(r"^pytestmark\s*=.*\.(comfy|server|browser)\b", re.MULTILINE)
 
