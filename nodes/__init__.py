@@ -17,6 +17,7 @@ from . import (
     methods_paths,
     proposals,
     results,
+    routes,
     scoring,
     search,
     verifiers,
@@ -45,6 +46,9 @@ def node_list() -> list[type[io.ComfyNode]]:
 
 class NoiseSearchExtension(ComfyExtension):
     """What ComfyUI asks for when it loads the pack."""
+
+    async def on_load(self) -> None:
+        routes.add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return node_list()
