@@ -17,7 +17,6 @@ from . import (
     methods_paths,
     proposals,
     results,
-    routes,
     scoring,
     search,
     verifiers,
@@ -31,6 +30,7 @@ from . import (
     verifiers_similarity,
     verifiers_vlm,
 )
+from . import routes as routes  # the server gets them when the pack is loaded
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
@@ -46,9 +46,6 @@ def node_list() -> list[type[io.ComfyNode]]:
 
 class NoiseSearchExtension(ComfyExtension):
     """What ComfyUI asks for when it loads the pack."""
-
-    async def on_load(self) -> None:
-        routes.add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return node_list()

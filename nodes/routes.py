@@ -184,3 +184,6 @@ def add_routes() -> None:
     if (running := server()) is not None:
         for method, path, handler in ROUTES:
             running.routes.route(method, ROOT + path)(handler)
+
+
+add_routes()  # here, not in the extension's `on_load`, which older cores do not call

@@ -162,8 +162,20 @@ def thinned(points: Sequence[Any], most: int) -> list[Any]:
 
 
 def _curve(search: Search) -> list[list[Any]]:
-    told = [[told.nfe, _number(told.score)] for told in list(search.rounds)]
-    return thinned([point for point in told if point[1] is not None], POINTS)
+    """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end.
+
+    Candidates of one round are spread over its calls.
+    """
+    points: list[list[Any]] = []
+    best, before = -math.inf, 0
+    for told in list(search.rounds):
+        for position, index in enumerate(told.candidates, start=1):
+            score = rankable(search.candidates[index].score)
+            if score > best:
+                best = score
+                points.append([before + round((told.nfe - before) * position / len(told.candidates)), _number(best)])
+        before = told.nfe
+    return thinned([*points, *([[before, _number(best)]] if points and points[-1][0] < before else [])], POINTS)
 
 
 def _best(candidates: Sequence[Candidate]) -> int | None:
