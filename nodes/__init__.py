@@ -30,6 +30,7 @@ from . import (
     verifiers_similarity,
     verifiers_vlm,
 )
+from . import routes as routes  # the server gets them when the pack is loaded
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..search.candidates import Candidate, varied
 from ..search.cascade import final_score, judge_finalists
 from ..search.controls import Controls
 from ..search.engine import Method, Search
+from ..search.feed import ENDED, Feed
 from ..search.finals import compare_finalists
 from ..search.judge import Judge
 from ..search.methods.auto_search import choose_for
@@ -26,7 +27,9 @@ from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
 from ..search.steering import steered
+from ..search.trajectory import Trajectory
 from .caller import Caller
+from .live import Audience
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
@@ -100,17 +103,21 @@ def search_graph(
     latent = repaired(guider, latent)
     searches = count_rows(guider, latent)
     progress = Progress(guider, searches, settings.budget, len(sigmas) - 1)
+    audience = Audience(caller or Caller(), searches)
     outcomes: list[Outcome] = []
     for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae)):
         try:
-            outcomes.append(search_row(graph, settings, progress, row, caller))
+            with audience.watch(row) as feed:
+                outcomes.append(search_row(graph, settings, progress, row, caller, feed))
         except BaseException as error:
             if not (is_interrupt(error) and settings.keep_on_cancel and outcomes):
                 raise
             break  # nothing to keep of this row; there is of those before it
         if outcomes[-1].cancelled:
             break
-    return outputs(outcomes, latent, searches > 1)
+    found = outputs(outcomes, latent, searches > 1)
+    found.ui = audience.output()
+    return found
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:
@@ -139,21 +146,30 @@ def graphs(
         )  # fmt: skip
 
 
-def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None = None) -> Outcome:
+def search_row(
+    graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None, feed: Feed
+) -> Outcome:
     """Run one search to its end, the budget's end, or the user's cancel."""
+
+    def called(runs: Sequence[Trajectory], denoised: Tensor) -> None:
+        progress.called(runs, denoised)
+        feed.touch()
+
     budget = Budget(settings.budget, settings.limits)
     progress.begin(budget)
-    session = ComfySession(graph, budget, batching=settings.batching, called=progress.called)
+    session = ComfySession(graph, budget, batching=settings.batching, called=called)
     with remembering(session, caller, settings.resume, settings.batching) as memory:
         judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
         # Every row of a batch draws other candidates; row 0's are those of a batch of one.
         seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
         search = Search(
             memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
-            controls=Controls(mm.throw_exception_if_processing_interrupted),
+            controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed,
         )  # fmt: skip
         method, cancelled = run(search, settings)
-        return finish(search, session, method, settings, cancelled, memory)
+        outcome = finish(search, session, method, settings, cancelled, memory)
+        feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
+        return outcome
 
 
 def run(search: Search, settings: Settings) -> tuple[Method, bool]:
@@ -200,7 +216,8 @@ def finish(
     ranked = search.ranked
     score = final_score(search, best)
     score = best.score if score != score else score  # one that was chosen may have been no finalist
-    images = torch.cat([search.pictures(candidate) for candidate in finalists])
+    images = [search.pictures(candidate) for candidate in finalists]
+    search.watcher.shown(finalists, images, {})
     held_out = None
     if settings.held_out is not None:
         judge = Judge(settings.held_out, skip_errors=True, is_interrupt=is_interrupt)  # it must not cost the winner
@@ -215,7 +232,7 @@ def finish(
              own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
     latents = [samples_of(c.latent) for c in finalists]
     return Outcome(
-        images, join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
+        torch.cat(images), join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
         plot(search, method), cancelled, best.segment_start[1] if best.recipe.cuts else session.sigmas,
     )  # fmt: skip
 

@@ -49,6 +49,7 @@ class Budget:
         run_cost: NFE of candidate 0's full run; None until it ended.
         nfe: model calls spent so far, in latent rows.
         reserved: NFE that are put aside for a later part of the search; counts once `run_cost` is known.
+        recalled: NFE among `nfe` whose outcome was taken from a journal.
         halted: nothing more may be spent once candidate 0 is rendered.
         waited: seconds that do not count, since the search waited for the user.
         recalled: NFE among `nfe` whose outcome was taken from a journal.
@@ -62,6 +63,7 @@ class Budget:
     run_cost: int | None = None
     nfe: int = 0
     reserved: float = 0
+    recalled: int = 0
     halted: bool = False
     waited: float = 0.0
     recalled: int = 0

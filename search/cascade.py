@@ -9,6 +9,7 @@ import math
 
 from .candidates import Candidate, Pool
 from .engine import Search
+from .words import judging
 
 GROUP = 9  # pictures at hand at a time, since they are large: of eight, and candidate 0's
 NOT_SCORED = "the second verifier gave no finalist a score: the order is the first verifier's"
@@ -26,6 +27,7 @@ def judge_finalists(search: Search) -> None:
     chosen = ranked[: search.judge.finalists_among(len(ranked))]
     if search.baseline in ranked and search.baseline not in chosen:
         chosen.append(search.baseline)
+    search.say(judging(len(chosen)))
     judged = Pool(judge.combine)
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]

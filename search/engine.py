@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from . import words
 from .budget import Budget
 from .calls import record_at
 from .candidates import Candidate, Pool, Round
@@ -149,6 +150,7 @@ class Search(Helm):
                 self.stopped = self.budget.why_short()
                 break
             todo = todo[len(wave) :]
+            self.say(words.rendering(wave))
             try:
                 self._advance(self.session, wave, 0.0)
             except BaseException:
@@ -164,6 +166,7 @@ class Search(Helm):
         Returns:
             The pool of those that got so far; `pool`, an earlier look at this level, if it is given.
         """
+        self.say(words.looking(len(candidates)))
         self._advance(self.session, candidates, until_sigma)
         self.leave_if_halted()
         seen = [c for c in candidates if c.index in self._runs]
@@ -178,6 +181,7 @@ class Search(Helm):
         full = [(c, c.gaps, c.predictions) for c in candidates if c.status == "finished"]
         session = self.session.draft(steps)
         check_levels(session, self.judge)
+        self.say(words.drafting(len(candidates), steps))
         self._advance(session, candidates, 0.0)
         self.leave_if_halted()
         drawn = [c for c in candidates if c.index in self._runs]
@@ -337,11 +341,15 @@ class Search(Helm):
         new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
         asked, latents = [candidate for candidate, _ in new], [latent for _, latent in new]
         pictures = []
+        if self.judge.needs_pictures and latents:
+            self.say(words.decoding(len(latents)))
         for latent in latents if self.judge.needs_pictures else ():
             self.checkpoint()
             pictures.append(self.gallery.decode(latent, preview))
         if pictures:
             self.watcher.shown(asked, pictures, what)
+        if asked:
+            self.say(words.scoring(len(asked)))
         raw = self.judge.ask(asked, pictures, latents, self.promised(asked, self.judge))
         shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
         return self.judge.merged(candidates, what, known, raw), shown

@@ -83,6 +83,11 @@ class Outlook:
         return self.rows * max(0, self._through(low) - self._through(high))
 
     @property
+    def running(self) -> set[int]:
+        """Candidates that are on their way, by index."""
+        return set(self._runs)
+
+    @property
     def rows(self) -> int:
         """Latent rows of one candidate, so NFE of one call; known once candidate 0 is rendered."""
         return (self.budget.run_cost or 0) // max(len(self._levels), 1)

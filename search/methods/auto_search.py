@@ -87,6 +87,7 @@ class AutoSearch:
         if search.over():
             return
         method, why = choose_for(search, search.images, self._share_of_time(search))
+        search.method = method.name
         search.notes.append(f"auto search chose {method.name}: {why}")
         if self.stop_early:
             noise = verifier_noise(search)
