@@ -30,6 +30,7 @@ REFERENCE = -1  # stands for the picture that is just good enough
 PRIOR_DEVIATION = 10.0  # wide: a pick must never be pulled below what it was picked over
 TOLERANCE = 1e-9  # of the gradient
 MOST_STEPS = 200
+Linear = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,37 +93,37 @@ def bradley_terry(comparisons: Sequence[tuple[int, int]], deviation: float = PRI
     if not items:
         return {}
     place = {item: number for number, item in enumerate(items)}
-    rows = torch.arange(len(comparisons)).repeat(2)
-    columns = torch.tensor([place[winner] for winner, _ in comparisons] + [place[loser] for _, loser in comparisons])
-    signs = torch.ones(2 * len(comparisons), dtype=torch.float64)
-    signs[len(comparisons) :] = -1
-    size = len(comparisons), len(items)
-    differences = torch.sparse_coo_tensor(torch.stack([rows, columns]), signs, size, check_invariants=False).coalesce()
-    strengths = fit_preferences(differences, deviation**-2)
+    winners, losers = (torch.tensor([place[item] for item in side]) for side in zip(*comparisons, strict=True))
+    start = torch.zeros(len(items), dtype=torch.float64)
+    strengths = fit_preferences(
+        lambda v: v[winners] - v[losers],
+        lambda u: torch.zeros_like(start).index_add(0, winners, u).index_add(0, losers, -u),
+        start, deviation**-2,
+    )  # fmt: skip
     return dict(zip(items, strengths.tolist(), strict=True))
 
 
-def fit_preferences(differences: Tensor, precision: float, start: Tensor | None = None) -> Tensor:
-    """Return the weights (D,), float64, that maximize sum log sigmoid(X w) - precision |w|^2 / 2, by Newton's method.
+def fit_preferences(times: Linear, transposed: Linear, start: Tensor, precision: float) -> Tensor:
+    """Return the weights (D,) that maximize sum log sigmoid(X w) - precision |w|^2 / 2, by Newton's method.
 
     Args:
-        differences: X (C, D), float64, dense or sparse: features of each comparison's winner minus those of its loser.
+        times, transposed: products of X (C, D), features of each comparison's winner minus those of its loser, with a vector
+            (D,), and of its transpose with a vector (C,).
+        start: weights to start from, (D,) float64.
         precision: of the Gaussian prior on each weight; above 0.
-        start: weights to start from; zeros without.
     """
-    transposed = differences.t()
 
     def objective(weights: Tensor) -> Tensor:
-        return torch.nn.functional.logsigmoid(differences @ weights).sum() - precision * weights @ weights / 2
+        return torch.nn.functional.logsigmoid(times(weights)).sum() - precision * weights @ weights / 2
 
-    weights = torch.zeros(differences.shape[1], dtype=torch.float64) if start is None else start
+    weights = start
     for _ in range(MOST_STEPS):
-        margins = differences @ weights
-        gradient = transposed @ torch.sigmoid(-margins) - precision * weights
+        margins = times(weights)
+        gradient = transposed(torch.sigmoid(-margins)) - precision * weights
         if gradient.abs().max() <= TOLERANCE:
             break
         curvature = torch.sigmoid(margins) * torch.sigmoid(-margins)
-        step = _solve(lambda v, c=curvature: transposed @ (c * (differences @ v)) + precision * v, gradient)
+        step = _solve(lambda v, c=curvature: transposed(c * times(v)) + precision * v, gradient)
         here, length = objective(weights), 1.0
         while objective(weights + length * step) < here and length > 1e-6:  # a full step may overshoot
             length /= 2
@@ -130,7 +131,7 @@ def fit_preferences(differences: Tensor, precision: float, start: Tensor | None 
     return weights
 
 
-def _solve(product: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
+def _solve(product: Linear, right: Tensor) -> Tensor:
     """Solve A x = right by conjugate gradients, for a positive definite A that is given by its products."""
     x, residual = torch.zeros_like(right), right.clone()
     direction, norm = residual, residual @ residual

@@ -103,7 +103,9 @@ def _rows(features: Mapping[int, Tensor]) -> dict[int, Tensor]:
 
 def _fitted(choices: Sequence[Choice], rows: Mapping[int, Tensor], start: Tensor | None = None) -> Tensor:
     pairs = [pair for choice in choices for pair in choice.comparisons]
-    return fit_preferences(torch.stack([rows[winner] - rows[loser] for winner, loser in pairs]), SPREAD**-2, start)
+    differences = torch.stack([rows[winner] - rows[loser] for winner, loser in pairs])
+    start = differences.new_zeros(differences.shape[1]) if start is None else start
+    return fit_preferences(lambda v: differences @ v, lambda u: u @ differences, start, SPREAD**-2)
 
 
 def _foretold(one: Choice, others: Sequence[Choice], rows: Mapping[int, Tensor], start: Tensor) -> bool:
