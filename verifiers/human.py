@@ -80,7 +80,7 @@ class HumanVerifier:
         """Ask about a batch (B, H, W, 3) in [0, 1] as a pool of its own: (B,) float32; NaN for what nobody judged."""
         pictures = check_images(images, self.name).split(1)
         sitting = self.begin()
-        sitting.recall = lambda index: pictures[index]
+        sitting.recall = pictures.__getitem__
         sitting.score_set(range(len(pictures)), pictures)
         strengths = sitting.revised()
         return torch.tensor([strengths.get(index, math.nan) for index in range(len(pictures))])

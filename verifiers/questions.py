@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,8 +54,8 @@ class Ended(Absent):
 class Asker(Protocol):
     """Whoever carries a question to a person."""
 
-    def ask(self, question: Question) -> Answer:
-        """Wait for the answer.
+    def ask(self, question: Question, finishing: Callable[[], bool]) -> Answer:
+        """Wait for the answer, or until `finishing` says that the user ends the search.
 
         Raises:
             Absent: nobody can be asked, or nobody answered in time.

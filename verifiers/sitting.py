@@ -26,7 +26,8 @@ class Sitting:
 
     Attributes:
         verifier: what was asked for.
-        recall: gives the pictures (F, H, W, 3) of an earlier candidate; None where they are gone.
+        recall: gives the pictures (F, H, W, 3) of an earlier candidate; None where they are gone, or not to be shown again.
+        finishing: whether the user ends the search, asked while a question is open.
         choices: all so far, in order.
         taken_over: the model answers for the rest of the search.
         stopped: why the search is to end, in words; empty if it is not.
@@ -35,6 +36,7 @@ class Sitting:
 
     verifier: HumanVerifier
     recall: Callable[[int], Tensor | None] = lambda index: None
+    finishing: Callable[[], bool] = lambda: False
     choices: list[Choice] = field(default_factory=list)
     taken_over: bool = False
     stopped: str = ""
@@ -73,12 +75,6 @@ class Sitting:
         """Return the strengths of all candidates scored so far, as the choices so far have them."""
         strengths = self.strengths()
         return {index: strengths.get(index, 0.0) for index in self._scored}
-
-    @property
-    def best(self) -> int | None:
-        """The strongest so far; the earlier one of equals."""
-        strengths = self.revised()
-        return max(strengths, key=lambda index: (strengths[index], -index), default=None)
 
     @property
     def taste(self) -> Taste | None:
@@ -129,9 +125,17 @@ class Sitting:
             blocks.append(torch.stack(scores).nan_to_num(0.0, 0.0, 0.0))
         self._features[index] = tuple(blocks)
 
+    def _best(self) -> dict[int, Tensor]:
+        """Return the pictures of the strongest candidate that can be shown, by its index; the earlier one of equals."""
+        strengths = self.revised()
+        for index in sorted(strengths, key=lambda index: (-strengths[index], index)):
+            if (pictures := self.recall(index)) is not None:
+                return {index: pictures}
+        return {}
+
     def _sets(self, new: Sequence[int]) -> Iterator[Sequence[int]]:
         """Cut new candidates into sets as equal as can be, so that each fits with the best so far."""
-        first = 0 if self.best is not None else 1  # the first of all stands in for a best so far
+        first = 0 if self._scored else 1  # the first of all stands in for a best so far
         count = max(1, math.ceil((len(new) - first) / (self.verifier.set_size - 1))) if new else 0
         ends = [first + round((len(new) - first) * (number + 1) / count) for number in range(count)]
         yield from (new[start:end] for start, end in zip([0, *ends], ends, strict=False))
@@ -140,17 +144,13 @@ class Sitting:
         """Have a set compared, by whoever is there."""
         if self.stopped:
             return
-        best = self.best
-        earlier = None if best is None else pictures.get(best, self.recall(best))
-        shown = {index: pictures[index] for index in new}
-        if earlier is not None:
-            shown = {best: earlier, **shown}
-        if len(shown) > 1:
-            choice = self._chosen(shown, best if best in shown else None)
-            if choice is None:
-                return
+        best = self._best()
+        shown = {**best, **{index: pictures[index] for index in new}}
+        choice = self._chosen(shown, next(iter(best), None)) if len(shown) > 1 else None
+        if choice is not None:
             self.choices.append(choice)
-        self._scored += new
+        if not self.stopped:
+            self._scored += new
 
     def _chosen(self, shown: Mapping[int, Tensor], best: int | None) -> Choice | None:
         """Return the person's choice, or another's in their place; None if the search is to end."""
@@ -181,12 +181,11 @@ class Sitting:
         verifier, taste = self.verifier, self.taste
         asked = sum(choice.by == YOU for choice in self.choices)
         words = "" if taste is None else taste.words
-        question = Question(
-            tuple(shown), tuple(shown.values()), best, asked, verifier.timeout, taste is not None, words
-        )  # fmt: skip
+        pictures = tuple(shown.values())
+        question = Question(tuple(shown), pictures, best, asked, verifier.timeout, taste is not None, words)
         started = time.perf_counter()
         try:
-            return verifier.asker.ask(question)
+            return verifier.asker.ask(question, self.finishing)
         finally:
             self.waited += time.perf_counter() - started
 
