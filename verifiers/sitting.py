@@ -125,11 +125,12 @@ class Sitting:
             blocks.append(torch.stack(scores).nan_to_num(0.0, 0.0, 0.0))
         self._features[index] = tuple(blocks)
 
-    def _best(self) -> dict[int, Tensor]:
+    def _best(self, at_hand: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Return the pictures of the strongest candidate that can be shown, by its index; the earlier one of equals."""
         strengths = self.revised()
         for index in sorted(strengths, key=lambda index: (-strengths[index], index)):
-            if (pictures := self.recall(index)) is not None:
+            pictures = at_hand[index] if index in at_hand else self.recall(index)
+            if pictures is not None:
                 return {index: pictures}
         return {}
 
@@ -144,7 +145,7 @@ class Sitting:
         """Have a set compared, by whoever is there."""
         if self.stopped:
             return
-        best = self._best()
+        best = self._best(pictures)
         shown = {**best, **{index: pictures[index] for index in new}}
         choice = self._chosen(shown, next(iter(best), None)) if len(shown) > 1 else None
         if choice is not None:
