@@ -23,8 +23,8 @@ class NSHumanVerifier(io.ComfyNode):
             node_id="NSHumanVerifier",
             display_name="Human Verifier",
             category="noise search/verifiers",
-            description="You are the verifier: the search pauses with a few pictures side by side, you pick the best (or rank them,"
-            " or call them all bad), and it goes on from there. A model of your choices can take over when you tire.",
+            description="You are the verifier: the search pauses with a few pictures side by side, you pick the best, rank them,"
+            " or call them all bad, and it goes on from there. A model of your choices can take over when you tire.",
             search_aliases=["human in the loop", "pick by hand", "interactive", "image chooser", "preference", "Bradley-Terry"],
             inputs=[
                 inp(
@@ -39,15 +39,15 @@ class NSHumanVerifier(io.ComfyNode):
                 ),
                 inp(
                     io.Combo, "when_absent", options=list(WHEN_ABSENT), default=BY_MODEL,
-                    tooltip="What happens when a question times out, or the page that queued the search is closed, or it came"
-                    " over HTTP without one. model of your choices: the model answers that question (and you are asked the next);"
-                    f" before you made {LEAST_CHOICES} picks the 'assistant' does; with neither, as 'stop with the best'. stop with"
-                    " the best: the search ends, and what was not judged is no winner. error: the workflow stops with an error.",
+                    tooltip="What happens when a question times out, when the page that queued the search is closed, or when"
+                    " none did. model of your choices: the model answers that question, and you are asked the next;"
+                    f" before you made {LEAST_CHOICES} picks the 'assistant' answers; with neither, as the next. stop with the"
+                    " best: the search ends, and what was not judged does not win. error: the workflow stops with an error.",
                 ),
                 inp(
                     Verifier, "assistant", optional=True,
-                    tooltip="Another verifier, or an ensemble. It ranks pictures in your place while the model of your choices has"
-                    " too few of them, and its scores help that model. It never outvotes you.",
+                    tooltip="Another verifier, or an ensemble. It ranks pictures in your place while the model of your choices"
+                    " has too few of them, and its scores help that model. While you answer, it decides nothing.",
                 ),
                 inp(
                     io.ClipVision, "clip_vision", optional=True,
