@@ -79,6 +79,8 @@ class Search(Helm):
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
         self.gallery = Gallery(session, keep, on_best)
+        for sitting in judge.sittings.values():
+            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
         self._sampling = 0.0  # seconds
 
@@ -222,6 +224,19 @@ class Search(Helm):
             for c in candidates
         ]
 
+    def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+        """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""
+        waited = judge.waited
+        try:
+            return judge.score(candidates, pictures, latents, self.promised(candidates, judge))
+        finally:
+            self.budget.waited += judge.waited - waited
+
+    def shown_again(self, index: int) -> Tensor | None:
+        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
+        candidate = self.candidates[index]
+        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
+
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
         if candidate.status == "finished":
@@ -280,8 +295,10 @@ class Search(Helm):
             return
         raw, pictures = self._judged(done, [c.latent for c in done], {})
         self.finished.add(done, raw)
-        for candidate, row in zip(done, raw.tolist(), strict=True):
-            candidate.scores = dict(zip(self.judge.names, row, strict=True))
+        self.judge.revise(self.finished)
+        for candidate, row in self.finished.entries:
+            candidate.scores = dict(zip(self.judge.names, row.tolist(), strict=True))
+        self.ended = self.ended or self.judge.ended
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget(self.candidates)
@@ -328,7 +345,7 @@ class Search(Helm):
             pictures.append(self.gallery.decode(latent, preview))
         if pictures:
             self.watcher.shown(candidates, pictures, what)
-        return self.judge.score(candidates, pictures, latents, self.promised(candidates, self.judge)), pictures
+        return self.ask(self.judge, candidates, pictures, latents), pictures
 
     def rescore(self) -> None:
         for candidate, score in self.ranked:

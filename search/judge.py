@@ -81,10 +81,21 @@ class Judge:
 
     @property
     def sittings(self) -> dict[str, Any]:
-        """What asks people, by the parts' names; that of a cascade's dear judge too."""
+        """What asks people, by the parts' names; what a cascade's dear judge asks is "finalists: ..."."""
         named = zip(self.names, self._leaves, strict=True)
+        dear = {} if self.dear is None else self.dear.sittings
         own = {name: leaf for name, leaf in named if _asks_people(leaf)}
-        return own if self.dear is None else {**self.dear.sittings, **own}
+        return own | {f"finalists: {name}": leaf for name, leaf in dear.items()}
+
+    @property
+    def asks_people(self) -> bool:
+        """Whether any part asks people about every candidate."""
+        return any(map(_asks_people, self._leaves))
+
+    @property
+    def set_size(self) -> int:
+        """Most pictures that a person is shown side by side; 0 if nobody is asked."""
+        return max((leaf.set_size for leaf in self._leaves if _asks_people(leaf)), default=0)
 
     @property
     def ended(self) -> str:

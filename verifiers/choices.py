@@ -1,8 +1,8 @@
 """Choices among pictures, and how strong they say each picture is.
 
 A choice is what was said of a few pictures shown side by side. It counts as comparisons of two: the pick beats every
-other picture shown, a ranking is all its ordered pairs, and "all bad" says that a picture just good enough, the
-reference, beats them all. Strengths s are those of Bradley and Terry's model, in log odds,
+other picture shown, a ranking is all its ordered pairs, and "all bad" says that the earlier best beats all the new ones,
+and so does a picture just good enough, the reference. Strengths s are those of Bradley and Terry's model, in log odds,
 
     P(i beats j) = 1 / (1 + exp(s_j - s_i)),
 
@@ -41,11 +41,13 @@ class Choice:
         shown: candidates, by index; two or more.
         ranking: the best of them, best first, up to all; empty for "all bad".
         by: "you", "model" or "assistant".
+        best: which of them was the best before; None if none was.
     """
 
     shown: tuple[int, ...]
     ranking: tuple[int, ...]
     by: str = YOU
+    best: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.shown) < 2 or len(set(self.shown)) < len(self.shown) or min(self.shown) < 0:
@@ -54,18 +56,21 @@ class Choice:
             raise ValueError(f"'ranking' is {list(self.ranking)}: each at most once, and among those shown: {list(self.shown)}")
         if self.by not in BY:
             raise ValueError(f"'by' is {self.by!r}: one of {', '.join(BY)}")
+        if self.best is not None and self.best not in self.shown:
+            raise ValueError(f"'best' is {self.best}: it must be among those shown: {list(self.shown)}")
 
     @property
     def comparisons(self) -> list[tuple[int, int]]:
         """Pairs (winner, loser)."""
         if not self.ranking:
-            return [(REFERENCE, one) for one in self.shown]
+            winners = [REFERENCE] if self.best is None else [REFERENCE, self.best]
+            return [(winner, one) for winner in winners for one in self.shown if one != self.best]
         rest = tuple(one for one in self.shown if one not in self.ranking)
         return [(one, other) for place, one in enumerate(self.ranking) for other in self.ranking[place + 1 :] + rest]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"shown": list(self.shown), "ranking": list(self.ranking), "by": self.by}
+        return {"shown": list(self.shown), "ranking": list(self.ranking), "by": self.by, "best": self.best}
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Choice:
@@ -79,7 +84,7 @@ class Choice:
         lists = [said.get("shown"), said.get("ranking")]
         if not all(isinstance(one, list) and all(type(index) is int for index in one) for one in lists):
             raise ValueError(f"a choice has lists of whole numbers 'shown' and 'ranking', not {lists}")
-        return cls(tuple(lists[0]), tuple(lists[1]), said.get("by", YOU))
+        return cls(tuple(lists[0]), tuple(lists[1]), said.get("by", YOU), said.get("best"))
 
 
 def bradley_terry(comparisons: Sequence[tuple[int, int]], deviation: float = PRIOR_DEVIATION) -> dict[int, float]:
@@ -103,7 +108,9 @@ def bradley_terry(comparisons: Sequence[tuple[int, int]], deviation: float = PRI
     return dict(zip(items, strengths.tolist(), strict=True))
 
 
-def fit_preferences(times: Linear, transposed: Linear, start: Tensor, precision: float) -> Tensor:
+def fit_preferences(
+    times: Linear, transposed: Linear, start: Tensor, precision: float, tolerance: float = TOLERANCE
+) -> Tensor:  # fmt: skip
     """Return the weights (D,) that maximize sum log sigmoid(X w) - precision |w|^2 / 2, by Newton's method.
 
     Args:
@@ -111,6 +118,7 @@ def fit_preferences(times: Linear, transposed: Linear, start: Tensor, precision:
             (D,), and of its transpose with a vector (C,).
         start: weights to start from, (D,) float64.
         precision: of the Gaussian prior on each weight; above 0.
+        tolerance: largest entry of the gradient that is let stand.
     """
 
     def objective(weights: Tensor) -> Tensor:
@@ -120,10 +128,10 @@ def fit_preferences(times: Linear, transposed: Linear, start: Tensor, precision:
     for _ in range(MOST_STEPS):
         margins = times(weights)
         gradient = transposed(torch.sigmoid(-margins)) - precision * weights
-        if gradient.abs().max() <= TOLERANCE:
+        if gradient.abs().max() <= tolerance:
             break
         curvature = torch.sigmoid(margins) * torch.sigmoid(-margins)
-        step = _solve(lambda v, c=curvature: transposed(c * times(v)) + precision * v, gradient)
+        step = _solve(lambda v, c=curvature: transposed(c * times(v)) + precision * v, gradient, tolerance / 10)
         here, length = objective(weights), 1.0
         while objective(weights + length * step) < here and length > 1e-6:  # a full step may overshoot
             length /= 2
@@ -131,13 +139,12 @@ def fit_preferences(times: Linear, transposed: Linear, start: Tensor, precision:
     return weights
 
 
-def _solve(product: Linear, right: Tensor) -> Tensor:
-    """Solve A x = right by conjugate gradients, for a positive definite A that is given by its products."""
+def _solve(product: Linear, right: Tensor, tolerance: float) -> Tensor:
+    """Solve A x = right up to |A x - right| <= tolerance by conjugate gradients; A, positive definite, is given by products."""
     x, residual = torch.zeros_like(right), right.clone()
     direction, norm = residual, residual @ residual
-    least = 1e-24 * norm
     for _ in range(2 * len(right) + 10):
-        if norm <= least:
+        if norm <= tolerance**2:
             break
         moved = product(direction)
         share = norm / (direction @ moved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,10 @@ class Sitting:
     @property
     def name(self) -> str:
         return self.verifier.name
+
+    @property
+    def set_size(self) -> int:
+        return self.verifier.set_size
 
     def score_set(self, candidates: Sequence[int], images: Sequence[Tensor]) -> Tensor:
         """Ask about new candidates, in sets with the best so far, and return their strengths (n,); NaN if the search is to end.
@@ -171,12 +175,12 @@ class Sitting:
                     ) from absent
             else:
                 if not answer.take_over:
-                    return Choice(tuple(shown), answer.ranking, YOU)
+                    return Choice(tuple(shown), answer.ranking, YOU, best)
                 self.taken_over = True
         if self.verifier.when_absent == STOP and not self.taken_over:
             self.stopped = f"{why}: the search ended with the best so far"
             return None
-        return self._in_your_place(shown, why)
+        return self._in_your_place(shown, best, why)
 
     def _ask(self, shown: Mapping[int, Tensor], best: int | None) -> Answer:
         verifier, taste = self.verifier, self.taste
@@ -190,15 +194,14 @@ class Sitting:
         finally:
             self.waited += time.perf_counter() - started
 
-    def _in_your_place(self, shown: Mapping[int, Tensor], why: str) -> Choice | None:
+    def _in_your_place(self, shown: Mapping[int, Tensor], best: int | None, why: str) -> Choice | None:
         """Return the model's ranking, or without a model the assistant's; None, and `stopped`, with neither."""
-        taste = self.taste
-        if taste is not None:
-            return _ranked(shown, [taste.strength(self._features[index]) for index in shown], MODEL)
+        if (taste := self.taste) is not None:
+            scores = [taste.strength(self._features[index]) for index in shown]
+            return Choice(tuple(shown), _ranked(shown, scores), MODEL, best)
         if self.verifier.assistant is not None:
-            frames = [len(pictures) for pictures in shown.values()]
-            scores = self.verifier.assistant.score(torch.cat(list(shown.values()))).split(frames)
-            return _ranked(shown, [float(part.mean()) for part in scores], ASSISTANT)
+            parts = self.verifier.assistant.score(torch.cat(list(shown.values()))).split([len(one) for one in shown.values()])
+            return Choice(tuple(shown), _ranked(shown, [float(part.mean()) for part in parts]), ASSISTANT, best)
         own = sum(bool(choice.ranking) and choice.by == YOU for choice in self.choices)
         self.stopped = (
             f"{why}, the model of your choices has {own} of the {LEAST_CHOICES} picks it needs, and no 'assistant' is "
@@ -207,10 +210,10 @@ class Sitting:
         return None
 
 
-def _ranked(shown: Mapping[int, Tensor], scores: Sequence[float], by: str) -> Choice:
-    """Return a whole ranking, highest score first; NaN last, of equals the earlier one first."""
-    order = sorted(zip(shown, scores, strict=True), key=lambda pair: (math.isnan(pair[1]), -pair[1], pair[0]))
-    return Choice(tuple(shown), tuple(index for index, _ in order), by)
+def _ranked(candidates: Iterable[int], scores: Sequence[float]) -> tuple[int, ...]:
+    """Return all candidates, highest score first; NaN last, of equals the earlier one first."""
+    pairs = zip(candidates, scores, strict=True)
+    return tuple(index for index, _ in sorted(pairs, key=lambda pair: (math.isnan(pair[1]), -pair[1], pair[0])))
 
 
 def leaves_of(verifier: Any) -> list[Any]:

@@ -22,12 +22,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .choices import REFERENCE, YOU, Choice, fit_preferences
+from .choices import REFERENCE, TOLERANCE, YOU, Choice, fit_preferences
 from .preprocess import luma, to_bchw
 from .statistics import ImageStatistics
 
 SPREAD = 2.0  # log odds: the better of two pictures one deviation apart is picked 7 times in 8
 LEAST_CHOICES = 5  # before which there is nothing to speak of
+ROUGHLY = 1e-3  # tolerance of fits that only have to tell which picture is strongest
 CHECKED = 20  # choices, the newest, by which the model is checked
 
 
@@ -101,14 +102,16 @@ def _rows(features: Mapping[int, Tensor]) -> dict[int, Tensor]:
     return rows
 
 
-def _fitted(choices: Sequence[Choice], rows: Mapping[int, Tensor], start: Tensor | None = None) -> Tensor:
+def _fitted(
+    choices: Sequence[Choice], rows: Mapping[int, Tensor], start: Tensor | None = None, tolerance: float = TOLERANCE
+) -> Tensor:  # fmt: skip
     pairs = [pair for choice in choices for pair in choice.comparisons]
     differences = torch.stack([rows[winner] - rows[loser] for winner, loser in pairs])
     start = differences.new_zeros(differences.shape[1]) if start is None else start
-    return fit_preferences(lambda v: differences @ v, lambda u: u @ differences, start, SPREAD**-2)
+    return fit_preferences(lambda v: differences @ v, lambda u: u @ differences, start, SPREAD**-2, tolerance)
 
 
 def _foretold(one: Choice, others: Sequence[Choice], rows: Mapping[int, Tensor], start: Tensor) -> bool:
     """Whether a model of the other choices picks what this one did."""
-    weights = _fitted(others, rows, start)
+    weights = _fitted(others, rows, start, ROUGHLY)
     return max(one.shown, key=lambda index: float(rows[index] @ weights)) == one.ranking[0]

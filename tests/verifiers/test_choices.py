@@ -89,19 +89,25 @@ def test_comparisons_of_a_choice():
     assert Choice((3, 4, 5, 6), (6, 3)).comparisons == [(6, 3), (6, 4), (6, 5), (3, 4), (3, 5)]
     assert Choice((3, 4, 5), (5, 3, 4)).comparisons == [(5, 3), (5, 4), (3, 4)]
     assert Choice((3, 4), ()).comparisons == [(REFERENCE, 3), (REFERENCE, 4)]
+    assert Choice((3, 4, 5), (), best=3).comparisons == [(REFERENCE, 4), (REFERENCE, 5), (3, 4), (3, 5)]
+    assert Choice((3, 4, 5), (4,), best=3).comparisons == [(4, 3), (4, 5)]
 
 
-def test_all_bad_lowers_all_and_turns_no_order():
-    before = bradley_terry(Choice((0, 1, 2), (1,)).comparisons)
-    after = bradley_terry(Choice((0, 1, 2), (1,)).comparisons + Choice((1, 3, 4), ()).comparisons)
-    assert after[1] < before[1]
-    assert after[1] > after[3] == pytest.approx(after[4], abs=1e-9)
-    assert max((0, 1, 2, 3, 4), key=after.get) == 1
+def test_all_bad_leaves_the_earlier_best_above_all():
+    """However often it is said: the best is not worn down by it."""
+    pairs = Choice((0, 1, 2), (1,)).comparisons
+    for new in range(3, 33, 2):
+        pairs += Choice((1, new, new + 1), (), best=1).comparisons
+    found = bradley_terry(pairs)
+    del found[REFERENCE]
+    assert max(found, key=found.get) == 1
+    assert found[3] == pytest.approx(found[32], abs=1e-8)
+    assert found[3] < found[0]  # that was not called bad
 
 
 def test_a_choice_survives_json():
-    choice = Choice((7, 2, 9), (2, 9), MODEL)
-    assert Choice.from_dict(choice.as_dict()) == choice
+    for choice in (Choice((7, 2, 9), (2, 9), MODEL, 7), Choice((7, 2), ())):
+        assert Choice.from_dict(choice.as_dict()) == choice
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,7 @@ def test_a_choice_survives_json():
         ({"shown": [1, 2], "ranking": [3]}, "'ranking' is"),
         ({"shown": [1, 2], "ranking": [1, 1]}, "'ranking' is"),
         ({"shown": [1, 2], "ranking": [1], "by": "nobody"}, "'by' is 'nobody'"),
+        ({"shown": [1, 2], "ranking": [], "best": 3}, "'best' is 3"),
         ({"shown": [1, True], "ranking": []}, "lists of whole numbers"),
         ({"shown": "12", "ranking": []}, "lists of whole numbers"),
         ({"ranking": []}, "lists of whole numbers"),

@@ -130,7 +130,7 @@ def test_all_bad_leaves_the_best_where_it_is():
     strengths = sitting.revised()
     score(sitting, range(4, 7))
     after = sitting.revised()
-    assert after[2] < strengths[2] and max(after, key=after.get) == 2
+    assert after[2] > strengths[2] and max(after, key=after.get) == 2
     assert all(after[index] < after[2] for index in (4, 5, 6))
     assert -1 not in after
 

@@ -1,35 +1,35 @@
 // A question to the person: pictures side by side, picked with the mouse or the keys. Draws into an element from a search's
 // state; knows neither ComfyUI nor the network, so that the dashboard, a dialog or a test can show it.
 
-const STYLE_ID = "ns-question-style";
+const STYLE_ID = "ns-choice-style";
 const KEYS_SHOWN = 9;
 const TICK = 250; // milliseconds
 
 const STYLE = `
-.ns-question { display: flex; flex-direction: column; gap: 6px; box-sizing: border-box; min-height: 0; height: 100%; padding: 6px;
+.ns-choice { display: flex; flex-direction: column; gap: 6px; box-sizing: border-box; min-height: 0; height: 100%; padding: 6px;
   color: var(--input-text, #ddd); background: var(--comfy-menu-bg, #353535); font: 12px/1.4 sans-serif; }
-.ns-question[hidden] { display: none; }
-.ns-question .ns-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
-.ns-question .ns-title { font-weight: 600; flex: 1 1 auto; }
-.ns-question .ns-left { font-variant-numeric: tabular-nums; }
-.ns-question .ns-grid { display: grid; gap: 6px; flex: 1 1 auto; min-height: 96px; overflow: auto;
+.ns-choice[hidden] { display: none; }
+.ns-choice .ns-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
+.ns-choice .ns-title { font-weight: 600; flex: 1 1 auto; }
+.ns-choice .ns-left { font-variant-numeric: tabular-nums; }
+.ns-choice .ns-grid { display: grid; gap: 6px; flex: 1 1 auto; min-height: 96px; overflow: auto;
   grid-template-columns: repeat(auto-fit, minmax(max(96px, 22%), 1fr)); }
-.ns-question button { font: inherit; color: inherit; background: var(--comfy-input-bg, #222); cursor: pointer; padding: 4px 8px;
+.ns-choice button { font: inherit; color: inherit; background: var(--comfy-input-bg, #222); cursor: pointer; padding: 4px 8px;
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; }
-.ns-question button:disabled { opacity: 0.5; cursor: default; }
-.ns-question button:focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: 1px; }
-.ns-question button[aria-pressed="true"] { border-color: var(--p-primary-color, #4a9eff); }
-.ns-question .ns-picture { position: relative; display: flex; padding: 2px; min-height: 96px; overflow: hidden; }
-.ns-question .ns-picture:hover:enabled { border-color: var(--p-primary-color, #4a9eff); }
-.ns-question img { width: 100%; height: 100%; min-height: 0; object-fit: contain; }
-.ns-question .ns-key, .ns-question .ns-badge, .ns-question .ns-place { position: absolute; padding: 0 5px; border-radius: 3px;
+.ns-choice button:disabled { opacity: 0.5; cursor: default; }
+.ns-choice button:focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: 1px; }
+.ns-choice button[aria-pressed="true"] { border-color: var(--p-primary-color, #4a9eff); }
+.ns-choice .ns-choice-picture { position: relative; display: flex; padding: 2px; min-height: 96px; overflow: hidden; }
+.ns-choice .ns-choice-picture:hover:enabled { border-color: var(--p-primary-color, #4a9eff); }
+.ns-choice img { width: 100%; height: 100%; min-height: 0; object-fit: contain; }
+.ns-choice .ns-key, .ns-choice .ns-badge, .ns-choice .ns-place { position: absolute; padding: 0 5px; border-radius: 3px;
   color: var(--input-text, #ddd); background: var(--comfy-menu-bg, #353535); }
-.ns-question .ns-key { left: 4px; top: 4px; }
-.ns-question .ns-badge { left: 4px; bottom: 4px; }
-.ns-question .ns-place { right: 4px; top: 4px; font-weight: 700; border: 1px solid var(--p-primary-color, #4a9eff); }
-.ns-question .ns-place:empty { display: none; }
-.ns-question .ns-note { opacity: 0.8; }
-.ns-question .ns-note.ns-error { color: var(--error-text, #ff4444); opacity: 1; }
+.ns-choice .ns-key { left: 4px; top: 4px; }
+.ns-choice .ns-badge { left: 4px; bottom: 4px; }
+.ns-choice .ns-place { right: 4px; top: 4px; font-weight: 700; border: 1px solid var(--p-primary-color, #4a9eff); }
+.ns-choice .ns-place:empty { display: none; }
+.ns-choice .ns-note { opacity: 0.8; }
+.ns-choice .ns-note.ns-error { color: var(--error-text, #ff4444); opacity: 1; }
 `;
 
 function element(tag, className, text = "") {
@@ -56,8 +56,8 @@ export function questionUrl(question, candidate) {
  *
  * @param {HTMLElement} container where.
  * @param {object} state of the search, with `question` and `candidates`.
- * @param {(answer: object) => any} send posts {question, ranking} or {question, take_over: true}; may return a promise.
- * @param {(row: object) => string} thumbUrl address of the small picture of a row of `candidates`.
+ * @param {(body: object) => any} send posts {command: "answer", question, ranking} or {..., take_over: true}; may return a promise.
+ * @param {(name: string) => string} thumbUrl address of a thumbnail, by its name.
  * @returns {{update(state: object): void, remove(): void}}
  */
 export function mountQuestion(container, state, send, thumbUrl) {
@@ -80,7 +80,7 @@ class QuestionView {
   }
 
   build() {
-    this.root = element("section", "ns-question");
+    this.root = element("section", "ns-choice");
     this.root.setAttribute("aria-label", "Your choice");
     this.title = element("span", "ns-title");
     this.left = element("span", "ns-left");
@@ -146,13 +146,13 @@ class QuestionView {
   picture(question, index, place, row) {
     const made = this.button("", "", () => this.choose(index));
     const isBest = index === question.best;
-    made.className = "ns-picture";
+    made.className = "ns-choice-picture";
     made.dataset.candidate = index;
     made.setAttribute("aria-label", `Picture ${place + 1}, candidate ${index}${isBest ? ", the best so far" : ""}`);
     const image = element("img", "");
     image.alt = "";
     image.draggable = false;
-    if (row) image.addEventListener("error", () => (image.src = this.thumbUrl(row)), { once: true });
+    if (row?.thumb) image.addEventListener("error", () => (image.src = this.thumbUrl(row.thumb)), { once: true });
     image.src = questionUrl(question.id, index);
     made.append(image, element("span", "ns-place"));
     if (place < KEYS_SHOWN) made.append(element("span", "ns-key", String(place + 1)));
@@ -183,7 +183,7 @@ class QuestionView {
     this.say("The search goes on.");
     this.refresh();
     try {
-      await this.send({ question: asked, ...said });
+      await this.send({ command: "answer", question: asked, ...said });
     } catch (error) {
       if (this.question?.id !== asked) return;
       this.sent = false;
