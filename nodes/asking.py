@@ -15,7 +15,7 @@ import io as bytes_io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -261,18 +261,12 @@ def _refused(why: str, status: int) -> web.Response:
     return web.json_response({"error": why}, status=status)
 
 
-ROUTES: Sequence[web.RouteDef] = (
-    web.get(ROUTE, get_questions),
-    web.get(ROUTE + "/{question:[0-9a-f]+}/{candidate:[0-9]{1,9}}", get_picture),
-    web.post(ROUTE + "/{question:[0-9a-f]+}", post_answer),
-)
-
-
 def add_routes() -> None:
     """Give the running server the routes; without a server, as in tools and tests, nothing happens."""
     if (server := getattr(PromptServer, "instance", None)) is not None:
-        for route in ROUTES:
-            server.routes.route(route.method, route.path, **route.kwargs)(route.handler)
+        server.routes.get(ROUTE)(get_questions)
+        server.routes.get(ROUTE + "/{question:[0-9a-f]+}/{candidate:[0-9]{1,9}}")(get_picture)
+        server.routes.post(ROUTE + "/{question:[0-9a-f]+}")(post_answer)
 
 
 add_routes()

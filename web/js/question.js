@@ -56,7 +56,8 @@ export function questionUrl(question, candidate) {
  *
  * @param {HTMLElement} container where.
  * @param {object} state of the search, with `question` and `candidates`.
- * @param {(body: object) => any} send posts {command: "answer", question, ranking} or {..., take_over: true}; may return a promise.
+ * @param {(body: object) => any} send posts {command: "answer", question, ranking} or {..., take_over: true};
+ *   may return a promise. An error, or false, means that it did not go through.
  * @param {(name: string) => string} thumbUrl address of a thumbnail, by its name.
  * @returns {{update(state: object): void, remove(): void}}
  */
@@ -183,13 +184,18 @@ class QuestionView {
     this.say("The search goes on.");
     this.refresh();
     try {
-      await this.send({ command: "answer", question: asked, ...said });
+      if ((await this.send({ command: "answer", question: asked, ...said })) === false) this.reopen(asked, "That did not go through.");
     } catch (error) {
-      if (this.question?.id !== asked) return;
-      this.sent = false;
-      this.say(String(error?.message ?? error), true);
-      this.refresh();
+      this.reopen(asked, String(error?.message ?? error));
     }
+  }
+
+  /** Let a question that is still open be answered again. */
+  reopen(asked, why) {
+    if (this.question?.id !== asked) return;
+    this.sent = false;
+    this.say(why, true);
+    this.refresh();
   }
 
   say(text, isError = false) {
