@@ -34,8 +34,11 @@ def judge_finalists(search: Search) -> None:
         raw = search.scores_of(some, judge)
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
+        judge.revise(judged)
         search.gallery.keep(judged.ranked() or search.ranked)
     search.finalists = judged
+    if judge.ended:
+        search.notes.append(judge.ended)
     if not judged.members:
         search.notes.append(NOT_SCORED)
 

@@ -80,6 +80,8 @@ class Search(Helm):
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
         self.gallery = Gallery(session, keep, on_best)
+        for sitting in judge.sittings.values():
+            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
         self._sampling = 0.0  # seconds
 
@@ -231,8 +233,21 @@ class Search(Helm):
         known = judge.recalled(candidates, {})
         asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
         pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
-        new = judge.ask(asked, pictures, [candidate.latent for candidate in asked], self.promised(asked, judge))
+        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
         return judge.merged(candidates, {}, known, new)
+
+    def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+        """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""
+        waited = judge.waited
+        try:
+            return judge.ask(candidates, pictures, latents, self.promised(candidates, judge))
+        finally:
+            self.budget.waited += judge.waited - waited
+
+    def shown_again(self, index: int) -> Tensor | None:
+        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
+        candidate = self.candidates[index]
+        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
 
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
@@ -292,8 +307,10 @@ class Search(Helm):
             return
         raw, pictures = self._judged(done, [c.latent for c in done], {})
         self.finished.add(done, raw)
-        for candidate, row in zip(done, raw.tolist(), strict=True):
-            candidate.scores = dict(zip(self.judge.names, row, strict=True))
+        self.judge.revise(self.finished)
+        for candidate, row in self.finished.entries:
+            candidate.scores = dict(zip(self.judge.names, row.tolist(), strict=True))
+        self.ended = self.ended or self.judge.ended
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget(self.candidates)
@@ -350,7 +367,7 @@ class Search(Helm):
             self.watcher.shown(asked, pictures, what)
         if asked:
             self.say(words.scoring(len(asked)))
-        raw = self.judge.ask(asked, pictures, latents, self.promised(asked, self.judge))
+        raw = self.ask(self.judge, asked, pictures, latents)
         shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
         return self.judge.merged(candidates, what, known, raw), shown
 

@@ -57,6 +57,7 @@ NODES: dict[str, list[str] | None] = {
     "NSImageReward": ["model_name", "prompt"],
     "NSTextAccuracy": ["text", "other_text", "ignore_case", "ignore_spaces"],
     "NSObjectCheck": ["model_name", "checks", "threshold"],
+    "NSHumanVerifier": ["set_size", "timeout", "when_absent", "assistant", "clip_vision"],
     "NSVerifierEnsemble": None,
     "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
     "NSGraphImage": ["image"],
