@@ -6,21 +6,34 @@ import json
 from typing import Any
 
 from comfy.cli_args import args
+from comfy_api.latest import io
 from PIL.PngImagePlugin import PngInfo
 
+from ..search.reports import winner_summary
+from .caller import Caller
+
 KEY = "noise_search"  # of the text chunk, of `extra_pnginfo`, and of the search node's properties in the workflow
+FOUND = "noise_search_found"  # of what a search node shows: its summary, which the page keeps in the node
 REPORT_OUTPUT = 7  # of the search nodes
 SEARCH_NODES = ("NSSearchSampler", "NSSearchSamplerAdvanced")
 
 
-def carry(extra_pnginfo: dict[str, Any] | None, node_id: str, summary: dict[str, Any]) -> None:
+def keep_found(output: io.NodeOutput, caller: Caller, reports: list[dict[str, Any]]) -> io.NodeOutput:
+    """Have a search node's output, and the pictures that are saved later in the run, tell what was found."""
+    summary = winner_summary(reports)
+    carry(caller.extra, caller.node, summary)
+    output.ui = {**(output.ui or {}), FOUND: [summary]}
+    return output
+
+
+def carry(extra_pnginfo: Any, node_id: str, summary: dict[str, Any]) -> None:
     """Have every picture that is saved later in this run, by whatever node, carry a search's summary.
 
     It stands under a key of its own, by node, and in the properties of the search node in the workflow, so that the
     page finds it there when the picture is dropped on it.
 
     Args:
-        extra_pnginfo: the hidden input of that name, which all nodes of a run share; None when queued without one.
+        extra_pnginfo: the hidden input of that name, a dict that all nodes of a run share, unless a client sent something else.
         node_id: execution id of the search node, as in "5", or "1:2" inside a subgraph.
         summary: from `search.reports.winner_summary`.
     """

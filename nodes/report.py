@@ -48,6 +48,7 @@ def report(
         "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
         "model_calls": search.budget.nfe,
         "model_calls_per_image": search.budget.run_cost,
+        "sigmas": session.sigmas.tolist(),
         "verifier_calls": search.judge.calls,
         "decodes": search.decodes,
         "seconds": {

@@ -27,6 +27,7 @@ from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
 from ..search.steering import steered
 from .caller import Caller
+from .metadata import keep_found
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
@@ -109,7 +110,7 @@ def search_graph(
             break  # nothing to keep of this row; there is of those before it
         if outcomes[-1].cancelled:
             break
-    return outputs(outcomes, latent, searches > 1)
+    return keep_found(outputs(outcomes, latent, searches > 1), caller or Caller(), [o.report for o in outcomes])
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..search.page import report_page
 from ..search.reports import kept_candidates, read_reports, summary_of
 from ..search.tables import candidates_csv
+from .caller import HIDDEN
 from .metadata import png_info
 from .schema import inp, schema
 
@@ -41,7 +42,7 @@ class NSSaveSearch(io.ComfyNode):
             "report as JSON, CSV and a page for any browser.",
             search_aliases=["save image", "export report", "share search", "html report", "csv"],
             is_output_node=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=HIDDEN,
             not_idempotent=True,  # it asks for its id
             inputs=[
                 inp(io.Image, "images", tooltip="The images output of the search; or what other nodes made of them, as many."),

@@ -15,6 +15,7 @@ MAX_LENGTH = 200_000_000  # characters: some 200,000 candidates
 MAX_DIGITS = 20  # of a whole number; seeds are strings
 MAX_SIZE = 1e100  # of a number: what a plot can still add and subtract
 MAX_PARTS = 100  # verifiers: each is a column
+MAX_LEVELS = 200  # noise levels that a picture carries: of more steps, none
 NUMBER, NOTHING = (int, float), (type(None),)
 MAYBE = (*NUMBER, *NOTHING)
 
@@ -27,7 +28,7 @@ ROUND: dict[str, Kinds] = {"candidates": (list,), "model_calls": (int,)}
 REPORT: dict[str, Kinds] = {
     "method": (dict,), "seed": (str,), "verifier": (str,), "baseline": (dict,), "best": (dict,), "gain": MAYBE,
     "kept": (list,), "budget": (dict,), "model_calls": (int,), "model_calls_per_image": MAYBE, "seconds": (dict,),
-    "stopped": (str,), "notes": (list,), "problems": (list,), "rounds": (list,), "candidates": (list,),
+    "sigmas": (list,), "stopped": (str,), "notes": (list,), "problems": (list,), "rounds": (list,), "candidates": (list,),
 }  # fmt: skip
 WORDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", type(None): "null"}
 
@@ -71,6 +72,7 @@ def summary_of(report: dict[str, Any], candidate: dict[str, Any]) -> dict[str, A
         "candidate": candidate["index"],
         "score": best["score"] if candidate["index"] == best["index"] else candidate["score"],
         "scores": candidate["scores"],
+        "sigmas": report["sigmas"] if len(report["sigmas"]) <= MAX_LEVELS else None,
         "search": {
             "pack_version": PACK_VERSION,
             "method": report["method"]["name"],
@@ -154,6 +156,8 @@ def _check_report(report: Any) -> None:
     _check(report["best"], SUMMARY, "best: ")
     _check(report["budget"], {"images": (int,)}, "budget: ")
     _check(report["seconds"], {"total": NUMBER}, "seconds: ")
+    if not all(type(level) in NUMBER for level in report["sigmas"]):
+        raise ValueError(f"report: 'sigmas' must be numbers, not {_shown(report['sigmas'])}")
     for place, candidate in enumerate(report["candidates"]):
         _check_candidate(candidate, place)
     count = len(report["candidates"])

@@ -37,6 +37,7 @@ def report(**fields: Any) -> dict[str, Any]:
         "kept": [ranked[0]["index"]], "order": [c["index"] for c in ranked],
         "budget": {"images": 4, "max_model_calls": 0, "max_seconds": 0.0, "target_score": None, "patience": 0},
         "model_calls": 32, "model_calls_per_image": 8, "verifier_calls": 4, "decodes": 4, "seconds": {"total": 1.5},
+        "sigmas": [1.0, 0.5, 0.0],
         "batch": 4, "one_by_one_because": [], "batch_halved": 0, "stopped": "", "notes": [], "problems": [],
         "rounds": [{"candidates": [c["index"] for c in candidates], "best": ranked[0]["index"], "score": ranked[0]["score"],
                     "model_calls": 32, "seconds": 1.4}],

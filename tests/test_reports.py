@@ -49,6 +49,7 @@ def test_a_report_and_a_list_of_them_are_read():
     ({"candidates": [candidate(0, scores={f"v{k}": 1.0 for k in range(101)})]}, "101 verifiers"),
     ({"rounds": [{"candidates": [9], "model_calls": 1}]}, "names candidate 9"),
     ({"budget": {}}, "budget: 'images' is missing"),
+    ({"sigmas": [1, "0"]}, "'sigmas' must be numbers"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_report_is_said(changes, about):
     with pytest.raises(ValueError, match=r"^report: ") as refused:
@@ -81,6 +82,7 @@ def test_a_picture_carries_its_own_recipe_and_scores():
     assert first["recipe"] == json.loads(recipe(101)) and second["recipe"] == json.loads(recipe(103))
     assert (first["candidate"], first["score"], first["scores"]) == (1, 0.75, {"redness": 0.75})
     assert (second["candidate"], second["score"]) == (3, 0.5)
+    assert first["sigmas"] == [1.0, 0.5, 0.0]
     assert first["search"] == second["search"] == {
         "pack_version": PACK_VERSION, "method": "random search", "verifier": "redness", "seed": "100", "budget": 4,
         "model_calls": 32, "candidates": 4, "baseline_score": 0.25, "best_score": 0.75, "gain": 0.5,

@@ -136,3 +136,17 @@ def test_metadata_can_be_switched_off(monkeypatch):
 
     monkeypatch.setattr(args, "disable_metadata", True)
     assert png_info(hidden({"nodes": []}), SUMMARY) is None
+
+
+def test_a_stock_save_image_carries_the_winners_recipe(server):
+    graph = workflow(seed=206, budget=3)
+    page = {"nodes": [{"id": "search", "type": "NSSearchSampler"}, {"id": "save", "type": "SaveImage"}]}
+    result = server.wait(server.queue(graph, {"workflow": page}))
+    report = json.loads(result.outputs["report"]["text"][0])
+    (picture,) = pictures(server, result, "save")
+    said = json.loads(picture.text["noise_search"])
+    assert said["search"]["recipe"] == json.loads(report["best"]["recipe"])
+    assert said["search"]["sigmas"] == report["sigmas"] and len(report["sigmas"]) == 9
+    kept = json.loads(picture.text["workflow"])["nodes"]
+    assert kept[0]["properties"]["noise_search"] == said["search"] == result.outputs["search"]["noise_search_found"][0]
+    assert "properties" not in kept[1]
