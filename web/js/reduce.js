@@ -7,6 +7,7 @@ export const SEARCH_TYPES = ["NSSearchSampler", "NSSearchSamplerAdvanced"];
 const OUTPUTS = ["images", "latents", "noise", "sigmas", "seed", "score", "recipe", "report", "plot"];
 const NEXT_LAST_DROPPED = ["dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2"]; // KSampler leaves out their last level but one
 const GAP = 40; // px between new nodes
+const ROW = 220; // px of a row of them
 
 /**
  * Replace a search node.
@@ -52,16 +53,26 @@ function removeViewers(graph, nodes) {
 class Maker {
   constructor(node, { recipe, sigmas }) {
     this.node = node;
+    this.graph = node.graph;
     this.recipe = recipe;
     this.levels = sigmas;
     this.advanced = node.type === "NSSearchSamplerAdvanced";
     // In a guider the positive conditioning is out of reach: there the jitter is the business of Render Candidate.
     this.kind = this.advanced && isJittered(recipe) ? "render" : kindOf(recipe);
-    this.made = 0;
+    this.made = [];
   }
 
-  /** Make the nodes; returns what gives each of the search's outputs, as functions. */
+  /** Make the nodes, all or none; returns what gives each of the search's outputs, as functions. */
   make() {
+    try {
+      return this.#all();
+    } catch (error) {
+      this.made.forEach((node) => this.graph.remove(node));
+      throw error;
+    }
+  }
+
+  #all() {
     if (this.kind === "render") return this.#render();
     if (this.kind === "stock" && !this.advanced) return this.#ksampler();
     return this.#custom();
@@ -71,7 +82,7 @@ class Maker {
   saveInstead(saver) {
     const save = this.#add("SaveImage", ["images", "filename_prefix"], saver);
     save.pos = [...saver.pos];
-    saver.graph.remove(saver);
+    this.graph.remove(saver);
   }
 
   #ksampler() {
@@ -175,9 +186,10 @@ class Maker {
     const node = LiteGraph.createNode(type);
     if (!node) throw new Error(`this ComfyUI has no node ${type}`);
     const [x, y] = this.node.pos;
-    node.pos = [x + (this.made % 2) * (node.size[0] + GAP), y + Math.floor(this.made / 2) * 220];
-    this.made += 1;
-    this.node.graph.add(node);
+    const { length } = this.made;
+    node.pos = [x + (length % 2) * (node.size[0] + GAP), y + Math.floor(length / 2) * ROW];
+    this.made.push(node);
+    this.graph.add(node);
     for (const name of names) feed(sourceOf(like, name), node, name);
     return node;
   }
