@@ -50,6 +50,7 @@ def report(
         "model_calls": search.budget.nfe,
         "recalled": recalled,
         "model_calls_per_image": search.budget.run_cost,
+        "sigmas": session.sigmas.tolist(),
         "verifier_calls": search.judge.calls,
         "decodes": search.decodes,
         "seconds": {

@@ -30,6 +30,7 @@ from ..search.steering import steered
 from ..search.trajectory import Trajectory
 from .caller import Caller
 from .live import Audience
+from .metadata import keep_found
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
@@ -117,7 +118,7 @@ def search_graph(
             break
     found = outputs(outcomes, latent, searches > 1)
     found.ui = audience.output()
-    return found
+    return keep_found(found, caller or Caller(), [o.report for o in outcomes])
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:

@@ -194,9 +194,13 @@ class Server:
         """Any POST route that takes JSON, such as "/settings"."""
         return self._post(path, body)
 
-    def queue(self, workflow: dict[str, Any]) -> str:
-        """Queue an API-form workflow and return its prompt id; `Refused` holds the server's reasons."""
-        return self._post("/prompt", {"prompt": workflow, "client_id": self.client_id})["prompt_id"]
+    def queue(self, workflow: dict[str, Any], pnginfo: dict[str, Any] | None = None) -> str:
+        """Queue an API-form workflow and return its prompt id; `Refused` holds the server's reasons.
+
+        `pnginfo` is what saved pictures carry beside the prompt: the page sends the UI form there, as "workflow".
+        """
+        extra = {} if pnginfo is None else {"extra_data": {"extra_pnginfo": pnginfo}}
+        return self._post("/prompt", {"prompt": workflow, "client_id": self.client_id, **extra})["prompt_id"]
 
     def interrupt(self) -> None:
         """Cancel what is running."""
