@@ -18,14 +18,17 @@ from tiny_files import write_tiny_files
 from node_api import NODES
 
 STOCK = {
-    "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "ImageCrop", "KSampler",
-    "KSamplerSelect", "MarkdownNote", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RandomNoise",
-    "SamplerCustomAdvanced", "SaveImage", "VAEDecode",
+    "BasicGuider", "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPLoader", "CLIPTextEncode",
+    "ConditioningZeroOut", "CreateVideo", "DualCLIPLoader", "EmptyHunyuanLatentVideo", "EmptyLatentImage",
+    "EmptySD3LatentImage", "FluxGuidance", "ImageCompositeMasked", "ImageCrop", "ImageScale", "KSampler", "KSamplerSelect",
+    "LatentUpscaleBy", "LoadImage", "LoraLoaderModelOnly", "MarkdownNote", "MaskComposite", "ModelSamplingAuraFlow",
+    "ModelSamplingSD3", "PreviewAny", "PreviewImage", "PrimitiveInt", "PrimitiveStringMultiline", "RandomNoise", "SaveImage",
+    "SaveVideo", "SetLatentNoiseMask", "SolidMask", "UNETLoader", "VAEDecode", "VAEEncode", "VAELoader",
 }  # fmt: skip
 NOT_PORTABLE = re.compile(r"(?<![:/\w])/(?:home|root|tmp|work|usr|mnt)/|[A-Z]:\\\\|api[_-]?key|hf_[A-Za-z0-9]{8}", re.IGNORECASE)
 TITLE = 30  # pixels above a node's position
 PLOT = (960, 600)
-PUBLISHED = re.compile(r"https://(huggingface\.co/[\w.-]+/[\w.-]+/resolve|github\.com/[\w.-]+/[\w.-]+/raw)/main/[\w.%-]+")
+PUBLISHED = re.compile(r"https://(huggingface\.co/[\w.-]+/[\w.-]+/resolve|github\.com/[\w.-]+/[\w.-]+/raw)/main(/[\w.%-]+)+")
 MODEL_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 
