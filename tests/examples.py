@@ -4,8 +4,9 @@
 the page makes of it into `tests/workflows/NAME.json`: the demo's loaders in the place of the user's, and the demo's
 size, steps and prompt. `make_workflows.py` writes both and their pictures.
 
-What that does not show: the demo is an SD3-type model of 64-pixel pictures, whatever a template loads. FluxGuidance
-changes nothing in it, a LoRA is left out, AuraFlow's shift becomes SD3's, and Wan's video is one frame long.
+What that does not show: the demo is an SD3-type model that draws at 64 pixels only, whatever a template loads.
+FluxGuidance changes nothing in it, a LoRA is left out, AuraFlow's shift becomes SD3's, Wan's video is one frame long,
+and the hires example enlarges nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ DEMO_VALUES: dict[str, dict[str, Any]] = {
     "EmptyLatentImage": DEMO_SIZE,
     "EmptySD3LatentImage": DEMO_SIZE,
     "ImageScale": DEMO_SIZE,
+    "LatentUpscaleBy": {"scale_by": 1.0},
     "SolidMask": DEMO_SIZE,
     "NSSearchSampler": DEMO_RUN,
     "KSampler": DEMO_RUN,

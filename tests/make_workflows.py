@@ -50,8 +50,9 @@ async ({columns, gap, groupGap, pad, head}) => {
           app.graph.add(node)
           for (const [name, value] of Object.entries(spec.values)) {
             const widget = name ? node.widgets.find(w => w.name === name) : node.widgets[0]
-            if (!widget) throw new Error(spec.type + ' has no widget ' + name)
-            widget.value = value
+            if (widget) widget.value = value
+            else if (name !== 'control_after_generate')  // newer pages name it otherwise where it is fixed anyway
+              throw new Error(spec.type + ' has no widget ' + name)
           }
           if (spec.title) node.title = spec.title
           if (spec.collapsed) node.flags.collapsed = true
