@@ -270,7 +270,7 @@ def test_only_the_region_is_drawn_anew(server, tiny_files):
     workflow = api_form("inpaint_region_search")
     (found,) = (p for kind, ps in pictures(server, workflow).items() if kind.startswith("SaveImage") for p in ps)
     given = np.asarray(Image.open(server.base / "input" / INPUT_PICTURE).convert("RGB"))
-    changed = np.abs(found.astype(int) - given.astype(int)).max(-1) > 0
+    changed = np.abs(found.astype(int) - given.astype(int)).max(-1) > 1  # saving rounds down
     left, top, width, height = (DEMO_VALUES[f"Region: {name}"]["value"] for name in ("left", "top", "width", "height"))
     inside = np.zeros_like(changed)
     inside[top : top + height, left : left + width] = True

@@ -78,7 +78,7 @@ Mask* and to the node that pastes the result; keep the crop around it.
         (Group("2 · Picture and region", PROMPTS, ((load, scale), region(), (nothing, inside, mask, encode, masked))),),
         (Group("3 · Judge the region", JUDGE, ((clip_score(), image, crop, score, verifier),)),),
         (Group("4 · Search", SEARCH, ((sampler,),)),),
-        (Group("5 · Result", RESULT, ((paste, save(), plot()),)),),
+        (Group("5 · Result", RESULT, ((paste, save(("paste", 0)), plot()),)),),
     ))  # fmt: skip
 
 
