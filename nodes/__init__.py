@@ -26,6 +26,7 @@ from . import (
     verifiers_classes,
     verifiers_clip,
     verifiers_graph,
+    verifiers_human,
     verifiers_image_reward,
     verifiers_similarity,
     verifiers_vlm,
@@ -34,7 +35,7 @@ from . import (
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
     verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_checks, verifiers_vlm, verifiers_api,
-    verifiers_graph, verifiers_cascade, scoring, results, conditioning,
+    verifiers_graph, verifiers_human, verifiers_cascade, scoring, results, conditioning,
 ]  # fmt: skip
 
 

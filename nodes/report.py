@@ -14,7 +14,8 @@ from .session import ComfySession
 
 
 def report(
-    search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None
+    search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None,
+    chosen: Candidate | None = None,
 ) -> dict[str, Any]:
     """Return the report of a search as plain JSON values.
 
@@ -24,6 +25,7 @@ def report(
         method: what it ran.
         kept: whose pictures come out, best first.
         held_out: scores of a verifier that did not choose, from `score_held_out`.
+        chosen: the one that the user chose to come out first; None for the best.
     """
     ranked = search.ranked
     best = ranked[0][0] if ranked else None
@@ -37,6 +39,7 @@ def report(
         "baseline": _summary(search, search.baseline),
         "best": None if best is None else _summary(search, best),
         "gain": gain,
+        "chosen": None if chosen is None else chosen.index,
         "cascade": _cascade(search),
         "held_out": held_out,
         "finals": search.finals,

@@ -30,11 +30,14 @@ def judge_finalists(search: Search) -> None:
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]
         pictures = [search.pictures(c) for c in some] if judge.needs_pictures else []
-        raw = judge.score(some, pictures, [c.latent for c in some], search.promised(some, judge))
+        raw = search.ask(judge, some, pictures, [c.latent for c in some])
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
+        judge.revise(judged)
         search.gallery.keep(judged.ranked() or search.ranked)
     search.finalists = judged
+    if judge.ended:
+        search.notes.append(judge.ended)
     if not judged.members:
         search.notes.append(NOT_SCORED)
 

@@ -9,6 +9,7 @@ from .candidates import Candidate
 from .judge import Judge
 from .session import Run, Session
 
+ONLY_FINISHED = "a person is asked about finished pictures only"
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
 
 
@@ -73,7 +74,8 @@ class Outlook:
         costs = self._costs.get(steps, [])
         if not self.session.fixed_steps and (len(costs) < 2 or len(set(costs)) > 1):
             return 1
-        return WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
+        wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
+        return max(wave, self.judge.set_size - 1)  # a question is about as many, and the best so far
 
     def calls(self, high: float, low: float = 0.0) -> int:
         """Return the NFE of a run below the noise level `high` down to and with `low`, by candidate 0's full run.
@@ -90,33 +92,37 @@ class Outlook:
     @property
     def why_no_branches(self) -> str:
         """Why a method that branches cannot work here, in words; empty if it can."""
-        return self.why_no_looks or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+        return self.why_no_looks or self.why_no_renoising
 
     @property
     def why_no_looks(self) -> str:
         """Why half-finished candidates cannot be judged, in words; empty if they can."""
-        if not self.session.looks_halfway:
-            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
-        return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
+        untrusted = ONLY_FINISHED if self.judge.asks_people else "the verifier cannot be trusted on half-denoised pictures"
+        return self._why_alone or ("" if self.judge.trusts_previews else untrusted)
 
     @property
     def why_no_drafts(self) -> str:
         """Why renders of few steps say little of the verifier's scores, in words; empty if they may say much."""
+        if self.judge.asks_people:
+            return ONLY_FINISHED
         why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
         return why if self.judge.needs_predictions else ""
 
     @property
     def why_no_renoising(self) -> str:
         """Why finished runs cannot be left for others that end anew, in words; empty if they can."""
-        if not self.session.looks_halfway:
-            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
-        return "" if self.session.fixed_steps else "the sampler chooses its own steps"
+        return self._why_alone or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+
+    @property
+    def _why_alone(self) -> str:
+        """Why runs cannot be suspended, in words; empty if they can."""
+        return "" if self.session.looks_halfway else "; ".join(self.session.why_alone) or "its runs cannot be suspended"
 
     def _payable(self, todo: Sequence[Candidate]) -> int:
         """How many of `todo` to run now: what is best run together, and what can be paid for."""
         count = min(len(todo), self.wave(self.steps))
         if self.budget.run_cost is None:
-            return 1 if self.baseline_first else count
+            return 1 if self.baseline_first or self.budget.halted else count
         return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
 
     def _through(self, sigma: float) -> int:

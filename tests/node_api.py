@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SAMPLER_OPTIONS = [
     "method", "limits", "held_out", "preview_vae", "on_cancel", "on_verifier_error", "batching",
+    "choose", "resume",
 ]  # fmt: skip
 SAMPLER_OUTPUTS = ["images", "latents", "noise", "sigmas", "seed", "score", "recipe", "report", "plot"]
 
@@ -56,6 +57,7 @@ NODES: dict[str, list[str] | None] = {
     "NSImageReward": ["model_name", "prompt"],
     "NSTextAccuracy": ["text", "other_text", "ignore_case", "ignore_spaces"],
     "NSObjectCheck": ["model_name", "checks", "threshold"],
+    "NSHumanVerifier": ["set_size", "timeout", "when_absent", "assistant", "clip_vision"],
     "NSVerifierEnsemble": None,
     "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
     "NSGraphImage": ["image"],
