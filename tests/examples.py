@@ -21,7 +21,7 @@ API_FORMS = ROOT / "tests" / "workflows"
 NAMES = [
     "text_to_image_search", "advanced_search", "reuse_a_winner", "score_a_batch", "score_with_any_nodes", "paper_ensemble",
     "sdxl_search", "flux_search", "z_image_search", "qwen_image_search", "wan_video_search", "inpaint_region_search",
-    "hires_from_winner",
+    "hires_from_winner", "choose_by_hand",
 ]  # fmt: skip
 
 DEMO_PROMPT = "a green triangle above a yellow star"
@@ -50,6 +50,7 @@ DEMO_VALUES: dict[str, dict[str, Any]] = {
     "NSAestheticScore": {"model_name": TINY_AESTHETIC, "clip_name": TINY_CLIP},
     "NSImageReward": {"model_name": TINY_IMAGE_REWARD},
     "NSPickScore": {"model_name": TINY_PICK_SCORE},
+    "NSHumanVerifier": {"timeout": 1.0},  # nobody answers: the assistant does
     "ImageCrop": {"width": 64, "height": 32},  # the upper half
     "Region: left": {"value": 8},
     "Region: top": {"value": 32},

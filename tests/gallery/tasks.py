@@ -1,4 +1,4 @@
-"""Searches inside larger work: a part of a picture, a larger picture."""
+"""Searches inside larger work: a part of a picture, a larger picture, a person who chooses."""
 
 from __future__ import annotations
 
@@ -111,4 +111,31 @@ in the place of the second search.
     ))  # fmt: skip
 
 
-TASKS = [inpaint(), hires()]
+def by_hand() -> Graph:
+    human = Node("human", "NSHumanVerifier", {"set_size": 4, "timeout": 0.0, "when_absent": "model of your choices"},
+                 {"assistant": ("clipscore", 0)}, (330, 0))  # fmt: skip
+    method = Node("method", "NSZeroOrderSearch", {"neighbors": 3, "cosine": 0.9, "on_stall": "keep", "draft_steps": 0}, {}, (330, 0))
+    text = """
+### You are the verifier
+The search shows you four pictures and waits: the best so far and three like it. Pick the one you like most, rank them, or say
+that all are bad. **Zero-Order Search** goes on from your choice, around its noise, and asks again: five questions for a
+budget of 16.
+
+A model of your choices learns along. When you tire, let it **take over**; it also answers when the page is closed. Until it
+knows enough, the *assistant*, here **CLIP Score**, does.
+
+**Change:** *cosine*: 0.98 for small steps, 0.8 for large ones · *neighbors* and *set_size*, one more than it · *timeout*:
+seconds to answer, 0 waits · unplug the assistant if you want no CLIP.
+
+**Needed in models/clip_vision:** model.safetensors of openai/clip-vit-large-patch14, saved as
+*clip-vit-large-patch14.safetensors*.
+"""
+    return Graph("choose_by_hand", (
+        (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
+        (Group("2 · You choose", JUDGE, ((clip_score(), human),)), note(text, (362, 400))),
+        (Group("3 · Steps in noise, then search", SEARCH, ((method, search(verifier="human", links={"method": ("method", 0)})),)),),
+        (Group("4 · Result", RESULT, ((save(title="Save Image: your choice"), plot()),)),),
+    ))  # fmt: skip
+
+
+TASKS = [inpaint(), hires(), by_hand()]
