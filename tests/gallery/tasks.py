@@ -114,7 +114,9 @@ in the place of the second search.
 def by_hand() -> Graph:
     human = Node("human", "NSHumanVerifier", {"set_size": 4, "timeout": 0.0, "when_absent": "model of your choices"},
                  {"assistant": ("clipscore", 0)}, (330, 0))  # fmt: skip
-    method = Node("method", "NSZeroOrderSearch", {"neighbors": 3, "cosine": 0.9, "on_stall": "keep", "draft_steps": 0}, {}, (330, 0))
+    method = Node("method", "NSZeroOrderSearch", {"neighbors": 3, "cosine": 0.9, "on_stall": "keep", "draft_steps": 0},
+                  size=(330, 0))  # fmt: skip
+    sampler = search(verifier="human", links={"method": ("method", 0)})
     text = """
 ### You are the verifier
 The search shows you four pictures and waits: the best so far and three like it. Pick the one you like most, rank them, or say
@@ -133,7 +135,7 @@ seconds to answer, 0 waits · unplug the assistant if you want no CLIP.
     return Graph("choose_by_hand", (
         (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
         (Group("2 · You choose", JUDGE, ((clip_score(), human),)), note(text, (362, 400))),
-        (Group("3 · Steps in noise, then search", SEARCH, ((method, search(verifier="human", links={"method": ("method", 0)})),)),),
+        (Group("3 · Steps in noise, then search", SEARCH, ((method, sampler),)),),
         (Group("4 · Result", RESULT, ((save(title="Save Image: your choice"), plot()),)),),
     ))  # fmt: skip
 
