@@ -272,7 +272,7 @@ def add_routes() -> None:
     """Give the running server the routes; without a server, as in tools and tests, nothing happens."""
     if (server := getattr(PromptServer, "instance", None)) is not None:
         for route in ROUTES:
-            server.routes.route(route.method, route.path)(route.handler)  # ComfyUI 0.3 takes no keyword arguments
+            server.routes.route(route.method, route.path)(route.handler)  # ComfyUI repeats routes and takes no keyword arguments
 
 
 add_routes()
