@@ -296,6 +296,8 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
         chosen_recipe(settings.choose.strip())
     if hasattr(settings.held_out, "dear"):
         raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
+    if settings.held_out is not None and Judge(settings.held_out).asks_people:
+        raise ValueError(f"held_out: '{settings.held_out.name}' asks you, and a held-out verifier never chooses: connect another")
 
 
 def check_sigmas(sigmas: Tensor) -> None:
