@@ -196,6 +196,7 @@ def main() -> None:
         for graph in chosen:
             page = browser.new_page(viewport={"width": 1600, "height": 1000})
             ui = WebUI(page, server, nodes2=args.nodes2)
+            page.wait_for_function("() => app.graph.nodes.length > 0", timeout=60_000)  # the page's own first workflow
             if not args.pictures:
                 write(ui, graph)
             else:
