@@ -85,8 +85,11 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def model_files(server: Any) -> Iterator[None]:
-    """The files that the examples name, without content, so that they can be chosen in their nodes."""
+    """The files that the examples name, models without content, so that they can be chosen in their nodes."""
     from examples import NAMES, user_form
+    from tiny_files import write_input_picture
+
+    write_input_picture(server.base)
 
     models = {m["name"]: m["directory"] for name in NAMES for node in user_form(name)["nodes"]
               for m in node["properties"].get("models", [])}  # fmt: skip
