@@ -240,8 +240,9 @@ class RecallingSession:
         self.inner.advance([run.real for run in runs], until_sigma)
         share = (time.perf_counter() - started) / len(runs)
         for run in runs:
-            there = run.finished if until_sigma <= 0.0 else not (budget.refused or run.latent is None)
-            if there and not run.closed:
+            if run.finished and not run.closed:  # perhaps at a look already, if that is at the last call
+                self._write(run, 0.0, share)
+            if until_sigma > 0.0 and not (run.closed or budget.refused or run.latent is None):
                 self._write(run, until_sigma, share)
 
     def _write(self, run: LazyRun, until_sigma: float, seconds: float) -> None:
