@@ -89,7 +89,9 @@ def test_forgetting(root):
     assert (root / ("b" * 32)).exists() and journals.forget("b" * 32)
 
 
-@pytest.mark.parametrize("place", ["", "..", "../" + "a" * 29, "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n", "/" + "a" * 31, None, 7])
+@pytest.mark.parametrize(
+    "place", ["", "..", "../" + "a" * 29, "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n", "/" + "a" * 31, None, 7]
+)
 def test_a_place_that_is_none_is_refused(root, place):
     with pytest.raises(ValueError, match="32 hexadecimal digits"):
         journals.forget(place)

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import time
 
 import pytest
 from live import Server
-from test_http import report_of, saved, workflow
+from whole_prompts import node
 
 pytestmark = pytest.mark.server
 
 import numpy as np
+from PIL import Image
 
 KILLS = 3
-BUDGET, STEPS = 48, 30
+PROMPT = "a red circle left of a blue square"
+BUDGET, STEPS = 40, 20
 
 
 def search(**changes):
-    return workflow(**{"seed": 21, "budget": BUDGET, "steps": STEPS, **changes})
+    inputs = {
+        "model": ["unet", 0], "seed": 21, "steps": STEPS, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple",
+        "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0], "denoise": 1.0,
+        "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": BUDGET, "keep": 1, "method": ["method", 0],
+        "batching": "off",  # candidates end one after another
+    }
+    return {
+        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
+        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
+        "clip": node("NSDemoCLIPLoader"),
+        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
+        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
+        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        "verifier": node("NSDemoOracle", prompt=PROMPT, mode="soft score"),
+        "method": node("NSRandomSearch", draft_steps=0),
+        "search": node("NSSearchSampler", **{**inputs, **changes}),
+        "save": node("SaveImage", images=["search", 0], filename_prefix="found"),
+        "report": node("PreviewAny", source=["search", 7]),
+    }
+
+
+def report_of(result):
+    return json.loads(result.outputs["report"]["text"][0])
+
+
+def saved(server, result):
+    return np.asarray(Image.open(io.BytesIO(server.image(result.outputs["save"]["images"][0]))).convert("RGB"))
 
 
 def names(base):
@@ -52,12 +81,12 @@ def test_a_killed_server_goes_on(tmp_path):
         seen = after
     with Server(base=tmp_path, NOISE_SEARCH_JOURNAL_MB="64") as server:
         result = server.run(search())
-        report, pictures = report_of(result), saved(server, result)
+        report, picture = report_of(result), saved(server, result)
         assert report["recalled"] == {"model_calls": len(seen) * STEPS, "candidates": len(seen), "redone": 0}
         assert len(names(tmp_path)) == len(set(names(tmp_path))) == BUDGET
         result = server.run(search(resume="off"))
         want = report_of(result)
-        assert np.array_equal(pictures[0], saved(server, result)[0])
+        assert np.array_equal(picture, saved(server, result))
         assert [c["recipe"] for c in report["candidates"]] == [c["recipe"] for c in want["candidates"]]
         assert report["order"] == want["order"] and report["model_calls"] == want["model_calls"]
         for one, other in zip(report["candidates"], want["candidates"], strict=True):
