@@ -214,6 +214,14 @@ class Search(Helm):
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         return self.gallery.pictures(candidate)
 
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
+        known = judge.recalled(candidates, {})
+        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
+        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
+        new = judge.ask(asked, pictures, [candidate.latent for candidate in asked], self.promised(asked, judge))
+        return judge.merged(candidates, {}, known, new)
+
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
@@ -221,14 +229,6 @@ class Search(Helm):
             {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
             for c in candidates
         ]
-
-    def scores_of(self, candidates: Sequence[Candidate], judge: Judge) -> Tensor:
-        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
-        known = judge.recalled(candidates, {})
-        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
-        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
-        new = judge.ask(asked, pictures, [candidate.latent for candidate in asked], self.promised(asked, judge))
-        return judge.merged(candidates, {}, known, new)
 
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""

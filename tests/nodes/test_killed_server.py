@@ -8,8 +8,9 @@ import random
 import time
 
 import pytest
-from live import Server
 from whole_prompts import node
+
+from live import Server
 
 pytestmark = pytest.mark.server
 
