@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import folder_paths
@@ -18,6 +18,7 @@ log = logging.getLogger("noise-search")
 FOLDER = "__noise_search"  # ComfyUI serves no file of a user whose name begins so
 ROOM = "NOISE_SEARCH_JOURNAL_MB"  # environment variable
 DEFAULT_ROOM = 2048  # MiB
+SHARE = 16  # a search looks after the room each time it has filled one part in so many
 KEPT = 16  # states of a search that runs that stay, whatever room there is
 PLACE = re.compile(r"[0-9a-f]{32}")
 
@@ -60,9 +61,10 @@ def open_journal(key: str) -> Journal:
     with _lock:
         folder = place_folder(key)
         journal = Journal(folder, key)
+        journal.grown = _watch()
         _open.append(key)
         os.utime(folder / FILE)  # the last use is what pruning goes by
-    make_room()
+        make_room()
     return journal
 
 
@@ -70,7 +72,7 @@ def close_journal(journal: Journal) -> None:
     """Let go of a journal, and keep all of them within their room."""
     with _lock:
         journal.close()
-        make_room()
+        make_room()  # while its own still counts as one that runs
         _open.remove(journal.folder.name)
 
 
@@ -91,25 +93,46 @@ def forget(place: str) -> bool:
 
 
 def make_room() -> None:
-    """Delete what is least missed until all journals fit their room.
+    """Delete what is least missed until all journals fit their room; what cannot be deleted is logged, and stays.
 
     First the states of the worst candidates, of the searches that were not used for the longest time; then such
     searches; last the worst of those that run, but for their best.
     """
     with _lock:
-        over = sum(map(_size, _all())) - room()
-        if over <= 0:
-            return
-        log.info("noise search: the journals take %.0f MiB too much; the oldest go", over / 2**20)
-        resting = [folder for folder in _all() if folder.name not in _open]
-        for folder in resting:
-            over -= _drop_states(folder, 0, over)
-        for folder in resting:
-            if over > 0:
-                over -= _size(folder)
-                shutil.rmtree(folder)
-        for folder in _all():
-            over -= _drop_states(folder, KEPT, over)
+        try:
+            _make_room()
+        except OSError as error:
+            log.warning("noise search: the journals could not be kept within their room: %s", error)
+
+
+def _watch() -> Callable[[int], None]:
+    """Return what sums up bytes that were written, and makes room now and then."""
+    written = 0
+
+    def grown(size: int) -> None:
+        nonlocal written
+        written += size
+        if written * SHARE >= room():
+            written = 0
+            make_room()
+
+    return grown
+
+
+def _make_room() -> None:
+    over = sum(map(_size, _all())) - room()
+    if over <= 0:
+        return
+    log.info("noise search: the journals take %.0f MiB too much; the oldest go", over / 2**20)
+    resting = [folder for folder in _all() if folder.name not in _open]
+    for folder in resting:
+        over -= _drop_states(folder, 0, over)
+    for folder in resting:
+        if over > 0:
+            over -= _size(folder)
+            shutil.rmtree(folder)
+    for folder in _all():
+        over -= _drop_states(folder, KEPT, over)
 
 
 def _all() -> list[Path]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 KILLS = 3
 PROMPT = "a red circle left of a blue square"
-BUDGET, STEPS = 40, 20
+BUDGET, STEPS = 32, 12
 
 
 def search(**changes):
@@ -68,7 +68,7 @@ def killed_in_the_middle(base, chance):
         deadline = time.monotonic() + 120
         while len(names(base)) <= before and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(chance.uniform(0.0, 0.6))
+        time.sleep(chance.uniform(0.0, 0.3))
         server.kill()
         assert not [data for kind, data in server.events if kind == "execution_success" and data["prompt_id"] == prompt_id]
     return names(base)
