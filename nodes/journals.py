@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ..search.journal import FILE, STATES, THUMBS, Journal, worst_first
+from ..search.journal import FILE, RUN, STATES, THUMBS, Journal, entries, worst_first
+from ..search.recipes import Recipe
 
 log = logging.getLogger("noise-search")
 FOLDER = "__noise_search"  # ComfyUI serves no file of a user whose name begins so
@@ -90,6 +92,16 @@ def forget(place: str) -> bool:
             return False
         shutil.rmtree(folder)
         return True
+
+
+def recipe_of(place: str, name: str) -> str | None:
+    """Return the recipe, JSON text, of what has a name in a journal, as it is on disk; None if that does not know it.
+
+    Raises:
+        ValueError: this is no name of a place.
+    """
+    found = (entry for entry in entries(place_folder(place)) if entry["kind"] == RUN and entry["name"] == name)
+    return next((Recipe.from_json(json.dumps(entry["recipe"])).to_json() for entry in found), None)
 
 
 def make_room() -> None:

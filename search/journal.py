@@ -211,13 +211,15 @@ def entries(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def worst_first(folder: Path) -> list[str]:
-    """Return the names of a journal's finished runs: those without a score, then by the sum of their ranks in every part."""
+    """Return the names of a journal's finished runs, by the sum of their ranks in every part; last those not judged yet."""
     runs: dict[str, None] = {}
     columns: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    judged = set()
     for entry in entries(folder):
         if entry["kind"] == RUN and not entry["what"]:
             runs[entry["name"]] = None
         elif entry["kind"] == SCORES:
+            judged.add(entry["name"])
             for part, value in entry["values"].items():
                 if value is not None:
                     columns[entry["by"], part][entry["name"]] = value
@@ -225,7 +227,7 @@ def worst_first(folder: Path) -> list[str]:
     for column in columns.values():
         ranked = sorted(column.keys() & runs.keys(), key=column.__getitem__)
         ranks.update({name: rank for rank, name in enumerate(ranked, 1)})
-    return sorted(runs, key=ranks.__getitem__)
+    return sorted(runs, key=lambda name: (name not in judged, ranks[name]))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -198,5 +198,6 @@ def test_the_worst_come_first(tmp_path):
         journal.add_scores(name, "by", {"one": one, "other": other})
     journal.add_run("look", {"what": {"sigma": 1.0}, "calls": 1, "levels": []})
     journal.add_scores("look", "by", {"one": 9.0, "other": 99.0})
-    assert worst_first(tmp_path) == ["d", "a", "c", "b"]
+    journal.add_run("e", {"what": {}, "calls": 1, "levels": []}, b"x")
+    assert worst_first(tmp_path) == ["d", "a", "c", "b", "e"]
     assert worst_first(tmp_path / "nowhere") == []

@@ -16,8 +16,9 @@ from remembered import keep_journals, remembered
 from searching import parts
 
 from noise_search.nodes import journals
-from noise_search.search.journal import STATES, THUMBS, Journal
+from noise_search.search.journal import STATES, THUMBS, Journal, entry_name
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.recipes import Recipe
 
 MIB = 1 << 20
 
@@ -138,3 +139,12 @@ def test_pruned_candidates_are_rendered_again(root):
     again = remembered(graph, 3, method=RandomSearch())
     assert again.report["recalled"]["candidates"] == 2 and again.report["best"]["recipe"] == best
     assert [note for note in again.report["notes"] if "missing or damaged" in note]
+
+
+def test_recipes_are_found_by_name(root):
+    report = remembered(parts("eps"), 3, method=RandomSearch()).report
+    (folder,) = root.iterdir()
+    for candidate in report["candidates"]:
+        recipe = Recipe.from_json(candidate["recipe"])
+        assert journals.recipe_of(folder.name, entry_name(recipe, {})) == recipe.to_json()
+    assert journals.recipe_of(folder.name, "0" * 32) is journals.recipe_of("0" * 32, "0" * 32) is None
