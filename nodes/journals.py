@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import folder_paths
 
-from ..search.journal import FILE, STATES, THUMBS, Journal, worst_first
+from ..search.journal import FILE, RUN, STATES, THUMBS, Journal, entries, worst_first
+from ..search.recipes import Recipe
 
 log = logging.getLogger("noise-search")
 FOLDER = "__noise_search"  # ComfyUI serves no file of a user whose name begins so
 ROOM = "NOISE_SEARCH_JOURNAL_MB"  # environment variable
 DEFAULT_ROOM = 2048  # MiB
+SHARE = 16  # a search looks after the room each time it has filled one part in so many
 KEPT = 16  # states of a search that runs that stay, whatever room there is
 PLACE = re.compile(r"[0-9a-f]{32}")
 
@@ -60,9 +63,10 @@ def open_journal(key: str) -> Journal:
     with _lock:
         folder = place_folder(key)
         journal = Journal(folder, key)
+        journal.grown = _watch()
         _open.append(key)
         os.utime(folder / FILE)  # the last use is what pruning goes by
-    make_room()
+        make_room()
     return journal
 
 
@@ -70,7 +74,7 @@ def close_journal(journal: Journal) -> None:
     """Let go of a journal, and keep all of them within their room."""
     with _lock:
         journal.close()
-        make_room()
+        make_room()  # while its own still counts as one that runs
         _open.remove(journal.folder.name)
 
 
@@ -90,26 +94,57 @@ def forget(place: str) -> bool:
         return True
 
 
+def recipe_of(place: str, name: str) -> str | None:
+    """Return the recipe, JSON text, of what has a name in a journal, as it is on disk; None if that does not know it.
+
+    Raises:
+        ValueError: this is no name of a place.
+    """
+    found = (entry for entry in entries(place_folder(place)) if entry["kind"] == RUN and entry["name"] == name)
+    return next((Recipe.from_json(json.dumps(entry["recipe"])).to_json() for entry in found), None)
+
+
 def make_room() -> None:
-    """Delete what is least missed until all journals fit their room.
+    """Delete what is least missed until all journals fit their room; what cannot be deleted is logged, and stays.
 
     First the states of the worst candidates, of the searches that were not used for the longest time; then such
     searches; last the worst of those that run, but for their best.
     """
     with _lock:
-        over = sum(map(_size, _all())) - room()
-        if over <= 0:
-            return
-        log.info("noise search: the journals take %.0f MiB too much; the oldest go", over / 2**20)
-        resting = [folder for folder in _all() if folder.name not in _open]
-        for folder in resting:
-            over -= _drop_states(folder, 0, over)
-        for folder in resting:
-            if over > 0:
-                over -= _size(folder)
-                shutil.rmtree(folder)
-        for folder in _all():
-            over -= _drop_states(folder, KEPT, over)
+        try:
+            _make_room()
+        except OSError as error:
+            log.warning("noise search: the journals could not be kept within their room: %s", error)
+
+
+def _watch() -> Callable[[int], None]:
+    """Return what sums up bytes that were written, and makes room now and then."""
+    written = 0
+
+    def grown(size: int) -> None:
+        nonlocal written
+        written += size
+        if written * SHARE >= room():
+            written = 0
+            make_room()
+
+    return grown
+
+
+def _make_room() -> None:
+    over = sum(map(_size, _all())) - room()
+    if over <= 0:
+        return
+    log.info("noise search: the journals take %.0f MiB too much; the oldest go", over / 2**20)
+    resting = [folder for folder in _all() if folder.name not in _open]
+    for folder in resting:
+        over -= _drop_states(folder, 0, over)
+    for folder in resting:
+        if over > 0:
+            over -= _size(folder)
+            shutil.rmtree(folder)
+    for folder in _all():
+        over -= _drop_states(folder, KEPT, over)
 
 
 def _all() -> list[Path]:

@@ -72,7 +72,7 @@ class Memory:
             return judge
         try:
             by = verifier_signature(self._caller.prompt, self._caller.node, source)
-        except Unreadable:  # a node gave the verifier in some other way: it is asked again
+        except (Unreadable, OSError, RecursionError):  # what it is made of is not known: it is asked again
             return judge
         journal, given = self.ledger.journal, self.ledger.given
         for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
@@ -97,7 +97,7 @@ def remembering(session: ComfySession, caller: Caller | None, resume: str, batch
     if resume != OFF and room() > 0:
         try:
             journal = _opened(session, caller or Caller(), resume == FRESH, batching)
-        except (Unreadable, OSError) as error:
+        except (Unreadable, OSError, RecursionError) as error:
             said = resume == FRESH or isinstance(error, OSError)
             why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
     try:

@@ -79,7 +79,7 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    scores = judge.combine(search.scores_of(chosen, judge)).tolist()
+    scores = judge.combine(search.scored_by(judge, chosen)).tolist()
     return {
         "verifier": judge.verifier.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},

@@ -120,9 +120,8 @@ def _digest(value: Any) -> str:
 
 def _feed(digest: Any, value: Any) -> None:
     if isinstance(value, Tensor) and not value.is_nested:
-        flat = value.detach().contiguous().flatten().to("cpu").view(torch.uint8)
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(flat.numpy())
+        digest.update(_bytes_of(value))
     elif getattr(value, "is_nested", False):
         _feed(digest, list(value.unbind()))
     elif isinstance(value, Mapping):
@@ -137,6 +136,13 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(f"{value!r};".encode())
     else:
         digest.update(f"<{type(value).__qualname__}>".encode())
+
+
+def _bytes_of(tensor: Tensor) -> Any:
+    try:
+        return tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # of a class that another pack made
+        raise Unreadable(f"a value of type {type(tensor).__qualname__} cannot be read: {error}") from error
 
 
 def _hash(value: Any) -> str:

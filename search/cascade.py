@@ -31,7 +31,7 @@ def judge_finalists(search: Search) -> None:
     judged = Pool(judge.combine)
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]
-        raw = search.scores_of(some, judge)
+        raw = search.scored_by(judge, some)
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
         judge.revise(judged)

@@ -220,6 +220,14 @@ class Search(Helm):
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         return self.gallery.pictures(candidate)
 
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
+        known = judge.recalled(candidates, {})
+        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
+        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
+        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
+        return judge.merged(candidates, {}, known, new)
+
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
@@ -227,14 +235,6 @@ class Search(Helm):
             {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
             for c in candidates
         ]
-
-    def scores_of(self, candidates: Sequence[Candidate], judge: Judge) -> Tensor:
-        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
-        known = judge.recalled(candidates, {})
-        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
-        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
-        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
-        return judge.merged(candidates, {}, known, new)
 
     def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
         """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""

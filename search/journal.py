@@ -14,7 +14,7 @@ import json
 import os
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Journal:
         folder: where it lies.
         notes: what the user should know of it, in words.
         full: whether nothing can be written any more: that ends the writing, not the search.
+        grown: told the bytes of every state that was written.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -61,6 +62,7 @@ class Journal:
         self.folder, self._key = Path(folder), key
         self.notes: list[str] = []
         self.full = False
+        self.grown: Callable[[int], None] = lambda size: None
         self._runs: dict[str, dict[str, Any]] = {}
         self._scores: dict[tuple[str, str], dict[str, float | None]] = {}
         (self.folder / STATES).mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,8 @@ class Journal:
             self.notes.append(f"the journal cannot be written any more ({error}): a later search does not find what follows")
             return
         self._take(entry)
+        if state is not None:
+            self.grown(len(state))
 
     def _header(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION, "key": self._key}
@@ -207,13 +211,15 @@ def entries(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def worst_first(folder: Path) -> list[str]:
-    """Return the names of a journal's finished runs: those without a score, then by the sum of their ranks in every part."""
+    """Return the names of a journal's finished runs, by the sum of their ranks in every part; last those not judged yet."""
     runs: dict[str, None] = {}
     columns: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    judged = set()
     for entry in entries(folder):
         if entry["kind"] == RUN and not entry["what"]:
             runs[entry["name"]] = None
         elif entry["kind"] == SCORES:
+            judged.add(entry["name"])
             for part, value in entry["values"].items():
                 if value is not None:
                     columns[entry["by"], part][entry["name"]] = value
@@ -221,7 +227,7 @@ def worst_first(folder: Path) -> list[str]:
     for column in columns.values():
         ranked = sorted(column.keys() & runs.keys(), key=column.__getitem__)
         ranks.update({name: rank for rank, name in enumerate(ranked, 1)})
-    return sorted(runs, key=ranks.__getitem__)
+    return sorted(runs, key=lambda name: (name not in judged, ranks[name]))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -13,13 +13,14 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from .budget import Budget
 from .calls import same_level
 from .candidates import finite_or_none
 from .journal import Journal, entry_name
+from .lazy import Known, LazyRecord, LazyRun, records_of, run_to
 from .recipes import Cut, Recipe
 from .scorebook import ScoreBook
 from .session import Run, Session
@@ -69,90 +70,6 @@ class Ledger:
     def name(self, recipe: Recipe, what: Mapping[str, Any]) -> str:
         """Return the name of a run, see `entry_name`."""
         return entry_name(recipe, what, self.given)
-
-
-@dataclass
-class Known:
-    """A run as far as it is known without having been made."""
-
-    nfe: int = 0
-    finished: bool = False
-    latent: Any = None
-    levels: Sequence[float] = ()
-    gaps: Sequence[float] = ()
-    records: Sequence[LazyRecord] = ()
-    segment_start: Any = None
-    predictions: Mapping[float, Any] = field(default_factory=dict)
-
-
-@dataclass(eq=False)
-class LazyRecord:
-    """A model call that a branch may start from, made or not.
-
-    Attributes:
-        sigma: its noise level.
-        recipe: of the run it belongs to.
-        real: the session's own record; None until somebody needs it.
-        stored: the real one comes from disk: it answers no twin.
-    """
-
-    sigma: float
-    recipe: Recipe
-    real: Any = None
-    stored: bool = False
-
-
-class LazyRun:
-    """A `session.Run` that is known, or made, or neither yet.
-
-    Attributes:
-        recipe: of its candidate.
-        keep: levels it is kept at for branches.
-        origin: the call it branched from; None for a whole run.
-        real: the session's own run, once it is made.
-        reached: the noise level that it is known down to; infinite before its first call.
-        closed: whether it was given up.
-    """
-
-    def __init__(self, recipe: Recipe, keep: Sequence[float], origin: LazyRecord | None = None) -> None:
-        """Prepare a run of which nothing is known."""
-        self.recipe, self.keep, self.origin = recipe, tuple(keep), origin
-        self.real: Run | None = None
-        self.reached, self.closed = math.inf, False
-        self._known, self._spared = Known(), 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in Known.__dataclass_fields__:
-            raise AttributeError(name)
-        return getattr(self._known if self.real is None else self.real, name)
-
-    @property
-    def nfe(self) -> int:
-        """Model calls so far, those that were recalled in the place of made ones."""
-        return self._known.nfe if self.real is None else self._spared + self.real.nfe
-
-    @property
-    def records(self) -> Sequence[LazyRecord]:
-        """Model calls it can be left at."""
-        if self.real is None:
-            return self._known.records
-        return [LazyRecord(record.sigma, self.recipe, record) for record in self.real.records]
-
-    def learn(self, known: Known, reached: float) -> None:
-        """Take over what the journal says."""
-        if self.real is not None:
-            self.real.close()
-        self.real, self._known, self.reached = None, known, min(self.reached, reached)
-
-    def embody(self, real: Run) -> None:
-        """Go on with a real run, which stands where this one does."""
-        self._spared, self.real = self.nfe - real.nfe, real
-
-    def close(self) -> None:
-        """End the run for good."""
-        self.closed = True
-        if self.real is not None:
-            self.real.close()
 
 
 class RecallingSession:
@@ -211,7 +128,7 @@ class RecallingSession:
             return None
         gaps = [math.nan if gap is None else gap for gap in line.get("gaps", ())]
         known = Known(line["calls"], until_sigma <= 0.0, ON_ITS_WAY, line["levels"], gaps)
-        known.records = _records(run, line["levels"])
+        known.records = records_of(run, line["levels"])
         if what:
             scored = self.ledger.book is not None and self.ledger.book.has(run.recipe, what)
             return known if scored else None
@@ -240,8 +157,9 @@ class RecallingSession:
         self.inner.advance([run.real for run in runs], until_sigma)
         share = (time.perf_counter() - started) / len(runs)
         for run in runs:
-            there = run.finished if until_sigma <= 0.0 else not (budget.refused or run.latent is None)
-            if there and not run.closed:
+            if run.finished and not run.closed:  # perhaps at a look already, if that is at the last call
+                self._write(run, 0.0, share)
+            if until_sigma > 0.0 and not (run.closed or budget.refused or run.latent is None):
                 self._write(run, until_sigma, share)
 
     def _write(self, run: LazyRun, until_sigma: float, seconds: float) -> None:
@@ -295,7 +213,7 @@ class RecallingSession:
                 missing[record.recipe, record.sigma].append(record)
         if not missing:
             return
-        runs = [_run_to(*wanted) for wanted in missing]
+        runs = [run_to(*wanted) for wanted in missing]
         try:
             self._embody(runs)
             with self.ledger.budget.redo():
@@ -310,19 +228,6 @@ class RecallingSession:
                 run.close()
 
 
-def _records(run: LazyRun, levels: Sequence[float]) -> list[LazyRecord]:
-    """Return the calls a run was kept at, of those it made."""
-    kept = dict.fromkeys(level for level in levels if any(same_level(level, wanted) for wanted in run.keep))
-    return [LazyRecord(level, run.recipe) for level in kept]
-
-
 def _fill(record: LazyRecord, kept: Kept) -> None:
     real = next((one for one in kept.records if same_level(one.sigma, record.sigma)), None)
     record.real, record.stored = real, real is not None
-
-
-def _run_to(recipe: Recipe, sigma: float) -> LazyRun:
-    """Return a run of a recipe that is kept at one of its calls."""
-    if not recipe.cuts:
-        return LazyRun(recipe, (sigma,))
-    return LazyRun(recipe, (sigma,), LazyRecord(recipe.cuts[-1].sigma, replace(recipe, cuts=recipe.cuts[:-1])))

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from searching import Found, found
-from toys import ToyVerifier, run_node
 
 from noise_search.nodes.search import NSSearchSamplerAdvanced
+from toys import ToyVerifier, run_node
 
 NODE = "search"
 

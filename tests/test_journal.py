@@ -186,8 +186,8 @@ def test_scores_are_recalled_exactly_and_failures_asked_again(tmp_path):
     assert got[0] == row[0] and got[1].isnan() and got.dtype == torch.float32
     assert book.get(Recipe(1, 1), {}) is None
     assert torch.equal(book.get(Recipe(2, 2), {}), torch.tensor([0.1, -1e30]))
-    others = [ScoreBook(Journal(tmp_path, KEY), "someone else", ["clip", "style"]), ScoreBook(Journal(tmp_path, KEY), "by", ["clip"])]
-    assert [other.get(Recipe(2, 2), {}) for other in others] == [None, None]
+    for by, names in (("someone else", ["clip", "style"]), ("by", ["clip"])):
+        assert ScoreBook(Journal(tmp_path, KEY), by, names).get(Recipe(2, 2), {}) is None
 
 
 def test_the_worst_come_first(tmp_path):
@@ -198,5 +198,6 @@ def test_the_worst_come_first(tmp_path):
         journal.add_scores(name, "by", {"one": one, "other": other})
     journal.add_run("look", {"what": {"sigma": 1.0}, "calls": 1, "levels": []})
     journal.add_scores("look", "by", {"one": 9.0, "other": 99.0})
-    assert worst_first(tmp_path) == ["d", "a", "c", "b"]
+    journal.add_run("e", {"what": {}, "calls": 1, "levels": []}, b"x")
+    assert worst_first(tmp_path) == ["d", "a", "c", "b", "e"]
     assert worst_first(tmp_path / "nowhere") == []

@@ -16,8 +16,9 @@ from remembered import keep_journals, remembered
 from searching import parts
 
 from noise_search.nodes import journals
-from noise_search.search.journal import STATES, THUMBS, Journal
+from noise_search.search.journal import STATES, THUMBS, Journal, entry_name
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.recipes import Recipe
 
 MIB = 1 << 20
 
@@ -71,6 +72,7 @@ def test_a_search_that_runs_keeps_its_best(root):
     for i in range(20):
         journal.add_run(f"{i:032x}", {"what": {}, "calls": 1, "levels": []}, bytes(MIB // 4))
         journal.add_scores(f"{i:032x}", "by", {"part": float(i)})
+    assert len(states(journal.folder)) <= journals.KEPT + 1  # it did not wait for the end
     journals.make_room()
     assert states(journal.folder) == list(range(20 - journals.KEPT, 20))
     other = old(root, "1", 100, [1, 2])
@@ -89,7 +91,9 @@ def test_forgetting(root):
     assert (root / ("b" * 32)).exists() and journals.forget("b" * 32)
 
 
-@pytest.mark.parametrize("place", ["", "..", "../" + "a" * 29, "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n", "/" + "a" * 31, None, 7])
+@pytest.mark.parametrize(
+    "place", ["", "..", "../" + "a" * 29, "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n", "/" + "a" * 31, None, 7]
+)
 def test_a_place_that_is_none_is_refused(root, place):
     with pytest.raises(ValueError, match="32 hexadecimal digits"):
         journals.forget(place)
@@ -135,3 +139,12 @@ def test_pruned_candidates_are_rendered_again(root):
     again = remembered(graph, 3, method=RandomSearch())
     assert again.report["recalled"]["candidates"] == 2 and again.report["best"]["recipe"] == best
     assert [note for note in again.report["notes"] if "missing or damaged" in note]
+
+
+def test_recipes_are_found_by_name(root):
+    report = remembered(parts("eps"), 3, method=RandomSearch()).report
+    (folder,) = root.iterdir()
+    for candidate in report["candidates"]:
+        recipe = Recipe.from_json(candidate["recipe"])
+        assert journals.recipe_of(folder.name, entry_name(recipe, {})) == recipe.to_json()
+    assert journals.recipe_of(folder.name, "0" * 32) is journals.recipe_of("0" * 32, "0" * 32) is None

@@ -102,7 +102,8 @@ def assert_alike(report, want):
     assert report["model_calls"] == want["model_calls"] and report["order"] == want["order"]
     for one, other in zip(report["candidates"], want["candidates"], strict=True):
         assert {**one, "score": 0, "scores": 0, "looks": 0} == {**other, "score": 0, "scores": 0, "looks": 0}
-        assert one["score"] == pytest.approx(other["score"], rel=1e-4, abs=1e-6)
+        if one["score"] != other["score"]:
+            assert one["score"] == pytest.approx(other["score"], rel=1e-4, abs=1e-6)
 
 
 def test_a_larger_budget_pays_for_the_new_ones_only(journals):
@@ -140,7 +141,8 @@ def test_the_candidates_of_other_seeds_and_given_noise_are_their_own(journals):
     for _ in range(2):
         for noise, want in zip((1, 2, *map(Given, noises)), wanted, strict=True):
             got = remembered(graph, noise, budget=3)
-            assert told(got.report) == told(want.report) and torch.equal(got.images, want.images)
+            assert_alike(got.report, want.report)
+            assert torch.allclose(got.images, want.images, atol=1e-5)
     assert got.report["recalled"]["candidates"] == 3 and len(list(journals.iterdir())) == 1
 
 

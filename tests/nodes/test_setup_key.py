@@ -24,7 +24,8 @@ from toys import cond, guider, run_node, toy_model
 
 PROMPT = {
     "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "toy.safetensors", "weight_dtype": "default"}},
-    "2": {"class_type": "LoraLoaderModelOnly", "inputs": {"model": ["1", 0], "lora_name": "style/a.safetensors", "strength_model": 1.0}},
+    "2": {"class_type": "LoraLoaderModelOnly",
+          "inputs": {"model": ["1", 0], "lora_name": "style/a.safetensors", "strength_model": 1.0}},
     "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["9", 0], "text": "a cat"}},
     "4": {"class_type": "LoadImage", "inputs": {"image": "in.png"}},
     "5": {"class_type": "VAEEncode", "inputs": {"pixels": ["4", 0], "vae": ["6", 0]}},
