@@ -73,6 +73,7 @@ class Thumbnails:
         except OSError as error:
             log.warning("thumbnails are no longer written to %s: %s", self.folder, error)
             self.folder = None
+            temporary.unlink(missing_ok=True)
         else:
             self._written.add(name)
 

@@ -150,8 +150,9 @@ class Feed:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The state that the events so far add up to; {} before the first."""
-        return self._known
+        """What the events so far add up to, {} before the first; of a search that ended, the last state at once."""
+        with self._lock:
+            return self._known if self.final is None else {**self.final, "rev": self._revision}
 
     @property
     def output(self) -> dict[str, Any]:

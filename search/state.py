@@ -131,13 +131,20 @@ def merged(known: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]
 
 
 def fitted(states: Sequence[dict[str, Any]], room: int = OUTPUT_BYTES) -> list[dict[str, Any]]:
-    """Return states cut until their JSON fits in so many bytes: of each the best stays, and what must."""
-    out, count = list(states), BEST + NEWEST
-    while len(json.dumps(out)) > room and count > 1:
-        count //= 2
-        out = [_shortened(state, count) for state in states]
-    while len(json.dumps(out)) > room:
-        out.pop()
+    """Return states whose JSON fits in so many bytes: each gets an equal share, and its best candidates stay.
+
+    Where even these are too much, since there are hundreds of states, the last ones are left out.
+    """
+    out: list[dict[str, Any]] = []
+    for state in states:
+        short, count = state, BEST + NEWEST
+        while (size := len(json.dumps(short)) + 2) > room // (len(states) - len(out)) and count > 1:
+            count //= 2
+            short = _shortened(state, count)
+        room -= size
+        if room < 0:
+            break
+        out.append(short)
     return out
 
 
@@ -179,9 +186,9 @@ def _curve(search: Search) -> list[list[Any]]:
 
 
 def _best(candidates: Sequence[Candidate]) -> int | None:
-    """Return the leader by the scores so far; the earlier one of equals."""
-    finished = [c for c in candidates if c.status == "finished"]
-    return max(finished, key=lambda c: (rankable(c.score), -c.index)).index if finished else None
+    """Return the leader by the scores so far, the earlier one of equals; None without any score."""
+    scored = [(score, -c.index) for c in candidates if not math.isnan(score := c.score)]
+    return -max(scored)[1] if scored else None
 
 
 def _standing(candidate: Candidate) -> tuple[bool, float, int] | None:

@@ -6,6 +6,7 @@ node("SaveImage", images=["x", 0])  # one node of such a workflow
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 PROMPT = "a red circle left of a blue square"
@@ -36,3 +37,8 @@ def workflow(**changes: Any) -> dict[str, Any]:
         "save": node("SaveImage", images=["search", 0], filename_prefix="found"),
         "report": node("PreviewAny", source=["search", 7]),
     }
+
+
+def report_of(result: Any) -> dict[str, Any]:
+    """Return the report of a search that ran on a server, as its result shows it."""
+    return json.loads(result.outputs["report"]["text"][0])

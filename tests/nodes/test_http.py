@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.server
 
 import numpy as np
-from graphs import PROMPT, STEPS, node, workflow
+from graphs import PROMPT, STEPS, node, report_of, workflow
 from PIL import Image
 
 
@@ -20,10 +19,6 @@ def saved(server: Any, result: Any, node_id: str = "save") -> list[np.ndarray]:
     """The pictures that a SaveImage node of an ended prompt wrote."""
     entries = result.outputs[node_id]["images"]
     return [np.asarray(Image.open(io.BytesIO(server.image(entry))).convert("RGB")) for entry in entries]
-
-
-def report_of(result: Any) -> dict[str, Any]:
-    return json.loads(result.outputs["report"]["text"][0])
 
 
 def progress_of(events: list, node_id: str = "search") -> list[dict[str, Any]]:
