@@ -144,6 +144,8 @@ def test_strip_follows_the_scores(board):
     assert board.with_class("nsd-out") == [1]
     edges = [board.tile(i).evaluate("t => new DOMMatrix(t.style.transform).e") for i in board.order()]
     assert edges == sorted(edges) and len(set(edges)) == 5  # side by side, in this order
+    board.fake.update(event(rev=3, best=3, candidates=[], dropped=[0, 1]))  # of many, the server tells only of some
+    assert board.order() == [3, 2, 4]
 
 
 def test_strip_says_what_each_candidate_is(board):
@@ -152,7 +154,7 @@ def test_strip_says_what_each_candidate_is(board):
         row(4, status="pruned", look=0.05), row(5, status="cut off"), row(6, 0.7, "discarded"), row(7),
     ]  # fmt: skip
     board.fake.update(event(id="other", prompt_id="p9", best=0, candidates=rows))
-    assert board.order() == [0, 2, 1, 3, 7, 6, 4, 5]
+    assert board.order() == [0, 2, 3, 1, 7, 6, 4, 5]
     badges = {i: board.tile(i).locator(".nsd-badge").text_content() for i in range(8)}
     assert badges == {0: "best", 1: "", 2: "look", 3: "draft", 4: "pruned", 5: "cut off", 6: "discarded", 7: ""}
     scores = {i: board.tile(i).locator(".nsd-score").text_content() for i in range(8)}
@@ -288,7 +290,7 @@ def test_add_recipe_node(board, extra, kind):
     board.fake.update(event(rev=2, phase="ended", candidates=[]))
     board.button("Add recipe node").click()
     board.until("() => app.graph.nodes.length === 2")
-    find = """() => app.graph.nodes.filter(n => n.id !== 1)
+    find = """() => app.graph.nodes.filter(n => n.type !== 'NSSearchSampler')
       .map(n => [n.type, n.widgets.find(w => w.name === 'recipe').value, n.pos[0]])[0]"""
     assert board.page.evaluate(find)[:2] == [kind, recipe]
     edge = board.page.evaluate("() => { const n = app.graph.getNodeById(1); return n.pos[0] + n.size[0] }")
@@ -355,12 +357,11 @@ def test_node_in_a_subgraph(ui):
       const { subgraph, node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(2)]));
       const inner = subgraph.nodes.find(n => n.type === "NSSearchSamplerAdvanced");
       app.canvas.openSubgraph(subgraph, node);
-      app.canvas.ds.scale = 1;
-      [app.canvas.ds.offset[0], app.canvas.ds.offset[1]] = [200 - inner.pos[0], 500 - inner.pos[1] - inner.size[1]];
-      app.canvas.setDirty(true, true);
       return `${node.id}:${inner.id}`;
     }"""
     where = ui.page.evaluate(inside)
+    ui.page.wait_for_timeout(300)
+    ui.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
     assert ":" in where
     board.fake.update(event(id="inner", node=where, words="within"))
     assert ui.page.locator('.ns-dashboard[data-id="inner"] .nsd-words').inner_text() == "within"
@@ -430,18 +431,35 @@ def test_forget_menu(board):
 
 
 def test_it_grows_with_the_node(board):
-    box = "svg => svg.getAttribute('viewBox').split(' ').map(Number)"
-    plot = board.element.locator(".nsd-curve svg")
-    before, columns = plot.evaluate(box), len(first_row(board))
+    width = "() => Number(document.querySelector('.nsd-curve svg').getAttribute('viewBox').split(' ')[2])"
+    height = "b => b.offsetHeight"
     board.fake.update(event(rev=2, candidates=[row(i, 0.01 * i) for i in range(40)], best=39))
-    columns = len(first_row(board))
-    board.page.evaluate("() => { const n = app.graph.getNodeById(1); n.setSize([n.size[0] + 300, n.size[1]]); app.canvas.setDirty(true, true) }")
-    board.until("(old) => document.querySelector('.nsd-curve svg').getAttribute('viewBox').split(' ')[2] > old + 100", before[2])
+    before, columns, tall = board.page.evaluate(width), len(first_row(board)), board.element.evaluate(height)
+    drag_corner(board, 200, 60)
+    board.until(f"(old) => ({width})() > old + 80", before)
     assert len(first_row(board)) > columns
-    board.page.evaluate("() => { const n = app.graph.getNodeById(1); n.setSize([360, n.size[1]]); app.canvas.setDirty(true, true) }")
+    assert board.element.evaluate(height) == pytest.approx(tall + 60, abs=4)
+    drag_corner(board, -440, 0)
     stacked = """() => { const [curve, card] = ['.nsd-curve', '.nsd-card'].map(n => document.querySelector(n).getBoundingClientRect());
       return card.top >= curve.bottom }"""
     board.until(stacked)
+
+
+def drag_corner(board, right, down):
+    """Drag the lower right corner of the node, as a user does."""
+    corner = """() => {
+      const node = app.graph.getNodeById(1), body = document.querySelector('[data-node-id="1"]');
+      const box = body?.getBoundingClientRect();
+      if (box?.width) return [box.right, box.bottom];
+      const { offset } = app.canvas.ds, area = app.canvas.canvas.getBoundingClientRect();
+      return [0, 1].map(i => node.pos[i] + node.size[i] + offset[i] + (i ? area.top : area.left));
+    }"""
+    x, y = (edge - 4 for edge in board.page.evaluate(corner))
+    board.page.mouse.move(x, y)
+    board.page.mouse.down()
+    board.page.mouse.move(x + right, y + down, steps=5)
+    board.page.mouse.up()
+    board.page.wait_for_timeout(300)
 
 
 def first_row(board):

@@ -204,12 +204,12 @@ export class Dashboard {
   /** What the node's `choose` input means for this search. */
   #drawNote() {
     const { chosen, best } = this.state;
-    const has = Boolean(this.actions.choice());
-    const missing = has && !isLive(this.state) && chosen === null;
-    show(this.note, has && !isLive(this.state));
-    if (missing) setText(this.noteText, "The chosen candidate is not among these: the output is the best.");
-    else if (has) setText(this.noteText, chosen === best ? `The output is #${chosen}, your choice.` : `The output is #${chosen}, your choice; the best is #${best}.`);
-    setText(this.noteButton, missing ? "Clear the choice" : "Back to best");
+    const told = Boolean(this.actions.choice()) && !isLive(this.state); // before the end, it may still come up
+    show(this.note, told);
+    if (!told) return;
+    setText(this.noteButton, chosen === null ? "Clear the choice" : "Back to best");
+    if (chosen === null) setText(this.noteText, "The chosen candidate is not among these: the output is the best.");
+    else setText(this.noteText, `The output is #${chosen}, your choice${chosen === best ? "" : `; the best is #${best}`}.`);
   }
 
   /** A batch of latents is one search per picture: a button for each. */

@@ -138,6 +138,7 @@ function addDashboard(node) {
   const actions = createActions(comfy, node);
   const board = new Dashboard(actions);
   boards.set(node, board);
+  board.element.classList.add("widget-expands"); // early Nodes 2.0 stretches only what has this class
   const nothing = { getValue: () => "", setValue() {}, serialize: false };
   const options = { ...nothing, hideOnZoom: false, getMinHeight: () => board.minHeight + MARGIN };
   const widget = node.addDOMWidget("noise_search", "noise_search", board.element, options);

@@ -23,6 +23,7 @@ export class Store {
     const byIndex = new Map(state.candidates.map((row) => [row.i, row]));
     const taken = { ...state, byIndex, received: performance.now() };
     delete taken.curve_from;
+    delete taken.dropped;
     return this.#keep(taken);
   }
 
@@ -36,7 +37,7 @@ export class Store {
   }
 
   /**
-   * Take a live event: only changed candidates, and the curve from one point on.
+   * Take a live event: only changed candidates, those no longer told of, and the curve from one point on.
    * @returns {object|null} What is now known, or null if events were missed: then the whole state has to be fetched.
    */
   merge(event) {
@@ -47,9 +48,11 @@ export class Store {
     if (from > known.curve.length) return null;
     const byIndex = new Map(known.byIndex);
     for (const row of event.candidates) byIndex.set(row.i, row);
+    for (const index of event.dropped ?? []) byIndex.delete(index);
     const curve = [...known.curve.slice(0, from), ...event.curve];
     const merged = { ...known, ...event, curve, byIndex, candidates: [...byIndex.values()], received: performance.now() };
     delete merged.curve_from;
+    delete merged.dropped;
     return this.#keep(merged);
   }
 
@@ -85,15 +88,18 @@ export function scoreOf(row) {
   return row.score ?? row.look ?? null;
 }
 
-const GROUPS = { finished: 0, running: 1, draft: 2, waiting: 3 };
-const LAST = 4;
-
-/** Candidates in the order they are shown: finished, running, drafts, waiting, out; within each the best first. */
+/** Candidates in the order they are shown: finished, drafts and looks, without a score yet, out; in each the best first. */
 export function ranked(state) {
-  const group = (row) => GROUPS[row.state] ?? LAST;
   const value = (row) => scoreOf(row) ?? -Infinity;
   const order = (a, b) => group(a) - group(b) || compare(value(b), value(a)) || a.i - b.i;
   return [...state.byIndex.values()].sort(order);
+}
+
+function group(row) {
+  if (row.state === "finished") return 0;
+  if (isOut(row)) return 4;
+  if (scoreOf(row) !== null) return 1;
+  return row.state === "waiting" ? 3 : 2;
 }
 
 function compare(a, b) {

@@ -4,8 +4,9 @@ import { el, score, setAttribute, setText, show, svg } from "./dom.js";
 import { family, links } from "./lineage.js";
 import { isOut, scoreOf } from "./store.js";
 
-const SIZES = [132, 116, 100, 88, 76]; // px; the largest that shows all, else the smallest and scroll
+const SIZES = [132, 116, 100, 88, 76]; // px at least; the largest with which all are in view, else the smallest
 const GAP = 6;
+const RIM = 2; // px of padding, for the frame of the best
 const STEPS = { ArrowLeft: () => -1, ArrowRight: () => 1, ArrowUp: (columns) => -columns, ArrowDown: (columns) => columns };
 
 /**
@@ -74,7 +75,7 @@ export class Strip {
   #layOut() {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (!this.state || !width || !height) return;
-    this.#fit(width, height);
+    this.#fit(width - 2 * RIM, height - 2 * RIM);
     const rows = Math.ceil(this.order.length / this.columns);
     const full = `${Math.max(0, rows * this.pitch - GAP)}px`;
     if (this.content.style.height !== full) this.content.style.height = full;
@@ -91,16 +92,14 @@ export class Strip {
   }
 
   #fit(width, height) {
-    const fitting = (size) => {
-      const columns = Math.max(1, Math.floor((width + GAP) / (size + GAP)));
-      return { columns, rows: Math.ceil(this.order.length / columns) };
-    };
-    const wanted = SIZES.find((size) => fitting(size).rows * (size + GAP) - GAP <= height) ?? SIZES.at(-1);
-    this.columns = fitting(wanted).columns;
-    // Filling the width would make few candidates huge.
-    const filling = Math.floor((width + GAP) / this.columns) - GAP;
-    this.size = this.order.length >= this.columns ? Math.min(filling, wanted + 20) : wanted;
-    this.pitch = this.size + GAP;
+    const count = this.order.length;
+    const layouts = SIZES.map((wanted) => {
+      const columns = Math.max(1, Math.floor((width + GAP) / (wanted + GAP)));
+      const size = count < columns ? wanted : Math.floor((width + GAP) / columns) - GAP; // no gap at the right
+      return { columns, size, height: Math.ceil(count / columns) * (size + GAP) - GAP };
+    });
+    const layout = layouts.find((each) => each.height <= height) ?? layouts.at(-1);
+    [this.columns, this.size, this.pitch] = [layout.columns, layout.size, layout.size + GAP];
   }
 
   #at(place) {
