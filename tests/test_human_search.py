@@ -11,6 +11,7 @@ from noise_search.search.budget import StopRules
 from noise_search.search.cascade import judge_finalists
 from noise_search.search.controls import Controls
 from noise_search.search.judge import Judge
+from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.evolution import EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
@@ -200,6 +201,14 @@ def test_half_finished_pictures_are_never_shown():
         assert len(search.finished.members) >= 16
         told = " ".join(search.notes)
         assert isinstance(method, EvolutionSearch) or "a person is asked about finished pictures only" in told
+
+
+def test_auto_search_asks_about_candidates_only():
+    person = oracle()
+    search = run(AutoSearch(), 16, HumanVerifier(person))
+    assert "auto search chose random search" in " ".join(search.notes)  # no drafts
+    new = [index for question in person.asked for index in question.candidates if index != question.best]
+    assert sorted(new) == list(range(1, len(search.finished.members)))  # each once; the first is the first best
 
 
 def test_as_a_part_of_an_ensemble():

@@ -101,10 +101,13 @@ class Sitting:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` takes: plain JSON values."""
-        return {"choices": [choice.as_dict() for choice in self.choices], "taken_over": self.taken_over}
+        return {"choices": [choice.as_dict() for choice in self.choices]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state: what was chosen is not asked again.
+        """Go on from a state, before anything is scored: what was chosen is not asked again.
+
+        Candidates are scored again, by the choices: `score_set` takes their pictures in. New ones are put to the person,
+        also where the model had taken over.
 
         Raises:
             ValueError: it is none; nothing is changed then.
@@ -112,7 +115,6 @@ class Sitting:
         if not isinstance(state, Mapping) or not isinstance(state.get("choices"), list):
             raise ValueError(f"{NAME}: the state of a sitting is an object with a list 'choices', not {str(state)[:80]!r}")
         self.choices = [Choice.from_dict(said) for said in state["choices"]]
-        self.taken_over = state.get("taken_over") is True
         self._strengths, self._taste = (-1, {}), (-1, None)
 
     # Inside.

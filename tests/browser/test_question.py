@@ -174,8 +174,10 @@ def test_the_model_may_take_over_when_it_is_ready(shown):
 
 def test_a_time_out_is_counted_down(shown):
     assert shown.root.get_by_role("timer").text_content() == ""
+    shown.page.evaluate("() => { window.nsNow = 0; performance.now = () => window.nsNow }")
     shown.update(state(seconds_left=41.2))
     assert shown.root.get_by_role("timer").text_content() == "42 s left"
+    shown.page.evaluate("() => { window.nsNow = 1500 }")
     shown.page.wait_for_function("() => document.querySelector('#ns-test [role=timer]').textContent === '40 s left'")
     shown.update(state(seconds_left=0.0))
     assert shown.root.get_by_role("timer").text_content() == "0 s left"
@@ -224,6 +226,28 @@ def test_an_update_of_the_same_question_keeps_what_was_ranked(shown):
     shown.update(state(seconds_left=20))
     assert shown.place() == ["", "1", "", ""]
     assert len(shown.served) == 4  # no picture was asked for again
+
+
+def test_pictures_can_fill_the_window(shown, tmp_path):
+    """Also where the graph is zoomed: what is in a node is scaled with it, what fills the window is not."""
+    shown.page.evaluate("() => { document.querySelector('#ns-test').style.transform = 'scale(0.4)' }")
+    small = shown.pictures().first.bounding_box()
+    shown.pictures().first.focus()
+    shown.page.keyboard.press("e")
+    shown.page.wait_for_function("() => document.querySelector('#ns-test .ns-choice').getBoundingClientRect().width > 1500")
+    shown.web.screenshot(tmp_path / "large.png", fit=False)
+    large = shown.pictures().first.bounding_box()
+    assert large["width"] > 5 * small["width"] and large["width"] > 700 and large["height"] > 350  # two by two
+    assert shown.focused() == "3"
+    shown.page.keyboard.press("Escape")
+    assert shown.pictures().first.bounding_box() == small
+    shown.button("Enlarge").click()
+    shown.page.keyboard.press("3")
+    assert shown.sent[0]["ranking"] == [5]
+    shown.update(state("b2", (5, 7)))  # the next question is as large
+    assert shown.pictures().first.bounding_box()["width"] > 700 and shown.pictures().first.bounding_box()["height"] > 700
+    shown.update({**state(), "question": None})
+    assert not shown.root.is_visible()
 
 
 def test_sixteen_pictures_and_light_colors(shown, tmp_path):

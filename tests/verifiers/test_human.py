@@ -12,6 +12,7 @@ import pytest
 import torch
 from persons import Person, Scripted
 
+from noise_search.verifiers.base import PeopleVerifier, Verifier
 from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.choices import ASSISTANT, MODEL, YOU, Choice, bradley_terry
 from noise_search.verifiers.ensemble import Ensemble
@@ -292,6 +293,24 @@ def test_a_restored_model_knows_what_was_chosen():
     score(resumed, [40, 41, 42])
     assert resumed.choices[-1].by == MODEL
     assert resumed.taste.hits == sitting.taste.hits
+
+
+def test_a_person_is_asked_again_after_the_model_had_taken_over():
+    sitting = sitting_of(Person(redness))
+    score(sitting, range(30))
+    sitting.taken_over = True
+    score(sitting, range(30, 33))
+    resumed = sitting_of(Person(redness))
+    resumed.restore(sitting.state())
+    score(resumed, range(36))
+    assert [choice.by for choice in resumed.choices[-2:]] == [MODEL, YOU]
+    assert len(resumed.verifier.asker.asked) == 1
+
+
+def test_protocols():
+    verifier = HumanVerifier(Scripted([]))
+    assert isinstance(verifier, PeopleVerifier) and isinstance(verifier, Verifier)
+    assert not isinstance(ImageStatistics(), PeopleVerifier)
 
 
 @pytest.mark.parametrize("state", [None, [], {}, {"choices": 3}, {"choices": [{"shown": [1], "ranking": []}]}])

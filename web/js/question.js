@@ -6,13 +6,17 @@ const KEYS_SHOWN = 9;
 const TICK = 250; // milliseconds
 
 const STYLE = `
-.ns-choice { display: flex; flex-direction: column; gap: 6px; box-sizing: border-box; min-height: 0; height: 100%; padding: 6px;
+.ns-choice { display: flex; flex-direction: column; gap: 6px; box-sizing: border-box; min-height: 0; height: 100%;
+  max-height: inherit; padding: 6px;
   color: var(--input-text, #ddd); background: var(--comfy-menu-bg, #353535); font: 12px/1.4 sans-serif; }
 .ns-choice[hidden] { display: none; }
+.ns-choice:popover-open { position: fixed; inset: 3vh 3vw; width: 94vw; height: 94vh; max-height: none; margin: 0; font-size: 14px;
+  border: 1px solid var(--border-color, #4e4e4e); border-radius: 6px; }
 .ns-choice .ns-row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
 .ns-choice .ns-title { font-weight: 600; flex: 1 1 auto; }
 .ns-choice .ns-left { font-variant-numeric: tabular-nums; }
 .ns-choice .ns-grid { display: grid; gap: 6px; flex: 1 1 auto; min-height: 96px; overflow: auto;
+  grid-auto-rows: minmax(96px, 1fr);
   grid-template-columns: repeat(auto-fit, minmax(max(96px, 22%), 1fr)); }
 .ns-choice button { font: inherit; color: inherit; background: var(--comfy-input-bg, #222); cursor: pointer; padding: 4px 8px;
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; }
@@ -91,13 +95,15 @@ class QuestionView {
     this.rank = this.button("Rank", "Put several in order instead of picking one (R)", () => this.toggleRanking());
     this.done = this.button("Done", "Send the order", () => this.answer({ ranking: this.ranking }));
     this.bad = this.button("All bad", "None of these is good enough (0)", () => this.answer({ ranking: [] }));
+    this.large = this.button("Enlarge", "Show them as large as the window (E)", () => this.enlarge(!this.isLarge));
+    this.large.hidden = !this.root.showPopover; // older browsers
     this.model = this.button("Let the model take over", "", () => this.answer({ take_over: true }));
     this.note = element("span", "ns-note");
     this.note.setAttribute("role", "status");
     const head = element("div", "ns-row");
     head.append(this.title, this.left);
     const foot = element("div", "ns-row");
-    foot.append(this.rank, this.done, this.bad, this.model, this.note);
+    foot.append(this.rank, this.done, this.bad, this.large, this.model, this.note);
     this.root.append(head, this.grid, foot);
   }
 
@@ -107,6 +113,39 @@ class QuestionView {
     made.title = title;
     made.addEventListener("click", act);
     return made;
+  }
+
+  get isLarge() {
+    return this.root.popover !== undefined && this.root.matches(":popover-open");
+  }
+
+  /** Fill the window, above everything, whatever the node's size and the graph's zoom; or go back into the node. */
+  enlarge(on) {
+    if (!this.root.showPopover || on === this.isLarge) return;
+    const focused = document.activeElement;
+    if (on) {
+      this.root.popover = "manual";
+      this.root.showPopover();
+      this.sizes = new ResizeObserver(() => this.layOut());
+      this.sizes.observe(this.grid);
+    } else {
+      this.sizes.disconnect();
+      this.root.hidePopover();
+      this.root.removeAttribute("popover");
+      this.grid.style.gridTemplateColumns = "";
+    }
+    this.large.textContent = on ? "Shrink" : "Enlarge";
+    if (this.root.contains(focused)) focused.focus();
+  }
+
+  /** Choose the number of columns that leaves each picture the most room. */
+  layOut() {
+    const { clientWidth: width, clientHeight: height } = this.grid;
+    const count = this.pictures.length;
+    const side = (columns) => Math.min(width / columns, height / Math.ceil(count / columns));
+    const all = Array.from({ length: count }, (_, place) => place + 1);
+    const columns = all.reduce((best, one) => (side(one) > side(best) ? one : best), 1);
+    this.grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
   }
 
   update(state) {
@@ -129,6 +168,7 @@ class QuestionView {
 
   clear() {
     clearInterval(this.timer);
+    this.enlarge(false);
     this.timer = undefined;
     this.question = null;
     this.grid.replaceChildren();
@@ -141,6 +181,7 @@ class QuestionView {
     const rows = new Map((state.candidates ?? []).map((row) => [row.i, row]));
     this.pictures = question.candidates.map((index, place) => this.picture(question, index, place, rows.get(index)));
     this.grid.replaceChildren(...this.pictures);
+    if (this.isLarge) this.layOut();
     if (hadFocus) this.pictures[0]?.focus();
   }
 
@@ -248,6 +289,8 @@ class QuestionView {
     }
     if (key === "0") return () => this.bad.click();
     if (key.toLowerCase() === "r") return () => this.toggleRanking();
+    if (key.toLowerCase() === "e") return () => this.enlarge(!this.isLarge);
+    if (key === "Escape" && this.isLarge) return () => this.enlarge(false);
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns(), ArrowDown: this.columns() }[key];
     return step ? () => this.moveFocus(step) : null;
   }
