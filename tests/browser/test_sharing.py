@@ -64,9 +64,12 @@ def numbered(graph: dict[str, Any]) -> dict[str, Any]:
         return [ids[value[0]], value[1]] if isinstance(value, list) else value
 
     return {
-        ids[name]: {**one, "inputs": {key: renamed(value) for key, value in one["inputs"].items()}}
-        for name, one in graph.items()
+        ids[name]: {**one, "inputs": {key: renamed(value) for key, value in one["inputs"].items()}} for name, one in graph.items()
     }
+
+
+def id_of(graph: dict[str, Any], kind: str) -> str:
+    return next(number for number, one in graph.items() if one["class_type"] == kind)
 
 
 def open_graph(page: Any, graph: dict[str, Any]) -> None:
@@ -162,7 +165,7 @@ def test_the_plain_workflow_renders_the_very_picture(page, kind, advanced):
 def test_a_saved_picture_brings_its_search_back(page):
     """Each picture of two: the page opens it, and the search reduces to the nodes that render this one."""
     graph = searching("moves", False, keep=2)
-    search, save = (next(i for i, one in graph.items() if one["class_type"] == kind) for kind in ("NSSearchSampler", "SaveImage"))
+    search, save = (id_of(graph, kind) for kind in ("NSSearchSampler", "SaveImage"))
     graph[save] = node("NSSaveSearch", images=[search, 0], report=[search, 7], filename_prefix="shared/found")
     open_graph(page, graph)
     before = sorted(types(page))
@@ -255,4 +258,22 @@ def test_samplers_whose_levels_no_stock_scheduler_gives(page, sampler_name):
     assert "ManualSigmas" in types(page)
     _, again = picture(page, run(page))
     assert abs(found - again).max() <= 1
+    assert page.errors == []
+
+
+def test_markup_in_names_stays_text_on_the_page(page):
+    markup = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    dialogs: list[str] = []
+    page.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    graph = searching("seed", False)
+    search, text = (id_of(graph, kind) for kind in ("NSSearchSampler", "CLIPTextEncode"))
+    graph[text]["inputs"]["text"] = markup
+    graph["90"] = node("NSSaveSearch", images=[search, 0], report=[search, 7], filename_prefix=f"{markup[:-9]}/{markup[:27]}")
+    open_graph(page, graph)
+    page.page.evaluate("(title) => app.graph.nodes.forEach((node) => { node.title = `${title} ${node.type}` })", markup)
+    run(page)
+    command(page, "noise_search.reduce")
+    page.page.wait_for_timeout(500)
+    assert markup in toasts(page) and dialogs == []
+    assert page.page.evaluate("() => [...document.images].filter((image) => image.getAttribute('src') === 'x').length") == 0
     assert page.errors == []
