@@ -214,6 +214,11 @@ class Search(Helm):
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         return self.gallery.pictures(candidate)
 
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
+        """Return another judge's raw scores (n, V) of finished candidates."""
+        pictures = [self.pictures(c) for c in candidates] if judge.needs_pictures else []
+        return judge.score(candidates, pictures, [c.latent for c in candidates], self.promised(candidates, judge))
+
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
