@@ -110,6 +110,8 @@ def place_of(prefix: str, images: Tensor) -> tuple[Path, str, int, str]:
     shown = ascii(prefix if len(prefix) <= 60 else f"{prefix[:60]}...")
     if len(prefix) > MAX_PREFIX:
         raise ValueError(f"filename_prefix: {len(prefix)} characters ({shown}) are too many for a name: at most {MAX_PREFIX}")
+    if ".." in prefix:
+        raise ValueError(f"filename_prefix: {shown} holds '..', which would lead out of a folder")
     if any(unicodedata.category(sign) in ("Cc", "Cs") or unicodedata.bidirectional(sign) in TURNING for sign in prefix):
         raise ValueError(f"filename_prefix: {shown} holds characters that a name cannot have or that turn its direction")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .markup import escaped
 
 WIDTH, HEIGHT = 720, 360
-LEFT, RIGHT, TOP, BOTTOM = 76, 16, 20, 44
+LEFT, RIGHT, TOP, BOTTOM = 80, 24, 20, 56
 MAX_DOTS = 1000  # candidates drawn: more is a cloud, and a heavy page
 
 
@@ -35,8 +35,8 @@ def draw_svg(points: Sequence[tuple[int, float]], baseline: float | None, budget
 
     parts = [_line("grid", LEFT, y(tick), WIDTH - RIGHT, y(tick)) for tick in y_ticks]
     parts += [_text(LEFT - 8, y(tick) + 4, f"{tick:g}", "end") for tick in y_ticks]
-    parts += [_text(x(tick), HEIGHT - BOTTOM + 18, f"{tick:g}", "middle") for tick in x_ticks]
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "model calls", "middle"))
+    parts += [_text(x(tick), HEIGHT - BOTTOM + 22, f"{tick:g}", "middle") for tick in x_ticks]
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "model calls", "middle"))
     shown = points[:: math.ceil(len(points) / MAX_DOTS)]
     parts += [f'<circle class="dot" cx="{x(calls)}" cy="{y(score)}" r="3"/>' for calls, score in shown]
     if budget is not None:

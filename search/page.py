@@ -34,7 +34,8 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
 dt { color: var(--faint); font-size: .85rem } dd { margin: 0; font-weight: 600 }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); gap: .75rem }
 figure { margin: 0 } img { width: 100%; border-radius: .5rem; display: block } figcaption { color: var(--faint) }
-svg { width: 100%; height: auto; display: block } svg text { fill: var(--faint); font-size: 13px }
+svg { width: 100%; height: auto; display: block; overflow: visible } svg text { fill: var(--faint); font-size: 13px;
+  paint-order: stroke; stroke: var(--back); stroke-width: 4px } @media (max-width: 40rem) { svg text { font-size: 22px } }
 line, path { fill: none; stroke: var(--line) } .best { stroke: var(--best); stroke-width: 3 } .dot { fill: var(--dot) }
 .baseline { stroke: var(--own); stroke-dasharray: 7 6; stroke-width: 2 } .budget { stroke: var(--faint); stroke-dasharray: 2 4 }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
@@ -117,7 +118,7 @@ def _facts(report: dict[str, Any]) -> str:
         "Seconds": report["seconds"]["total"],
         "Held out": held_out.get("verifier") if isinstance(held_out, dict) else None,
     }
-    return _list(facts)
+    return _list({name: value for name, value in facts.items() if value is not None})
 
 
 def _pictures(report: dict[str, Any], pictures: Sequence[str]) -> str:

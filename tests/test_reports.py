@@ -135,7 +135,7 @@ def test_the_curve_goes_through_the_best_scores():
     (budget,) = re.findall(r'class="budget" x1="([\d.]+)"', svg)
     (path,) = re.findall(r'class="best" d="([^"]+)"', svg)
     ticks = nice_ticks(0, 32)
-    assert float(budget) == pytest.approx(76 + 628 * 32 / ticks[-1], abs=0.01)
+    assert float(budget) == pytest.approx(80 + (720 - 80 - 24) * 32 / ticks[-1], abs=0.01)
     assert path.endswith(f"H{budget}") and path.count("V") == 1  # the last candidate was not better
 
 

@@ -64,9 +64,12 @@ def numbered(graph: dict[str, Any]) -> dict[str, Any]:
         return [ids[value[0]], value[1]] if isinstance(value, list) else value
 
     return {
-        ids[name]: {**one, "inputs": {key: renamed(value) for key, value in one["inputs"].items()}}
-        for name, one in graph.items()
+        ids[name]: {**one, "inputs": {key: renamed(value) for key, value in one["inputs"].items()}} for name, one in graph.items()
     }
+
+
+def id_of(graph: dict[str, Any], kind: str) -> str:
+    return next(number for number, one in graph.items() if one["class_type"] == kind)
 
 
 def open_graph(page: Any, graph: dict[str, Any]) -> None:
@@ -116,9 +119,19 @@ def properties(page: Any) -> dict[str, Any]:
     )
 
 
+def until(page: Any, condition: str, argument: Any = None) -> None:
+    page.page.wait_for_function(condition, arg=argument, timeout=60_000)
+
+
 def command(page: Any, name: str) -> None:
-    page.page.evaluate("(name) => app.extensionManager.command.execute(name)", name)
-    page.page.wait_for_timeout(300)
+    page.page.evaluate("(name) => void app.extensionManager.command.execute(name)", name)
+
+
+def reduce(page: Any) -> None:
+    """Reduce the search, and wait until that is done and said."""
+    command(page, "noise_search.reduce")
+    until(page, "() => !app.canvas.graph.nodes.some((node) => node.type.startsWith('NSSearchSampler'))")
+    page.page.get_by_text("Reduced to the plain workflow").first.wait_for()
 
 
 def toasts(page: Any) -> str:
@@ -134,7 +147,7 @@ def show_to_page(page: Any, data: bytes) -> None:
         }""",
         base64.b64encode(data).decode(),
     )
-    page.page.wait_for_timeout(500)
+    until(page, "() => app.graph.nodes.some((node) => node.type.startsWith('NSSearchSampler'))")
 
 
 @pytest.mark.parametrize("advanced", [False, True], ids=["simple", "advanced"])
@@ -147,7 +160,7 @@ def test_the_plain_workflow_renders_the_very_picture(page, kind, advanced):
     named = {"seed": recipe["noise"] != "3" and not recipe.keys() & {"moves", "cuts", "jitter"}}
     assert named.get(kind, kind in recipe), recipe  # with this seed; else choose another
 
-    command(page, "noise_search.reduce")
+    reduce(page)
     gone = SEARCHES | {METHODS[kind][0], "NSImageStatistics", "NSConditioningJitterProposal", "PreviewAny"}
     kept = [one for one in before if one not in gone and not (one == "RandomNoise" and MADE[kind, advanced] & CUSTOM)]
     assert sorted(types(page)) == sorted([*kept, *MADE[kind, advanced]])
@@ -162,7 +175,7 @@ def test_the_plain_workflow_renders_the_very_picture(page, kind, advanced):
 def test_a_saved_picture_brings_its_search_back(page):
     """Each picture of two: the page opens it, and the search reduces to the nodes that render this one."""
     graph = searching("moves", False, keep=2)
-    search, save = (next(i for i, one in graph.items() if one["class_type"] == kind) for kind in ("NSSearchSampler", "SaveImage"))
+    search, save = (id_of(graph, kind) for kind in ("NSSearchSampler", "SaveImage"))
     graph[save] = node("NSSaveSearch", images=[search, 0], report=[search, 7], filename_prefix="shared/found")
     open_graph(page, graph)
     before = sorted(types(page))
@@ -178,7 +191,7 @@ def test_a_saved_picture_brings_its_search_back(page):
         assert sorted(types(page)) == before
         shown = Image.open(io.BytesIO(data))
         assert properties(page)["recipe"] == json.loads(shown.text["noise_search"])["recipe"]
-        command(page, "noise_search.reduce")
+        reduce(page)
         assert "NSSaveSearch" not in types(page) and "SaveImage" in types(page)
         _, again = picture(page, run(page))
         assert abs(np.asarray(shown.convert("RGB")).astype(int) - again).max() <= 1
@@ -190,13 +203,15 @@ def test_undo_brings_the_search_back(page):
     run(page)
     before, found = sorted(types(page)), properties(page)
     links = page.page.evaluate("() => app.graph.links.size")
-    command(page, "noise_search.reduce")
+    reduce(page)
     assert "KSampler" in types(page)
     command(page, "Comfy.Undo")
+    until(page, "(count) => app.graph.nodes.length === count", len(before))
     assert sorted(types(page)) == before and properties(page) == found
     assert page.page.evaluate("() => app.graph.links.size") == links
     command(page, "Comfy.Redo")
-    assert "KSampler" in types(page) and "NSSearchSampler" not in types(page)
+    until(page, "() => app.graph.nodes.some((node) => node.type === 'KSampler')")
+    assert "NSSearchSampler" not in types(page)
     assert page.errors == []
 
 
@@ -211,7 +226,7 @@ def test_a_search_inside_a_subgraph_is_reduced_there(page):
     _, found = picture(page, run(page))
     page.page.evaluate("() => app.canvas.setGraph(app.graph.nodes.find((node) => node.subgraph).subgraph)")
     assert page.page.evaluate("() => app.canvas.graph.nodes.map((node) => !!node.properties.noise_search?.recipe)") == [True]
-    command(page, "noise_search.reduce")
+    reduce(page)
     inner = page.page.evaluate("() => app.canvas.graph.nodes.map((node) => node.type)")
     assert sorted(inner) == sorted(MADE["moves", False])
     page.page.evaluate("() => app.canvas.setGraph(app.canvas.graph.rootGraph)")
@@ -247,12 +262,31 @@ def test_a_search_without_a_recipe_takes_that_of_a_picture(page, tmp_path):
 def test_samplers_whose_levels_no_stock_scheduler_gives(page, sampler_name):
     open_graph(page, searching("moves", False, sampler_name=sampler_name))
     _, found = picture(page, run(page))
-    command(page, "noise_search.reduce")
     if "ManualSigmas" not in page.server.object_info():
-        assert "need the node ManualSigmas" in toasts(page) and "NSSearchSampler" in types(page)
+        command(page, "noise_search.reduce")
+        page.page.get_by_text("need the node ManualSigmas").first.wait_for()
+        assert "NSSearchSampler" in types(page)
         assert len(types(page)) == len(searching("moves", False))  # nothing is left half done
         return
+    reduce(page)
     assert "ManualSigmas" in types(page)
     _, again = picture(page, run(page))
     assert abs(found - again).max() <= 1
+    assert page.errors == []
+
+
+def test_markup_in_names_stays_text_on_the_page(page):
+    markup = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    dialogs: list[str] = []
+    page.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    graph = searching("seed", False)
+    search, text = (id_of(graph, kind) for kind in ("NSSearchSampler", "CLIPTextEncode"))
+    graph[text]["inputs"]["text"] = markup
+    graph["90"] = node("NSSaveSearch", images=[search, 0], report=[search, 7], filename_prefix=f"{markup[:-9]}/{markup[:27]}")
+    open_graph(page, graph)
+    page.page.evaluate("(title) => app.graph.nodes.forEach((node) => { node.title = `${title} ${node.type}` })", markup)
+    run(page)
+    reduce(page)
+    assert markup in toasts(page) and dialogs == []
+    assert page.page.evaluate("() => [...document.images].filter((image) => image.getAttribute('src') === 'x').length") == 0
     assert page.errors == []
