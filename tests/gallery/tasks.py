@@ -51,7 +51,8 @@ def inpaint() -> Graph:
     encode = Node("encode", "VAEEncode", {}, {"pixels": ("scale", 0), "vae": ("ckpt", 2)}, (260, 0))
     masked = Node("masked", "SetLatentNoiseMask", {}, {"samples": ("encode", 0), "mask": ("mask", 0)}, (260, 0))
     image = Node("image", "NSGraphImage", size=(280, 0))
-    crop = Node("crop", "ImageCrop", {}, {"image": ("image", 0), **box("x", "y", "width", "height")}, (280, 190), "Image Crop: the region")
+    crop = Node("crop", "ImageCrop", {}, {"image": ("image", 0), **box("x", "y", "width", "height")}, (280, 190),
+                "Image Crop: the region")  # fmt: skip
     score = Node("score", "NSScoreImages", {"keep": 0}, {"images": ("crop", 0), "verifier": ("clipscore", 0)}, (280, 0),
                  "Score of the region")  # fmt: skip
     verifier = Node("graph", "NSScoreFromGraph", {}, {"score": ("score", 3)}, (280, 0))
