@@ -76,7 +76,11 @@ STAND_INS: dict[str, tuple[tuple[str, int], ...]] = {
 }
 # Nodes for other kinds of model: the demo's kind, which lacks some of their inputs.
 REPLACED = {"EmptyHunyuanLatentVideo": "EmptySD3LatentImage", "ModelSamplingAuraFlow": "ModelSamplingSD3"}
-LEFT_OUT = {("EmptyHunyuanLatentVideo", "length"), ("PreviewAny", "preview")}  # the latter is the page's own
+LEFT_OUT = {
+    ("EmptyHunyuanLatentVideo", "length"),
+    ("PreviewAny", "preview"),  # the page's own
+    ("CreateVideo", "bit_depth"), ("SaveVideo", "format.codec"),  # of newer ComfyUIs, which do without them too
+}  # fmt: skip
 
 
 def user_form(name: str) -> dict[str, Any]:

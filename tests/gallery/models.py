@@ -61,7 +61,7 @@ two best that are different pictures.
     sampler = search(verifier="both", keep=2, steps=25, cfg=8.0, sampler_name="euler", scheduler="normal")
     return Graph("sdxl_search", (
         (Group("1 · SDXL, prompt, size", MODEL, ((checkpoint(files.SDXL), *prompts(), latent(side=1024)),)),),
-        (Group("2 · Two verifiers", JUDGE, ((clip_score(), pick_score()),)), note(text, (362, 330))),
+        (Group("2 · Two verifiers", JUDGE, ((clip_score(), pick_score()),)), note(text, (362, 300))),
         (Group("3 · Together", PROMPTS, ((both,),)),),
         (Group("4 · Search", SEARCH, ((sampler,),)),),
         (Group("5 · Result", RESULT, ((save(title="Save Image: the best, best first"), plot()), (report(),))),),
@@ -91,7 +91,7 @@ loaders and this guider) to render it again.
         (Group("1 · Flux.1 dev", MODEL, ((unet(files.FLUX), clip, vae(files.FLUX_VAE)),)),
          Group("2 · Prompt and size", MODEL, ((*prompt_and_positive(CLIP), latent(side=1024, type="EmptySD3LatentImage")),))),
         (Group("3 · How an image is made", PROMPTS, ((guidance, guider, noise, sampler, sigmas),)),),
-        (Group("4 · Verifier: what is good", JUDGE, ((clip_score(),),)), note(text, (362, 350))),
+        (Group("4 · Verifier: what is good", JUDGE, ((clip_score(),),)), note(text, (362, 300))),
         (Group("5 · Search", SEARCH, ((advanced_search(VAE), recipe()),)),),
         (Group("6 · Result", RESULT, ((save(), plot()),)),),
     ))  # fmt: skip
@@ -117,7 +117,7 @@ A distilled model of few steps gives nearly the same picture for every seed, so 
     return Graph("z_image_search", (
         (Group("1 · Z-Image Turbo", MODEL, (
             (unet(files.Z_IMAGE), shift(3.0), text_encoder(files.Z_IMAGE_TEXT, "lumina2"), vae(files.Z_IMAGE_VAE)),)),
-         note(text, (342, 430))),
+         note(text, (342, 340))),
         (Group("2 · Prompt and size", MODEL, (
             (*prompt_and_positive(CLIP), zeroed_negative(), latent(side=1024, type="EmptySD3LatentImage")),)),),
         (Group("3 · Verifier: what is good", JUDGE, ((clip_score(),),)),
@@ -151,7 +151,7 @@ LoRA: 20 steps, cfg 4, and no method.
              vae(files.QWEN_VAE)),)),),
         (Group("2 · Prompt and size", MODEL, (
             (*prompts(CLIP, SIGN_PROMPT, ""), latent(side=1328, type="EmptySD3LatentImage")),)),
-         note(text, (342, 350))),
+         note(text, (342, 300))),
         (Group("3 · Verifier: what is good", JUDGE, ((clip_score(),),)),
          Group("4 · Vary the text too", PROMPTS, ((jitter, method),))),
         (Group("5 · Search", SEARCH, ((sampler,),)),),
@@ -183,7 +183,7 @@ ranks low.
     return Graph("wan_video_search", (
         (Group("1 · Wan 2.1", MODEL, (
             (unet(files.WAN), shift(8.0, type="ModelSamplingSD3"), text_encoder(files.WAN_TEXT, "wan"), vae(files.WAN_VAE)),)),
-         note(text, (342, 350))),
+         note(text, (342, 300))),
         (Group("2 · Prompt, size, length", MODEL, ((*prompts(CLIP, VIDEO_PROMPT, "blurry, static, text, watermark"), frames),)),),
         (Group("3 · Verifier: every frame", JUDGE, ((clip_score(),),)),
          Group("4 · Drafts, and a time limit", PROMPTS, ((method, limits),))),

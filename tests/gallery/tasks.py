@@ -51,7 +51,8 @@ def inpaint() -> Graph:
     encode = Node("encode", "VAEEncode", {}, {"pixels": ("scale", 0), "vae": ("ckpt", 2)}, (260, 0))
     masked = Node("masked", "SetLatentNoiseMask", {}, {"samples": ("encode", 0), "mask": ("mask", 0)}, (260, 0))
     image = Node("image", "NSGraphImage", size=(280, 0))
-    crop = Node("crop", "ImageCrop", {}, {"image": ("image", 0), **box("x", "y", "width", "height")}, (280, 190), "The region")
+    crop = Node("crop", "ImageCrop", {}, {"image": ("image", 0), **box("x", "y", "width", "height")}, (280, 190),
+                "Image Crop: the region")  # fmt: skip
     score = Node("score", "NSScoreImages", {"keep": 0}, {"images": ("crop", 0), "verifier": ("clipscore", 0)}, (280, 0),
                  "Score of the region")  # fmt: skip
     verifier = Node("graph", "NSScoreFromGraph", {}, {"score": ("score", 3)}, (280, 0))
@@ -74,7 +75,7 @@ Mask* and to the node that pastes the result; keep the crop around it.
 """
     sampler = search(verifier="graph", denoise=0.9, links={"latent_image": ("masked", 0)})
     return Graph("inpaint_region_search", (
-        (Group("1 · Model and prompt", MODEL, ((checkpoint(), *prompts(text=REGION_PROMPT)),)), note(text, (342, 480))),
+        (Group("1 · Model and prompt", MODEL, ((checkpoint(), *prompts(text=REGION_PROMPT)),)), note(text, (342, 350))),
         (Group("2 · Picture and region", PROMPTS, ((load, scale), region(), (nothing, inside, mask, encode, masked))),),
         (Group("3 · Judge the region", JUDGE, ((clip_score(), image, crop, score, verifier),)),),
         (Group("4 · Search", SEARCH, ((sampler,),)),),
@@ -104,7 +105,7 @@ in the place of the second search.
 """
     return Graph("hires_from_winner", (
         (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
-        (Group("2 · Verifier of both", JUDGE, ((clip_score(),),)), note(text, (362, 370))),
+        (Group("2 · Verifier of both", JUDGE, ((clip_score(),),)), note(text, (362, 300))),
         (Group("3 · Search small", SEARCH, ((first,),)),),
         (Group("4 · Enlarge, search again", SEARCH, ((larger, second),)),),
         (Group("5 · Result", RESULT, ((base, save(("second", 0), title="Save Image: the larger one")), (plot(),))),),
@@ -134,7 +135,7 @@ seconds to answer, 0 waits · unplug the assistant if you want no CLIP.
 """
     return Graph("choose_by_hand", (
         (Group("1 · Model, prompt, size", MODEL, ((checkpoint(), *prompts(), latent()),)),),
-        (Group("2 · You choose", JUDGE, ((clip_score(), human),)), note(text, (362, 400))),
+        (Group("2 · You choose", JUDGE, ((clip_score(), human),)), note(text, (362, 330))),
         (Group("3 · Steps in noise, then search", SEARCH, ((method, sampler),)),),
         (Group("4 · Result", RESULT, ((save(title="Save Image: your choice"), plot()),)),),
     ))  # fmt: skip
