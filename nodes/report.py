@@ -14,8 +14,9 @@ from .session import ComfySession
 
 
 def report(
-    search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None
-) -> dict[str, Any]:
+    search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None,
+    chosen: Candidate | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the report of a search as plain JSON values.
 
     Args:
@@ -24,6 +25,7 @@ def report(
         method: what it ran.
         kept: whose pictures come out, best first.
         held_out: scores of a verifier that did not choose, from `score_held_out`.
+        chosen: the one that the user chose to come out first; None for the best.
     """
     ranked = search.ranked
     best = ranked[0][0] if ranked else None
@@ -37,6 +39,7 @@ def report(
         "baseline": _summary(search, search.baseline),
         "best": None if best is None else _summary(search, best),
         "gain": gain,
+        "chosen": None if chosen is None else chosen.index,
         "cascade": _cascade(search),
         "held_out": held_out,
         "finals": search.finals,
@@ -71,9 +74,7 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    pictures = [search.pictures(c) for c in chosen] if judge.needs_pictures else []
-    raw = judge.score(chosen, pictures, [c.latent for c in chosen], search.promised(chosen, judge))
-    scores = judge.combine(raw).tolist()
+    scores = judge.combine(search.scored_by(judge, chosen)).tolist()
     return {
         "verifier": judge.verifier.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},

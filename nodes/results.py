@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..search.budget import Budget
 from ..search.recipes import GIVEN, recipes_from_json
+from ..search.replay import replay
 from .noise import BatchNoise, RecipeNoise, join
 from .runner import check_sigmas, count_rows, graphs, repaired
 from .schema import inp, schema
@@ -93,7 +94,7 @@ class NSRenderCandidate(io.ComfyNode):
         images, latents = [], []
         for graph, one in zip(graphs(noise, guider, sampler, sigmas, latent, vae), recipes, strict=True):
             session = ComfySession(graph, Budget(1))
-            rendered = session.replay(one).latent
+            rendered = replay(session, one).latent
             images.append(session.decode(rendered))
             latents.append(samples_of(rendered))
         return io.NodeOutput(torch.cat(images), {**latent, "samples": join(latents)})

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..search.budget import Budget, StopRules
 from ..search.candidates import Candidate, varied
 from ..search.cascade import final_score, judge_finalists
+from ..search.controls import Controls
 from ..search.engine import Method, Search
 from ..search.finals import compare_finalists
 from ..search.judge import Judge
@@ -24,6 +25,8 @@ from ..search.methods.auto_search import choose_for
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
+from ..search.steering import steered
+from .caller import Caller
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
@@ -37,6 +40,7 @@ JITTERED = (
     "the winner has a text embedding of its own (conditioning jitter): in stock nodes its noise gives its picture only with "
     "'Jitter Conditioning' and the same recipe on the positive conditioning; 'Render Candidate' needs nothing else"
 )
+NOT_AMONG = "choose: that recipe is of no candidate of this search (is it of another seed?): the best comes out instead"
 NOT_ASKED = ", by the first verifier of the cascade: the second was not asked"
 
 
@@ -53,6 +57,8 @@ class Settings:
     keep_on_cancel: bool = False
     skip_errors: bool = False
     batching: str = "auto"
+    choose: str = ""
+    resume: str = "on"
 
 
 @dataclass
@@ -86,7 +92,7 @@ class Outcome:
 
 def search_graph(
     noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any,
-    settings: Settings,
+    settings: Settings, caller: Caller | None = None,
 ) -> io.NodeOutput:  # fmt: skip
     """Search for every row of the latent batch, one after another, and return the node's outputs."""
     check_inputs(sigmas, settings)
@@ -141,14 +147,17 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
     first = baseline(graph)
     # Every row of a batch draws other candidates; row 0's are those of a batch of one.
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
-    search = Search(session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best)
+    search = Search(
+        session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best,
+        controls=Controls(mm.throw_exception_if_processing_interrupted),
+    )  # fmt: skip
     if settings.held_out is not None:
         search.expect(Judge(settings.held_out))
     method, cancelled = settings.method or RandomSearch(), False
     try:
         if settings.method is None:
             method = choose_for(search, settings.budget)[0]
-        for told in method.run(search):
+        for told in steered(search, method):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
         judge_finalists(search)
         compare_finalists(search, is_interrupt)
@@ -178,9 +187,10 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
 
 def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool) -> Outcome:
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
+    best, finalists = choose(search, settings)
     ranked = search.ranked
-    finalists = varied(ranked, settings.keep)
-    best, score = ranked[0]
+    score = final_score(search, best)
+    score = best.score if score != score else score  # one that was chosen may have been no finalist
     images = torch.cat([search.pictures(candidate) for candidate in finalists])
     held_out = None
     if settings.held_out is not None:
@@ -188,7 +198,7 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
-    said = report(search, session, method, finalists, held_out)
+    said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
@@ -197,6 +207,29 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
         images, join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
         plot(search, method), cancelled, best.segment_start[1] if best.recipe.cuts else session.sigmas,
     )  # fmt: skip
+
+
+def choose(search: Search, settings: Settings) -> tuple[Candidate, list[Candidate]]:
+    """Return the candidate that comes out first, and all that come out: the best, or the one that the user chose."""
+    ranked, wanted = search.ranked, settings.choose.strip()
+    finalists = varied(ranked, settings.keep)
+    if not wanted:
+        return ranked[0][0], finalists
+    recipe = chosen_recipe(wanted)
+    chosen = next((candidate for candidate in search.candidates if candidate.recipe == recipe), None)
+    if chosen is None:
+        search.notes.append(NOT_AMONG)
+        return ranked[0][0], finalists
+    search.choose(chosen)
+    return chosen, [chosen, *(c for c in finalists if c is not chosen)][: settings.keep]
+
+
+def chosen_recipe(text: str) -> Recipe:
+    """Read the input `choose`."""
+    try:
+        return Recipe.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"choose: it must be empty, for the best, or a candidate's recipe; {error}") from error
 
 
 def winner_noise(best: Candidate, session: ComfySession) -> Any:
@@ -259,6 +292,8 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
         raise ValueError(f"budget: {settings.budget} whole images pays for no picture: at least 1")
     if settings.keep < 1:
         raise ValueError(f"keep: {settings.keep} pictures cannot be returned: at least 1")
+    if settings.choose.strip():
+        chosen_recipe(settings.choose.strip())
     if hasattr(settings.held_out, "dear"):
         raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
 

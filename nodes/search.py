@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..search.budget import StopRules
 from ..search.recipes import Recipe
+from .caller import HIDDEN, Caller
 from .noise import RecipeNoise
 from .runner import Settings, search_graph
 from .schema import inp, schema
@@ -18,6 +19,7 @@ CATEGORY = "noise search"
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 CANCEL, KEEP_BEST = "cancel", "keep best"
 STOP, SKIP = "stop", "skip"
+RESUME = ["on", "fresh", "off"]
 ON_CANCEL, ON_ERROR, BATCHING = [CANCEL, KEEP_BEST], [STOP, SKIP], ["auto", "on", "off"]
 ALIASES = ["best of n", "seed search", "reroll", "inference-time scaling", "best seed"]
 
@@ -56,6 +58,13 @@ def optional_inputs() -> list[Any]:
             tooltip="Whether several candidates go through the model together, which is faster. auto: where "
             "it is known to change no picture. on: always, "
             "at your own risk. off: one at a time."),
+        inp(io.String, "choose", optional=True, default="", tooltip="Empty: the best comes out. A candidate's recipe: that "
+            "one comes out in its place, without searching again; 'Use as output' on a picture of the dashboard fills it in. "
+            "It holds for the search whose candidate it is: with another seed the best comes out."),
+        inp(io.Combo, "resume", optional=True, options=RESUME, default="on", advanced=True,
+            tooltip="on: everything that is computed is also written to disk, and what is there already is not computed "
+            "again: raise the budget, change the method, or come back after a crash. fresh: forget what is there and begin "
+            "anew. off: read and write nothing."),
     ]  # fmt: skip
 
 
@@ -107,13 +116,15 @@ class NSSearchSampler(io.ComfyNode):
                 *optional_inputs(),
             ],
             outputs=search_outputs(),
+            hidden=HIDDEN,
+            not_idempotent=True,  # each of two equal nodes has a dashboard of its own
         )  # fmt: skip
 
     @classmethod
     def execute(
         cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise,
         vae, verifier, budget, keep, method=None, limits=None, held_out=None, preview_vae=None,
-        on_cancel=CANCEL, on_verifier_error=STOP, batching="auto",
+        on_cancel=CANCEL, on_verifier_error=STOP, batching="auto", choose="", resume="on",
     ) -> io.NodeOutput:  # fmt: skip
         check_choice("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS)
         check_choice("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS)
@@ -125,9 +136,11 @@ class NSSearchSampler(io.ComfyNode):
             model_options=model.model_options,
         )  # fmt: skip
         sampler = comfy.samplers.sampler_object(sampler_name)
-        settings = _settings(verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching)
-        noise = RecipeNoise(Recipe(seed, seed))
-        return search_graph(noise, guider, sampler, stock.sigmas.cpu(), latent_image, vae, preview_vae, settings)
+        settings = _settings(
+            verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume
+        )
+        noise, sigmas = RecipeNoise(Recipe(seed, seed)), stock.sigmas.cpu()
+        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, Caller.of(cls))
 
 
 class NSSearchSamplerAdvanced(io.ComfyNode):
@@ -152,15 +165,19 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
                 *optional_inputs(),
             ],
             outputs=search_outputs(),
+            hidden=HIDDEN,
+            not_idempotent=True,
         )
 
     @classmethod
     def execute(
         cls, noise, guider, sampler, sigmas, latent_image, vae, verifier, budget, keep, method=None, limits=None,
-        held_out=None, preview_vae=None, on_cancel=CANCEL, on_verifier_error=STOP, batching="auto",
+        held_out=None, preview_vae=None, on_cancel=CANCEL, on_verifier_error=STOP, batching="auto", choose="", resume="on",
     ) -> io.NodeOutput:  # fmt: skip
-        settings = _settings(verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching)
-        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings)
+        settings = _settings(
+            verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume
+        )
+        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, Caller.of(cls))
 
 
 def check_choice(name: str, value: str, options: list[str]) -> None:
@@ -171,14 +188,15 @@ def check_choice(name: str, value: str, options: list[str]) -> None:
 
 def _settings(
     verifier: Any, budget: int, keep: int, method: Any, limits: StopRules | None, held_out: Any, on_cancel: str,
-    on_verifier_error: str, batching: str,
+    on_verifier_error: str, batching: str, choose: str, resume: str,
 ) -> Settings:  # fmt: skip
     check_choice("on_cancel", on_cancel, ON_CANCEL)
     check_choice("on_verifier_error", on_verifier_error, ON_ERROR)
     check_choice("batching", batching, BATCHING)
+    check_choice("resume", resume, RESUME)
     return Settings(
         verifier, budget, keep, method, limits or StopRules(), held_out, on_cancel == KEEP_BEST,
-        on_verifier_error == SKIP, batching,
+        on_verifier_error == SKIP, batching, choose, resume,
     )  # fmt: skip
 
 

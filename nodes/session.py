@@ -66,7 +66,7 @@ class ComfySession:
         share = not self.why_alone and not self._adaptive
         rows = memory.rows_that_fit(graph.guider, self.shape) if share else 1
         self.limits = Limits(
-            max_rows=rows, may_call=self._may_call, called=self._count,
+            max_rows=rows, before_call=self._before_call, may_call=budget.allows, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache,
         )  # fmt: skip
         self._nothing_drawn = is_zero(pack(graph.given))
@@ -75,6 +75,7 @@ class ComfySession:
         self._guiders = JitteredGuiders(graph.guider)
         self.gaps_for = ""
         self.prediction_levels: Sequence[float] = ()
+        self.checkpoint: Callable[[], None] = lambda: None
 
     @property
     def noise_shares(self) -> Tensor:
@@ -160,24 +161,6 @@ class ComfySession:
             x = renoise(self._model_sampling, record.x, levels[0], levels[1], eps)
         run = self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
         run.jitter, run.gaps, run.noted = record.jitter, list(record.gaps[:-1]), dict(record.noted)
-        return run
-
-    def replay(self, recipe: Recipe) -> Trajectory:
-        """Render a recipe with all its segments; return its ended last run."""
-        cuts = [*recipe.cuts, None]
-        run = self.start(recipe, keep_records=_level(cuts[0]))
-        try:
-            for cut, following in zip(cuts, cuts[1:], strict=False):
-                self.advance([run], cut.sigma)
-                if not run.records:
-                    raise ValueError(
-                        f"recipe: no model call at its cut, sigma {cut.sigma:g}: it was found with other sigmas or sampler"
-                    )
-                run.close()
-                run = self.branch(run.records[-1], cut, keep_records=_level(following))
-            self.advance([run])
-        finally:
-            run.close()  # an ended run stays as it is
         return run
 
     def advance(self, runs: Sequence[Trajectory], until_sigma: float = 0.0) -> None:
@@ -294,9 +277,9 @@ class ComfySession:
             denoise_mask=self.graph.latent.get("noise_mask"), callback=None, disable_pbar=True, seed=seed,
         )  # fmt: skip
 
-    def _may_call(self, rows: int) -> bool:
+    def _before_call(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return self.budget.allows(rows)
+        self.checkpoint()
 
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
         self.budget.nfe += denoised.shape[0]
@@ -304,7 +287,3 @@ class ComfySession:
         if self.gaps_for and known and all(map(math.isnan, runs[0].gaps)):
             raise ValueError(f"verifier '{self.gaps_for}': {NO_GAP}")
         self._called(runs, denoised)
-
-
-def _level(cut: Cut | None) -> tuple[float, ...]:
-    return () if cut is None else (cut.sigma,)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -48,6 +49,8 @@ class Budget:
         run_cost: NFE of candidate 0's full run; None until it ended.
         nfe: model calls spent so far, in latent rows.
         reserved: NFE that are put aside for a later part of the search; counts once `run_cost` is known.
+        halted: nothing more may be spent once candidate 0 is rendered.
+        waited: seconds that do not count, since the search waited for the user.
         clock: gives seconds; a test may hand in its own.
     """
 
@@ -56,8 +59,11 @@ class Budget:
     run_cost: int | None = None
     nfe: int = 0
     reserved: float = 0
+    halted: bool = False
+    waited: float = 0.0
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
+    _unlimited: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -66,12 +72,14 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock since the search began."""
-        return self.clock() - self.started
+        """Wall-clock since the search began, without the time it waited for the user."""
+        return self.clock() - self.started - self.waited
 
     @property
     def cap(self) -> float:
         """Most NFE the search may spend; infinite while candidate 0's cost is unknown and no limit is set."""
+        if self.halted and self.run_cost is not None:
+            return self.nfe
         images = math.inf if self.run_cost is None else self.images * self.run_cost
         return min(images, self.rules.max_model_calls or math.inf)
 
@@ -80,9 +88,18 @@ class Budget:
         """How many more full runs the number of images pays for, whatever other limits say; all before the first."""
         return self.images if self.run_cost is None else max(0, (self.images * self.run_cost - self.nfe) // self.run_cost)
 
+    @contextmanager
+    def unlimited(self) -> Iterator[None]:
+        """Allow every call for a while: what the user asked for by name is done, and counted."""
+        before, self._unlimited = self._unlimited, True
+        try:
+            yield
+        finally:
+            self._unlimited = before
+
     def allows(self, rows: int) -> bool:
         """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
-        return self.run_cost is None or self.nfe + rows <= self.cap - self.reserved
+        return self.run_cost is None or self._unlimited or self.nfe + rows <= self.cap - self.reserved
 
     @property
     def calls_in_time(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,11 @@ def answer_from(record: Record, request: Request) -> Tensor | None:
 def same_level(sigma: float, other: float) -> bool:
     """Say whether two noise levels are one, but for rounding."""
     return abs(sigma - other) <= 1e-5 * other
+
+
+def record_at(records: Sequence[Any], sigma: float) -> Any | None:
+    """Return the recorded call at a noise level; None if there is none."""
+    return next((record for record in records if same_level(record.sigma, sigma)), None)
 
 
 def at_or_above(sigma: float, level: float) -> bool:

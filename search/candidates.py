@@ -25,7 +25,8 @@ class Candidate:
         score: combined score, higher is better; NaN until scored.
         looks: half-way scores, in order: {"sigma", "scores", "score"}.
         nfe: model calls spent on it, in latent rows.
-        status: "waiting", "finished", "pruned", "draft" or "cut off" (the budget ended within it).
+        status: "waiting", "finished", "pruned", "draft", "cut off" (the budget ended within it) or "discarded".
+        discarded: the user dropped it: it has no score any more.
         latent: what the sampler node would have put out, kept for rendering.
         records: model calls of its ended run that a branch may leave it at.
         segment_start: see `session.Run`.
@@ -41,6 +42,7 @@ class Candidate:
     looks: list[dict[str, Any]] = field(default_factory=list)
     nfe: int = 0
     status: str = "waiting"
+    discarded: bool = False
     latent: Any = None
     records: Sequence[Any] = ()
     segment_start: Any = None
@@ -53,6 +55,7 @@ class Candidate:
             "index": self.index,
             "parent": self.parent,
             "status": self.status,
+            "discarded": self.discarded,
             "score": finite_or_none(self.score),
             "scores": {name: finite_or_none(value) for name, value in self.scores.items()},
             "looks": [
@@ -93,12 +96,12 @@ class Pool:
         self._refined.update(scores)
 
     def combined(self) -> Tensor:
-        """Return the combined scores (N,) of all members, in order of entry."""
+        """Return the combined scores (N,) of all members, in order of entry; NaN for those that the user discarded."""
         scores = self._combine(torch.stack(self._raw)).float()
-        if not self._refined:
+        if not self._refined and not any(candidate.discarded for candidate in self.members):
             return scores
         pairs = zip(self.members, scores.tolist(), strict=True)
-        return torch.tensor([self._refined.get(candidate.index, score) for candidate, score in pairs])
+        return torch.tensor([math.nan if c.discarded else self._refined.get(c.index, score) for c, score in pairs])
 
     def ranked(self) -> list[tuple[Candidate, float]]:
         """Return members with combined scores, best first; NaN last; ties: the earlier candidate first."""

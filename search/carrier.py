@@ -38,8 +38,8 @@ class Limits:
 
     Attributes:
         max_rows: most latent rows in one model call; halved when memory runs out.
+        before_call: called before every call; may wait, close runs, or raise to interrupt.
         may_call: asked before every call with its rows; False ends the round (the budget is spent).
-            Raises to interrupt.
         called: told after every call: the trajectories it served and their denoised rows (n R, ...).
         is_oom: says whether an exception means that memory ran out.
         on_oom: called before a smaller call is tried.
@@ -47,6 +47,7 @@ class Limits:
     """
 
     max_rows: int = 1
+    before_call: Callable[[], None] = _nothing
     may_call: Callable[[int], bool] = _always
     called: Callable[[Sequence[Trajectory], Tensor], None] = _nothing
     is_oom: Callable[[BaseException], bool] = _no_oom
@@ -163,6 +164,10 @@ class Carrier:
         """Answer the runs of a group in as few calls as memory allows."""
         todo = list(group)
         while todo:
+            self.limits.before_call()
+            todo = [run for run in todo if run.alive]
+            if not todo:
+                return
             rows = todo[0].pending.x.shape[0]
             count = _largest_power_of_two(max(1, min(len(todo), self.limits.max_rows // rows)))
             chunk = todo[:count]

@@ -29,8 +29,7 @@ def judge_finalists(search: Search) -> None:
     judged = Pool(judge.combine)
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]
-        pictures = [search.pictures(c) for c in some] if judge.needs_pictures else []
-        raw = judge.score(some, pictures, [c.latent for c in some], search.promised(some, judge))
+        raw = search.scored_by(judge, some)
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
         search.gallery.keep(judged.ranked() or search.ranked)

@@ -15,14 +15,18 @@ import torch
 from torch import Tensor
 
 from .budget import Budget
-from .calls import same_level
+from .calls import record_at
 from .candidates import Candidate, Pool, Round
+from .controls import Controls
 from .gallery import Gallery
+from .helm import Helm
 from .judge import Judge
-from .outlook import Outlook, check_levels
+from .outlook import check_levels
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Cut, Recipe, derived_seed
+from .replay import replay
 from .session import Session
+from .watcher import Watcher
 
 NO_SCORES = "the verifier gave no candidate a score: candidate 0, your own seed, is what the search returns"
 
@@ -36,27 +40,23 @@ class Method(Protocol):
         """Spend the budget; yield after every group of candidates."""
 
 
-class Search(Outlook):
+class Search(Helm):
     """The state of one search.
 
     Attributes:
         seed: the user's seed.
-        branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
-        lasting_levels: the like for the best so far that has them only, for the next method of a chain.
-        candidates: all so far, by index.
+        lasting_levels: noise levels at which the best run so far stays recorded, for the next method of a chain.
         finished: the pool of fully rendered ones.
         finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
         gallery: their pictures.
         rounds: what was told so far.
-        notes: what the user should know, in words.
-        stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
-        ended: the like, for good.
         finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
 
     def __init__(
         self, session: Session, judge: Judge, budget: Budget, baseline: Recipe, seed: int,
         *, keep: int = 1, on_best: Callable[[Tensor, float], None] = lambda images, score: None,
+        controls: Controls | None = None, watcher: Watcher | None = None,
     ) -> None:  # fmt: skip
         """Prepare a search.
 
@@ -68,17 +68,15 @@ class Search(Outlook):
             seed: the seed all others are derived from.
             keep: how many best candidates are wanted: their pictures stay at hand.
             on_best: told the pictures (F, H, W, 3) of every new best, and its score.
+            controls: what the user asks of it; None for nothing.
+            watcher: whom to tell what happens; None for nobody.
         """
-        super().__init__(session, judge, budget, Candidate(0, baseline))
+        super().__init__(session, judge, budget, Candidate(0, baseline), controls, watcher)
         self.seed = seed
-        self.branch_levels: tuple[float, ...] = ()
         self.lasting_levels: tuple[float, ...] = ()
-        self.candidates = [self.baseline]
         self.finished = Pool(judge.combine)
         self.finalists: Pool | None = None
         self.rounds: list[Round] = []
-        self.notes: list[str] = []
-        self.stopped = self.ended = ""
         self.finals: dict[str, Any] | None = None
         self.gallery = Gallery(session, keep, on_best)
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
@@ -115,8 +113,7 @@ class Search(Outlook):
             ValueError: the parent's run made no model call there.
         """
         run = self._runs.get(parent.index)
-        records = parent.records if run is None else run.records
-        record = next((r for r in records if same_level(r.sigma, sigma)), None)
+        record = record_at(parent.records if run is None else run.records, sigma)
         if record is None:
             raise ValueError(
                 f"sampler: it makes no model call at the noise level {sigma:g} of the sigmas, so that no run can branch "
@@ -131,7 +128,7 @@ class Search(Outlook):
 
     def left_at(self, sigma: float) -> list[Candidate]:
         """Return the finished candidates whose runs can be left at a noise level, best first."""
-        return [c for c, _ in self.ranked if any(same_level(record.sigma, sigma) for record in c.records)]
+        return [c for c, _ in self.ranked if record_at(c.records, sigma) is not None]
 
     def forget(self, candidates: Sequence[Candidate]) -> None:
         """Free what branches of ended candidates would start from, but for the best that the next of a chain can leave.
@@ -158,6 +155,7 @@ class Search(Outlook):
                 self._rescue(wave)
                 raise
             yield from self._score_finished(wave)
+            self.leave_if_halted()
         self.prune([c for c in todo if c.index in self._runs], status="cut off")
 
     def look(self, candidates: Sequence[Candidate], until_sigma: float, pool: Pool | None = None) -> Pool:
@@ -167,6 +165,7 @@ class Search(Outlook):
             The pool of those that got so far; `pool`, an earlier look at this level, if it is given.
         """
         self._advance(self.session, candidates, until_sigma)
+        self.leave_if_halted()
         seen = [c for c in candidates if c.index in self._runs]
         return self._score_look(seen, [self._runs[c.index].latent for c in seen], {"sigma": until_sigma}, True, pool)
 
@@ -180,6 +179,7 @@ class Search(Outlook):
         session = self.session.draft(steps)
         check_levels(session, self.judge)
         self._advance(session, candidates, 0.0)
+        self.leave_if_halted()
         drawn = [c for c in candidates if c.index in self._runs]
         for candidate in drawn:
             candidate.status = "finished" if candidate.status == "finished" else "draft"
@@ -189,19 +189,10 @@ class Search(Outlook):
             candidate.gaps, candidate.predictions = gaps, predictions
         return pool
 
-    def prune(self, candidates: Sequence[Candidate], status: str = "pruned") -> None:
-        """End the runs of candidates that are given up."""
-        for candidate in candidates:
-            run = self._runs.pop(candidate.index, None)
-            if run is not None:
-                run.close()
-            if candidate.status != "finished":
-                candidate.status = status
-
     def over(self) -> bool:
         """Whether a stop rule ended the search; notes which."""
         ranked = self.ranked
-        self.stopped = self.ended or self.stopped
+        self.stopped = (self.ended if ranked else "") or self.stopped
         if ranked and not self.stopped:
             best, score = ranked[0]
             self.stopped = self.budget.why_over(score, len(ranked) - 1 - self.finished.members.index(best))
@@ -223,6 +214,11 @@ class Search(Outlook):
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         return self.gallery.pictures(candidate)
 
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
+        """Return another judge's raw scores (n, V) of finished candidates."""
+        pictures = [self.pictures(c) for c in candidates] if judge.needs_pictures else []
+        return judge.score(candidates, pictures, [c.latent for c in candidates], self.promised(candidates, judge))
+
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
@@ -230,6 +226,21 @@ class Search(Outlook):
             {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
             for c in candidates
         ]
+
+    def choose(self, candidate: Candidate) -> None:
+        """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
+        if candidate.status == "finished":
+            return
+        before = self.budget.nfe
+        with self.budget.unlimited():
+            self._runs[candidate.index] = replay(self.session, candidate.recipe)
+        candidate.nfe += self.budget.nfe - before
+        list(self._score_finished([candidate]))
+
+    def give_up(self) -> None:
+        """End all runs that a method left on their way, and what it had put aside."""
+        self.prune([c for c in self.candidates if c.index in self._runs], status="cut off")
+        self.branch_levels, self.lasting_levels, self.budget.reserved = (), (), 0
 
     def close(self) -> None:
         """End all suspended runs."""
@@ -239,6 +250,8 @@ class Search(Outlook):
     # Inside.
 
     def _advance(self, session: Session, candidates: Sequence[Candidate], until_sigma: float) -> None:
+        self.checkpoint()
+        candidates = [c for c in candidates if self._may_run(c)]
         for candidate in candidates:
             if candidate.index not in self._runs:
                 self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels + self.lasting_levels)
@@ -257,7 +270,7 @@ class Search(Outlook):
             self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
             lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
         else:
-            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None]
+            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or c.discarded]
         self.prune(lost, status="cut off")
 
     def _score_finished(self, wave: Sequence[Candidate]) -> Iterator[Round]:
@@ -270,13 +283,13 @@ class Search(Outlook):
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
         if not done:
             return
-        raw, pictures = self._judged(done, [c.latent for c in done])
+        raw, pictures = self._judged(done, [c.latent for c in done], {})
         self.finished.add(done, raw)
         for candidate, row in zip(done, raw.tolist(), strict=True):
             candidate.scores = dict(zip(self.judge.names, row, strict=True))
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
-            self.forget([c for c in self.candidates if c is not self.ranked[0][0]])
+            self.forget(self.candidates)
         if pictures:
             self.gallery.add(done, pictures)
             self.gallery.keep(self.ranked)
@@ -298,7 +311,7 @@ class Search(Outlook):
             return pool
         raws, size = [], self.session.wave  # so many pictures at a time: they are large
         for first in range(0, len(candidates), size):
-            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], preview)[0])
+            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], what, preview)[0])
         raw = torch.cat(raws)
         pool.add(candidates, raw)
         for candidate, row in zip(candidates, raw.tolist(), strict=True):
@@ -311,16 +324,24 @@ class Search(Outlook):
         return pool
 
     def _judged(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], preview: bool = False
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
         """Return raw scores (n, V), and the pictures if any part looks at them: first all are decoded, then all scored."""
-        pictures = [self.gallery.decode(latent, preview) for latent in latents] if self.judge.needs_pictures else []
+        pictures = []
+        for latent in latents if self.judge.needs_pictures else ():
+            self.checkpoint()
+            pictures.append(self.gallery.decode(latent, preview))
+        if pictures:
+            self.watcher.shown(candidates, pictures, what)
         return self.judge.score(candidates, pictures, latents, self.promised(candidates, self.judge)), pictures
 
-    def _grown(self, pool: Pool) -> None:
-        """Bring the scores of finished candidates up to date, which may depend on all that was scored."""
+    def rescore(self) -> None:
         for candidate, score in self.ranked:
             candidate.score = score
+        self.watcher.changed(self)
+
+    def _grown(self, pool: Pool) -> None:
+        self.rescore()
         if self.watch is not None:
             self.watch(pool)
 

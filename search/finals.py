@@ -87,7 +87,10 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     """Refine the scores of a search's best candidates, and note in `search.finals` what was compared.
 
     A comparison that fails must not cost the winner: the order by scores stays, and the failure is among the problems.
+    Nor has the cheap judge of a cascade a say in what the dear one decided.
     """
+    if search.judge.dear is not None:
+        return
     verifier, pool = search.judge.verifier, search.finished
     scores = pool.combined().tolist() if pool.members else []
     started = time.perf_counter()
@@ -104,8 +107,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         return
     index = [candidate.index for candidate in pool.members]
     pool.refine({index[i]: score for i, score in finals.scores.items()})
-    for candidate, score in search.ranked:
-        candidate.score = score
+    search.rescore()
     search.finals = {
         "verifier": verifier.name,
         "comparisons": finals.comparisons,

@@ -90,14 +90,13 @@ class Outlook:
     @property
     def why_no_branches(self) -> str:
         """Why a method that branches cannot work here, in words; empty if it can."""
-        return self.why_no_looks or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+        return self.why_no_looks or self.why_no_renoising
 
     @property
     def why_no_looks(self) -> str:
         """Why half-finished candidates cannot be judged, in words; empty if they can."""
-        if not self.session.looks_halfway:
-            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
-        return "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
+        untrusted = "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
+        return self._why_alone or untrusted
 
     @property
     def why_no_drafts(self) -> str:
@@ -108,15 +107,18 @@ class Outlook:
     @property
     def why_no_renoising(self) -> str:
         """Why finished runs cannot be left for others that end anew, in words; empty if they can."""
-        if not self.session.looks_halfway:
-            return "; ".join(self.session.why_alone) or "its runs cannot be suspended"
-        return "" if self.session.fixed_steps else "the sampler chooses its own steps"
+        return self._why_alone or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+
+    @property
+    def _why_alone(self) -> str:
+        """Why runs cannot be suspended, in words; empty if they can."""
+        return "" if self.session.looks_halfway else "; ".join(self.session.why_alone) or "its runs cannot be suspended"
 
     def _payable(self, todo: Sequence[Candidate]) -> int:
         """How many of `todo` to run now: what is best run together, and what can be paid for."""
         count = min(len(todo), self.wave(self.steps))
         if self.budget.run_cost is None:
-            return 1 if self.baseline_first else count
+            return 1 if self.baseline_first or self.budget.halted else count
         return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
 
     def _through(self, sigma: float) -> int:

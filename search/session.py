@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -51,6 +51,7 @@ class Session(Protocol):
         why_alone: why runs cannot share model calls, in words; empty if they can.
         gaps_for: name of the verifier that needs the guidance gaps of runs; empty: they are not noted.
         prediction_levels: noise levels at which the predictions of runs are noted.
+        checkpoint: called before every model call; may wait, and may close runs.
     """
 
     sigmas: Tensor
@@ -62,6 +63,7 @@ class Session(Protocol):
     why_alone: Sequence[str]
     gaps_for: str
     prediction_levels: Sequence[float]
+    checkpoint: Callable[[], None]
 
     def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
         """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""

@@ -14,7 +14,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
 from .affine import noise_that_gives
-from .calls import Record, Request, answer_from, at_or_above, same_level
+from .calls import Record, Request, answer_from, at_or_above, record_at, same_level
 from .jitter import Jitter
 from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
@@ -206,7 +206,7 @@ class Trajectory:
             return False
         waits = float(self.pending.sigma.flatten()[0])
         passed = any(level < sigma and same_level(waits, level) for level in self._segment)
-        return not passed and not any(same_level(record.sigma, sigma) for record in self.records)
+        return not passed and record_at(self.records, sigma) is None
 
     def keep(self, record: Record) -> None:
         """Keep an answered call; of several at one level only the last before the run went below, unless all are wanted.

@@ -147,6 +147,7 @@ class AnalyticSession:
     wave: int = 8
     why_alone: Sequence[str] = ()
     on_call: Callable[[], None] = lambda: None
+    checkpoint: Callable[[], None] = lambda: None
     started: list[tuple[int, Recipe]] = field(default_factory=list)
     branches: list[Cut] = field(default_factory=list)
     rounds: list[tuple[int, float]] = field(default_factory=list)
@@ -196,7 +197,11 @@ class AnalyticSession:
         self.rounds.append((len(runs), until_sigma))
         waiting = [run for run in runs if not run.finished]
         assert not any(run.closed for run in runs)
-        while waiting and self.budget.allows(1):
+        while True:
+            self.checkpoint()
+            waiting = [run for run in waiting if not run.closed]
+            if not waiting or not self.budget.allows(1):
+                break
             run = max(waiting, key=lambda run: run.next_level)
             if run.next_level < until_sigma:
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..calls import same_level
+from ..calls import record_at
 from ..candidates import Candidate
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
@@ -20,7 +20,7 @@ def lowest_noise(shares: Sequence[float]) -> int:
 
 def has_record(candidate: Candidate, level: float) -> bool:
     """Whether a candidate's ended run can be left at a noise level."""
-    return any(same_level(record.sigma, level) for record in candidate.records)
+    return record_at(candidate.records, level) is not None
 
 
 def missing_levels(search: Search, levels: Sequence[float]) -> list[float]:
@@ -46,7 +46,8 @@ def leave(search: Search) -> None:
 
 def forget_all_but_the_best(search: Search) -> None:
     """Free what branches would start from, but for those of the best so far."""
-    search.forget([candidate for candidate in search.candidates if candidate is not search.ranked[0][0]])
+    best = search.ranked[0][0]
+    search.forget([candidate for candidate in search.candidates if candidate is not best])
 
 
 def _say_what_is_left(search: Search) -> None:

@@ -7,11 +7,11 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..calls import same_level
 from ..candidates import Candidate
 from ..engine import Round, Search
 from ..proposals import NeighborProposal
 from ..recipes import ZERO, derived_seed
+from .branches import has_record
 
 ONLY_FIRST = "evolutionary search mutates the first noise only"
 
@@ -85,7 +85,7 @@ class EvolutionSearch:
 
     def _child(self, search: Search, population: Sequence[Candidate], start: int) -> Candidate:
         here, below = (float(s) for s in search.session.sigmas[start : start + 2])
-        able = [c for c in population if start and _has_state(c, below)]
+        able = [c for c in population if start and has_record(c, below)]
         if not able:
             return search.propose(NeighborProposal(math.sqrt(1.0 - self.mutation**2)), self._parent(search, population))
         # The published code adds noise to a state and calls it one of the same level: x + s eps has the variance of a
@@ -106,15 +106,15 @@ class EvolutionSearch:
     def _starts(self, search: Search) -> list[int]:
         """Return after how many steps children start, 0 for the first noise; each leaves a step to take."""
         last = max(search.steps - 2, 0)
-        if not search.session.looks_halfway or not search.session.fixed_steps:  # pictures are only scored when finished
-            search.notes.append(f"{ONLY_FIRST}: {search.why_no_branches}")
+        if search.why_no_renoising:  # pictures are only scored when finished
+            search.notes.append(f"{ONLY_FIRST}: {search.why_no_renoising}")
             return [0] * len(self.evolve_at)
         return sorted({min(int(share * search.steps + 1e-9), last) for share in self.evolve_at})
 
     def _reachable(self, search: Search, population: Sequence[Candidate], starts: list[int]) -> list[int]:
         """Return the starts, with the first noise for those at which no run was recorded or could have been."""
         sigmas = [float(s) for s in search.session.sigmas]
-        found = [k if k == 0 or any(_has_state(c, sigmas[k + 1]) for c in population) else 0 for k in starts]
+        found = [k if k == 0 or any(has_record(c, sigmas[k + 1]) for c in population) else 0 for k in starts]
         if search.origin.recipe.start == ZERO and any(found):
             return [k for k in found if k]  # noise of zeros has no neighbors
         if found != starts and len(population) > 1:
@@ -143,7 +143,3 @@ class EvolutionSearch:
                 sizes[place], rest = sizes[place] + 1, rest - cost
         sizes[-1] += rest // costs[-1]
         return sizes
-
-
-def _has_state(candidate: Candidate, sigma: float) -> bool:
-    return any(same_level(record.sigma, sigma) for record in candidate.records)

@@ -72,7 +72,8 @@ class RefinementSearch:
         while (count := search.budget.affordable(cost, self.children)) and not search.over():
             parent = search.left_at(level)[0]
             yield from search.render([search.branch(parent, level, renoise_to=up) for _ in range(count)])
-            search.forget([c for c in search.candidates if c is not search.left_at(level)[0]])
+            best = search.left_at(level)[0]
+            search.forget([c for c in search.candidates if c is not best])
         leave(search)
 
     def why_not(self, search: Search) -> str:

@@ -25,6 +25,7 @@ from sessions import flat, relative, session_for
 
 from noise_search.search.affine import noise_that_gives, renoise, starts_at_maximum
 from noise_search.search.recipes import Cut, Recipe, derived_seed
+from noise_search.search.replay import replay
 from toys import cond, counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
 
 STEPS = 6
@@ -402,7 +403,7 @@ def test_a_twin_that_keeps_records_has_the_answered_call_too():
     assert [r.sigma for r in twin.records] == twin.levels == [record.sigma]
     again = session.branch(twin.records[-1], cut_at(record, 78))
     session.advance([again])
-    want = session.replay(Recipe(SEED, SEED, cuts=(cut_at(record, 77), cut_at(record, 78))))
+    want = replay(session, Recipe(SEED, SEED, cuts=(cut_at(record, 77), cut_at(record, 78))))
     assert relative(want.latent, again.latent) < 1e-6
 
 
@@ -535,14 +536,14 @@ def test_a_recipe_with_cuts_is_replayed_in_a_fresh_session(kind, what, name):
     session.advance([last, runs[1]])
 
     recipe = Recipe.from_json(Recipe(SEED, SEED, cuts=(first, second)).to_json())
-    assert relative(Setup(kind, name, what).session().replay(recipe).latent, last.latent) < 1e-6
+    assert relative(replay(Setup(kind, name, what).session(), recipe).latent, last.latent) < 1e-6
 
 
 def test_a_recipe_of_other_sigmas_is_an_error():
     setup = Setup()
     recipe = Recipe(SEED, SEED, cuts=(Cut(1.2345, 2.0, 1, 2),))
     with pytest.raises(ValueError, match="no model call at its cut, sigma 1.2345"):
-        setup.session().replay(recipe)
+        replay(setup.session(), recipe)
 
 
 def test_a_recipe_with_a_cut_where_runs_are_never_suspended():
@@ -553,4 +554,4 @@ def test_a_recipe_with_a_cut_where_runs_are_never_suspended():
     twin = session.branch(run.records[-1], cut)
     session.advance([twin])
     alone = session_for(setup.guider, setup.sampler, setup.sigmas, setup.latent, batching="off")
-    assert relative(alone.replay(Recipe(SEED, SEED, cuts=(cut,))).latent, twin.latent) < 1e-6
+    assert relative(replay(alone, Recipe(SEED, SEED, cuts=(cut,))).latent, twin.latent) < 1e-6

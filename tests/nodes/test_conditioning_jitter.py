@@ -28,6 +28,7 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import JitterProposal, NeighborProposal
 from noise_search.search.recipes import Cut, Recipe, derived_seed
+from noise_search.search.replay import replay
 from toys import cond, counted, empty_latent, guider, run_node, sampler, sigmas_for, stock, tiny_unet, toy_model
 
 JITTER = Jitter(77, 0.6)
@@ -209,10 +210,10 @@ def test_branches_keep_it():
     assert relative(twin.latent, run.latent) < 1e-4
     again = guider(g.model_patcher, positive=jittered(cond(g.model_patcher, 1), RECIPE.to_json()))
     cut = Recipe(5, 5, cuts=(Cut(at, 2 * at, 1, 5),))
-    want = session_for(again, sampler("euler"), sigmas, latent).replay(cut).latent
+    want = replay(session_for(again, sampler("euler"), sigmas, latent), cut).latent
     assert relative(other.latent, want) < 1e-5
-    assert relative(session.replay(Recipe(5, 5, cuts=cut.cuts, jitter=JITTER)).latent, want) < 1e-5
-    assert relative(session.replay(cut).latent, want) > 1e-3
+    assert relative(replay(session, Recipe(5, 5, cuts=cut.cuts, jitter=JITTER)).latent, want) < 1e-5
+    assert relative(replay(session, cut).latent, want) > 1e-3
 
 
 def test_alone_runs():

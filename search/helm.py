@@ -1,0 +1,112 @@
+"""The user at the helm: what a search does when it is told to wait, to end, to drop a candidate or to go on around one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .budget import Budget
+from .candidates import Candidate
+from .controls import DISCARD, FAVOR, FINISH, Controls
+from .judge import Judge
+from .outlook import Outlook
+from .session import Session
+from .watcher import Nobody, Watcher
+
+FINISHED = "you ended it: the best so far is kept"
+
+
+class Halted(Exception):
+    """Ends a method in the middle, since the user ended the search or wants it to go on elsewhere."""
+
+
+class Helm(Outlook):
+    """The part of a search that listens to the user.
+
+    Attributes:
+        candidates: all so far, by index.
+        notes: what the user should know, in words.
+        stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
+        ended: the like, for good.
+        branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
+        controls: what the user asks of it while it runs.
+        watcher: is told what happens.
+        favorite: the candidate that the user wants more of, until the search goes on from it.
+    """
+
+    def __init__(
+        self, session: Session, judge: Judge, budget: Budget, baseline: Candidate, controls: Controls | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:  # fmt: skip
+        """Have the session ask before every model call."""
+        super().__init__(session, judge, budget, baseline)
+        self.candidates = [baseline]
+        self.notes: list[str] = []
+        self.stopped = self.ended = ""
+        self.branch_levels: tuple[float, ...] = ()
+        self.controls, self.watcher = controls or Controls(), watcher or Nobody()
+        self.favorite: Candidate | None = None
+        session.checkpoint = self.checkpoint
+
+    def checkpoint(self) -> None:
+        """Wait while the search is paused, and do what the user asked for; between two model calls, or two pictures."""
+        self.budget.waited += self.controls.wait(lambda: self.watcher.changed(self))
+        for what, index in self.controls.taken():
+            self._obey(what, index)
+
+    def leave_if_halted(self) -> None:
+        """End the method that runs, once what was computed is scored."""
+        if self.budget.halted:
+            raise Halted
+
+    def go_on_from(self, origin: Candidate) -> None:
+        """Let another method begin, from `origin`, after one that was halted."""
+        self.origin, self.stopped, self.budget.halted = origin, "", False
+
+    def prune(self, candidates: Sequence[Candidate], status: str = "pruned") -> None:
+        """End the runs of candidates that are given up."""
+        for candidate in candidates:
+            run = self._runs.pop(candidate.index, None)
+            if run is not None:
+                run.close()
+            if candidate.status != "finished":
+                candidate.status = "discarded" if candidate.discarded else status
+
+    def rescore(self) -> None:
+        """Bring the scores of finished candidates up to date: they may depend on all that was scored, and on who is left."""
+        raise NotImplementedError
+
+    def _obey(self, what: str, index: int | None) -> None:
+        if what == FINISH:
+            self.ended = self.ended or FINISHED
+            self._halt()
+        elif index is None or not 0 <= index < len(self.candidates):
+            self.notes.append(f"you asked for {what!r} with candidate {index}, which there is not")
+        elif what == FAVOR:
+            self.favorite = self.candidates[index]
+            self._halt()
+        elif what == DISCARD:
+            self._discard(self.candidates[index])
+
+    def _halt(self) -> None:
+        """Spend nothing more, but for what candidate 0 still needs."""
+        self.budget.halted = True
+        if self.budget.run_cost is None:
+            self._stop(self.candidates[1:])
+
+    def _discard(self, candidate: Candidate) -> None:
+        """Take a candidate's score and end its run; candidate 0 is rendered all the same, since what it costs is needed."""
+        candidate.discarded = True
+        self._stop([candidate] if candidate is not self.baseline else [])
+        self.rescore()
+
+    def _stop(self, candidates: Sequence[Candidate]) -> None:
+        """End the runs of candidates that are on their way; who runs them takes notice."""
+        for candidate in candidates:
+            run = self._runs.get(candidate.index)
+            if run is not None and not run.finished:
+                run.close()
+
+    def _may_run(self, candidate: Candidate) -> bool:
+        """Whether a candidate may be started or go on."""
+        waits_for_first = self.budget.halted and self.budget.run_cost is None
+        return candidate is self.baseline or not (candidate.discarded or waits_for_first)

@@ -1,0 +1,57 @@
+"""Runs a method as long as the user lets it, and goes on around a candidate when asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from math import isfinite
+
+from .candidates import Candidate
+from .engine import Method, Round, Search
+from .helm import FINISHED, Halted
+from .methods.chain import begins
+from .methods.zero_order import ZeroOrderSearch
+
+
+def steered(search: Search, method: Method) -> Iterator[Round]:
+    """Run a method; when the user wants more like a candidate, spend the rest of the budget around that one.
+
+    That is done by zero-order search, with the settings of the method where it is or begins with one.
+    """
+    while True:
+        with suppress(Halted):
+            yield from method.run(search)
+        if search.baseline.status != "finished":
+            search.budget.halted = False
+            yield from search.render([search.baseline])
+        search.give_up()
+        favorite, search.favorite = search.favorite, None
+        if favorite is None or search.ended:
+            break
+        first = begins(method)
+        method = first if isinstance(first, ZeroOrderSearch) else ZeroOrderSearch()
+        search.notes.append(f"you asked for more like candidate {favorite.index}: {method.name} went on around it")
+        search.go_on_from(_startable(search, favorite))
+    if search.ended == FINISHED:
+        yield from _commit(search)
+    search.stopped = search.ended or search.stopped
+
+
+def _commit(search: Search) -> Iterator[Round]:
+    """Render the best draft in full when the user ends a search of drafts: it is what they saw leading."""
+    drafts = [c for c in search.candidates if c.status == "draft" and not c.discarded and isfinite(c.looks[-1]["score"])]
+    if not drafts:
+        return
+    ended, search.ended, search.stopped, search.budget.halted = search.ended, "", "", False  # it is paid for as any other
+    yield from search.render([max(drafts, key=lambda c: c.looks[-1]["score"])])
+    search.ended = ended
+
+
+def _startable(search: Search, favorite: Candidate) -> Candidate:
+    """Return a candidate that a method can start from: a branch that never ended is taken by its first noise."""
+    if favorite.status == "finished" or not favorite.recipe.cuts:
+        return favorite
+    root = Candidate(len(search.candidates), replace(favorite.recipe, cuts=()), parent=favorite.index)
+    search.candidates.append(root)
+    return root
