@@ -160,6 +160,7 @@ def search_row(
     progress.begin(budget)
     session = ComfySession(graph, budget, batching=settings.batching, called=called)
     with remembering(session, caller, settings.resume, settings.batching) as memory:
+        feed.album = memory.album(feed.album)
         judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
         # Every row of a batch draws other candidates; row 0's are those of a batch of one.
         seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
@@ -167,6 +168,7 @@ def search_row(
             memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
             controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed,
         )  # fmt: skip
+        memory.follow(search)
         method, cancelled = run(search, settings)
         outcome = finish(search, session, method, settings, cancelled, memory)
         feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
