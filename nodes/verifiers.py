@@ -139,7 +139,7 @@ class NSVerifierEnsemble(io.ComfyNode):
             display_name="Verifier Ensemble",
             category="noise search/verifiers",
             description="Combines up to eight verifiers into one. An ensemble is harder to fool than any of its parts.",
-            search_aliases=["combine verifiers", "rank mean", "verifier mix"],
+            search_aliases=["combine verifiers", "rank mean", "verifier mix", "multiple rewards"],
             inputs=[
                 *verifiers,
                 *weights,

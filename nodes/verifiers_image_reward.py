@@ -32,7 +32,7 @@ class NSImageReward(io.ComfyNode):
             category="noise search/verifiers",
             description="A verifier: how people would like an image as the picture of the prompt (ImageReward v1.0, Xu et"
             " al. 2023, arXiv 2304.05977). One of the verifiers of the paper this pack follows.",
-            search_aliases=["IR", "human preference", "prompt alignment", "BLIP"],
+            search_aliases=["IR", "human preference", "prompt alignment", "BLIP", "reward model"],
             inputs=[
                 inp(
                     io.Combo, "model_name", options=files(WEIGHTS),

@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from .engine import Search
+from .words import COMPARING
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         return
     verifier, pool = search.judge.verifier, search.finished
     scores = pool.combined().tolist() if pool.members else []
+    if getattr(verifier, "finalists", 0):
+        search.say(COMPARING)
     started = time.perf_counter()
     try:
         finals = finals_of(verifier, scores, lambda i: search.pictures(pool.members[i]))

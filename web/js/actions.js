@@ -1,0 +1,114 @@
+/** What the user's wishes lead to, for one node. Everything of ComfyUI's comes in through `comfy` (see noise_search.js). */
+
+/**
+ * The actions of one node's dashboard. None of them throws: what goes wrong is shown as a toast.
+ * @param {object} comfy ComfyUI, as far as it is needed.
+ * @param {object} node The search node.
+ */
+export function createActions(comfy, node) {
+  const guarded = (what, action) => async (...args) => {
+    try {
+      return await action(...args);
+    } catch (error) {
+      comfy.toast("error", `${what}: ${error.message}`);
+      return false;
+    }
+  };
+  const send = async (state, body) => {
+    await comfy.post(`/searches/${encodeURIComponent(state.id)}/commands`, body);
+    return true;
+  };
+  return {
+    thumb: (state, name) => comfy.url(`/thumbs/${encodeURIComponent(state.place)}/${encodeURIComponent(name)}`),
+    choice: () => choiceOf(node)?.value ?? "",
+    send: guarded("The search did not take that", send),
+    use: guarded("Use as output", (state, index) => use(comfy, node, state, index)),
+    clearChoice: guarded("Back to best", () => setChoice(comfy, node, "")),
+    copy: guarded("Copy recipe", (state, index) => copy(comfy, state, index)),
+    add: guarded("Add recipe node", (state, index) => add(comfy, node, state, index)),
+    forget: guarded("Forget this search", (state) => forget(comfy, state)),
+  };
+}
+
+function choiceOf(node) {
+  return node.widgets?.find((widget) => widget.name === "choose");
+}
+
+/** Fill (or clear) the `choose` input and queue: the search comes from its journal, so nothing is computed anew. */
+async function setChoice(comfy, node, recipe) {
+  const widget = choiceOf(node);
+  if (!widget) throw new Error("this node has no input 'choose'; reload the page if the pack was updated");
+  setWidget(node, widget, recipe);
+  await comfy.queue();
+}
+
+async function use(comfy, node, state, index) {
+  const recipe = await recipeOf(comfy, state, index);
+  const fixed = restoreSeeds(comfy, await comfy.promptOf(state.prompt_id));
+  if (fixed) comfy.toast("info", "The seeds of this search are back in their nodes and stay fixed, so that it is the same search.");
+  await setChoice(comfy, node, recipe);
+}
+
+/**
+ * Give every seed that changes by itself the value it had in a prompt, and fix it: with another seed it were another search.
+ * @returns {boolean} Whether any was changed.
+ */
+function restoreSeeds(comfy, prompt) {
+  let changed = false;
+  for (const [id, { inputs }] of Object.entries(prompt ?? {})) {
+    const node = comfy.node(id);
+    for (const widget of node?.widgets ?? []) {
+      const control = widget.linkedWidgets?.find(({ name }) => name === "control_after_generate");
+      const used = inputs[widget.name];
+      if (!control || typeof used !== "number" || control.value === "fixed") continue;
+      setWidget(node, widget, used);
+      setWidget(node, control, "fixed");
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+function setWidget(node, widget, value) {
+  widget.value = value;
+  widget.callback?.(value);
+  node.setDirtyCanvas?.(true, true);
+}
+
+async function copy(comfy, state, index) {
+  await toClipboard(await recipeOf(comfy, state, index));
+  comfy.toast("success", `The recipe of #${index} is in the clipboard.`);
+}
+
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Browsers have no clipboard object on a page served over plain HTTP from another machine.
+  const field = document.createElement("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  if (!copied) throw new Error("the browser refused; the 'recipe' output has the winner's");
+}
+
+async function add(comfy, node, state, index) {
+  const recipe = await recipeOf(comfy, state, index);
+  // A branched run is more than its first noise: only Render Candidate makes it again.
+  const type = JSON.parse(recipe).cuts ? "NSRenderCandidate" : "NSNoiseFromRecipe";
+  const added = comfy.addNode(type, node);
+  setWidget(added, added.widgets.find(({ name }) => name === "recipe"), recipe);
+}
+
+async function recipeOf(comfy, state, index) {
+  const { thumb } = state.byIndex.get(index);
+  return (await comfy.get(`/recipes/${encodeURIComponent(state.place)}/${encodeURIComponent(thumb)}`)).text();
+}
+
+async function forget(comfy, state) {
+  const sure = await comfy.confirm("Forget this search?", "Its journal and thumbnails are deleted: queued again, it starts from nothing.");
+  if (!sure) return false;
+  await comfy.post("/forget", { id: state.id });
+  comfy.toast("success", "The search is forgotten.");
+  return true;
+}
