@@ -17,6 +17,7 @@ from . import (
     methods_paths,
     proposals,
     results,
+    saving,
     scoring,
     search,
     verifiers,
@@ -26,15 +27,17 @@ from . import (
     verifiers_classes,
     verifiers_clip,
     verifiers_graph,
+    verifiers_human,
     verifiers_image_reward,
     verifiers_similarity,
     verifiers_vlm,
 )
+from . import routes as routes  # the server gets them when the pack is loaded
 
 MODULES: list[ModuleType] = [
     search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
     verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_checks, verifiers_vlm, verifiers_api,
-    verifiers_graph, verifiers_cascade, scoring, results, conditioning,
+    verifiers_graph, verifiers_human, verifiers_cascade, scoring, results, saving, conditioning,
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import os
 import torch
 
 from ..verifiers.detector import THRESHOLDS, Detector
-from .transformers_files import HERE, import_transformers, read_config, read_model, said
+from .transformers_files import import_transformers, load_processor, read_config, read_model
 from .weights import FOLDER, HeldModel, Wanted, held, repository_path
 
 WANTED = Wanted(
@@ -45,10 +45,7 @@ def _build(name: str, path: str) -> Detector:
             raise WANTED.refused(name, f"a folder without {' or '.join(files)} ({path})")
     if hasattr(config, "disable_custom_kernels"):
         config.disable_custom_kernels = True  # else Grounding DINO may try to compile one
-    try:
-        processor = transformers.AutoProcessor.from_pretrained(path, **HERE)
-    except Exception as error:
-        raise WANTED.refused(name, f"a folder without a usable tokenizer and image processor: {said(error)}") from error
+    processor = load_processor(WANTED, name, path)
     load = transformers.AutoModelForZeroShotObjectDetection.from_pretrained
     module = read_model(WANTED, name, load, path, "a detector", config=config)
     # half precision is not safe in Grounding DINO

@@ -55,7 +55,7 @@ class NSRandomSearch(io.ComfyNode):
             display_name="Random Search",
             category=CATEGORY,
             description=f"Renders as many independent seeds as the budget pays for and keeps the best ({PAPER}).",
-            search_aliases=["best of n", "random search"],
+            search_aliases=["best of n", "random search", "reroll", "many seeds"],
             inputs=[draft_input(), proposal_input("independent Gaussian noise"), *then_inputs()],
             outputs=[Method.Output("method")],
         )
@@ -76,7 +76,7 @@ class NSZeroOrderSearch(io.ComfyNode):
             category=CATEGORY,
             description=f"Looks around the best noise so far and steps to what is better ({PAPER}). Keeps the layout of "
             "your seed and improves on it. For budgets from about 16, and deterministic samplers.",
-            search_aliases=["local search", "hill climbing", "zero order"],
+            search_aliases=["local search", "hill climbing", "zero order", "seed variations"],
             inputs=[
                 inp(io.Int, "neighbors", default=4, min=1, max=256, tooltip="Candidates per round. Paper: 2 or 4."),
                 inp(io.Float, "cosine", default=0.95, min=-1.0, max=0.9999, step=0.01, round=0.0001,
@@ -181,7 +181,7 @@ class NSAutoSearch(io.ComfyNode):
             category=CATEGORY,
             description="Renders your own seed, then chooses method and settings from the budget, the steps, the sampler "
             "and what the verifier costs; the report says what it chose and why. Ends early if the seed hardly matters.",
-            search_aliases=["automatic", "auto"],
+            search_aliases=["automatic", "auto", "choose method", "default search"],
             inputs=[
                 inp(io.Boolean, "stop_early", default=True, tooltip="End the search if the first candidates' scores differ "
                     "less than the verifier's own noise (its score of your picture moved by one pixel): with distilled "
@@ -207,7 +207,7 @@ class NSBudget(io.ComfyNode):
             category=CATEGORY,
             description="Limits of a search beside its number of images. Whichever comes first ends it; your own seed is "
             "always rendered.",
-            search_aliases=["early stop", "time limit", "patience"],
+            search_aliases=["early stop", "time limit", "patience", "target score"],
             inputs=[
                 inp(io.Int, "max_model_calls", default=0, min=0, max=10**9, tooltip="Model calls in all. With most "
                     "samplers one step of one picture is one call. 0: no limit. The paper's searches: 500 to 3000."),

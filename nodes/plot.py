@@ -10,6 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..search.curve import nice_ticks
+
 WIDTH, HEIGHT = 960, 600
 LEFT, RIGHT, TOP, BOTTOM = 110, 40, 80, 80
 INK, FAINT, GRID = (30, 30, 30), (130, 130, 130), (226, 226, 226)
@@ -59,17 +61,6 @@ def draw_curve(curve: Curve) -> Tensor:
         pen.text((LEFT + 8, y - 24), f"your seed: {curve.baseline:.4g}", fill=BASE, font=_font(17))
     _best_line(pen, scale, points)
     return _tensor(picture)
-
-
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about `count` round numbers that enclose [low, high]."""
-    if high - low <= 1e-9 * max(1.0, abs(high)):
-        low, high = low - max(abs(low), 1.0) * 0.05, high + max(abs(high), 1.0) * 0.05
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
 
 
 @dataclass(frozen=True)

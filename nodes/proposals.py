@@ -35,6 +35,7 @@ class NSGaussianProposal(io.ComfyNode):
             display_name="Gaussian Proposal",
             category=CATEGORY,
             description="Independent noise, as a fresh seed gives it. The widest search, and the quickest to fool a verifier.",
+            search_aliases=["random noise", "independent noise", "fresh seeds"],
             inputs=[],
             outputs=[Proposal.Output("proposal")],
         )

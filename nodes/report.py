@@ -15,8 +15,8 @@ from .session import ComfySession
 
 def report(
     search: Search, session: ComfySession, method: Method, kept: Sequence[Candidate], held_out: dict[str, Any] | None,
-    chosen: Candidate | None = None,
-) -> dict[str, Any]:
+    chosen: Candidate | None = None, recalled: dict[str, int] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the report of a search as plain JSON values.
 
     Args:
@@ -26,6 +26,7 @@ def report(
         kept: whose pictures come out, best first.
         held_out: scores of a verifier that did not choose, from `score_held_out`.
         chosen: the one that the user chose to come out first; None for the best.
+        recalled: what was taken from earlier searches; None if nothing is remembered.
     """
     ranked = search.ranked
     best = ranked[0][0] if ranked else None
@@ -47,14 +48,18 @@ def report(
         "order": [candidate.index for candidate, _ in ranked],
         "budget": {"images": search.budget.images, **_plain(dataclasses.asdict(rules))},
         "model_calls": search.budget.nfe,
+        "recalled": recalled,
         "model_calls_per_image": search.budget.run_cost,
+        "sigmas": session.sigmas.tolist(),
         "verifier_calls": search.judge.calls,
         "decodes": search.decodes,
         "seconds": {
             "total": round(search.budget.seconds, 3),
             **{name: round(value, 3) for name, value in search.seconds.items()},
             "scoring": round(search.judge.seconds, 3),
+            "waiting": round(search.budget.waited, 3),
         },
+        "choices": [choice.as_dict() for sitting in search.judge.sittings.values() for choice in sitting.choices],
         "batch": session.max_rows,
         "one_by_one_because": list(session.why_alone),
         "batch_halved": session.limits.smaller_calls,
@@ -74,9 +79,7 @@ def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> 
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    pictures = [search.pictures(c) for c in chosen] if judge.needs_pictures else []
-    raw = judge.score(chosen, pictures, [c.latent for c in chosen], search.promised(chosen, judge))
-    scores = judge.combine(raw).tolist()
+    scores = judge.combine(search.scored_by(judge, chosen)).tolist()
     return {
         "verifier": judge.verifier.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},

@@ -66,7 +66,7 @@ class NSRenderCandidate(io.ComfyNode):
             display_name="Render Candidate",
             category=CATEGORY,
             description="Renders a recipe again: the winner, or any other candidate of the report.",
-            search_aliases=["recipe", "rerender"],
+            search_aliases=["recipe", "rerender", "reproduce", "render winner"],
             inputs=[
                 inp(io.Noise, "noise", tooltip="The noise that the search was given. Only used by recipes that start "
                     "from it ('noise': 'given')."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..search.candidates import Candidate, varied
 from ..search.cascade import final_score, judge_finalists
 from ..search.controls import Controls
 from ..search.engine import Method, Search
+from ..search.feed import ENDED, Feed
 from ..search.finals import compare_finalists
 from ..search.judge import Judge
 from ..search.methods.auto_search import choose_for
@@ -26,10 +27,14 @@ from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
 from ..search.steering import steered
+from ..search.trajectory import Trajectory
 from .caller import Caller
+from .live import Audience
+from .metadata import keep_found
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
 from .plot import Curve, draw_curve
 from .progress import Progress
+from .remembering import CHOOSES, Memory, remembering
 from .report import report, score_held_out
 from .rows import row_guider
 from .session import ComfySession, Graph, samples_of
@@ -99,17 +104,21 @@ def search_graph(
     latent = repaired(guider, latent)
     searches = count_rows(guider, latent)
     progress = Progress(guider, searches, settings.budget, len(sigmas) - 1)
+    audience = Audience(caller or Caller(), searches)
     outcomes: list[Outcome] = []
     for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae)):
         try:
-            outcomes.append(search_row(graph, settings, progress, row))
+            with audience.watch(row) as feed:
+                outcomes.append(search_row(graph, settings, progress, row, caller, feed))
         except BaseException as error:
             if not (is_interrupt(error) and settings.keep_on_cancel and outcomes):
                 raise
             break  # nothing to keep of this row; there is of those before it
         if outcomes[-1].cancelled:
             break
-    return outputs(outcomes, latent, searches > 1)
+    found = outputs(outcomes, latent, searches > 1)
+    found.ui = audience.output()
+    return keep_found(found, caller or Caller(), [o.report for o in outcomes])
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:
@@ -138,22 +147,39 @@ def graphs(
         )  # fmt: skip
 
 
-def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -> Outcome:
+def search_row(
+    graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None, feed: Feed
+) -> Outcome:
     """Run one search to its end, the budget's end, or the user's cancel."""
+
+    def called(runs: Sequence[Trajectory], denoised: Tensor) -> None:
+        progress.called(runs, denoised)
+        feed.touch()
+
     budget = Budget(settings.budget, settings.limits)
     progress.begin(budget)
-    session = ComfySession(graph, budget, batching=settings.batching, called=progress.called)
-    judge = Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt)
-    first = baseline(graph)
-    # Every row of a batch draws other candidates; row 0's are those of a batch of one.
-    seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
-    search = Search(
-        session, judge, budget, first, seed, keep=settings.keep, on_best=progress.best,
-        controls=Controls(mm.throw_exception_if_processing_interrupted),
-    )  # fmt: skip
+    session = ComfySession(graph, budget, batching=settings.batching, called=called)
+    with remembering(session, caller, settings.resume, settings.batching) as memory:
+        feed.album = memory.album(feed.album)
+        judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
+        # Every row of a batch draws other candidates; row 0's are those of a batch of one.
+        seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
+        search = Search(
+            memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
+            controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed,
+        )  # fmt: skip
+        memory.follow(search)
+        method, cancelled = run(search, settings)
+        outcome = finish(search, session, method, settings, cancelled, memory)
+        feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
+        return outcome
+
+
+def run(search: Search, settings: Settings) -> tuple[Method, bool]:
+    """Run a search; return its method, and whether the user cancelled it and the best so far is kept."""
     if settings.held_out is not None:
         search.expect(Judge(settings.held_out))
-    method, cancelled = settings.method or RandomSearch(), False
+    method = settings.method or RandomSearch()
     try:
         if settings.method is None:
             method = choose_for(search, settings.budget)[0]
@@ -162,10 +188,10 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int) -
         judge_finalists(search)
         compare_finalists(search, is_interrupt)
     except BaseException as error:
-        cancelled = keep_or_raise(error, search, settings)
+        return method, keep_or_raise(error, search, settings)
     finally:
         search.close()
-    return finish(search, session, method, settings, cancelled)
+    return method, False
 
 
 def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> bool:
@@ -185,26 +211,31 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
     raise error
 
 
-def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool) -> Outcome:
+def finish(
+    search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory
+) -> Outcome:
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
     best, finalists = choose(search, settings)
     ranked = search.ranked
     score = final_score(search, best)
     score = best.score if score != score else score  # one that was chosen may have been no finalist
-    images = torch.cat([search.pictures(candidate) for candidate in finalists])
+    images = [search.pictures(candidate) for candidate in finalists]
+    search.watcher.shown(finalists, images, {})
     held_out = None
     if settings.held_out is not None:
         judge = Judge(settings.held_out, skip_errors=True, is_interrupt=is_interrupt)  # it must not cost the winner
+        memory.lend(judge, "held_out")
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
-    said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best)
+    search.notes += memory.notes
+    said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
     latents = [samples_of(c.latent) for c in finalists]
     return Outcome(
-        images, join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
+        torch.cat(images), join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
         plot(search, method), cancelled, best.segment_start[1] if best.recipe.cuts else session.sigmas,
     )  # fmt: skip
 
@@ -296,6 +327,8 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
         chosen_recipe(settings.choose.strip())
     if hasattr(settings.held_out, "dear"):
         raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
+    if settings.held_out is not None and Judge(settings.held_out).asks_people:
+        raise ValueError(f"held_out: '{settings.held_out.name}' asks you, and a held-out verifier never chooses: connect another")
 
 
 def check_sigmas(sigmas: Tensor) -> None:

@@ -49,3 +49,16 @@ def inp(kind: Any, id: str, **kwargs: Any) -> Any:
         **kwargs: Whatever `.Input` takes in the newest ComfyUI.
     """
     return kind.Input(id, **_known(kind.Input, kwargs, NEWER_INPUT))
+
+
+def prompt_input(limit: str = "", more: str = ".", image: str = "should show") -> Any:
+    """Make the input `prompt` of a verifier.
+
+    Args:
+        limit: how much of it counts, "77 tokens count (about 55 words)"; empty where there is no limit to speak of.
+        more: in its place, how the tooltip goes on.
+        image: what the prompt says of the image.
+    """
+    more = f". At most {limit}; weights like (word:1.2) are read as plain text." if limit else more
+    tooltip = f"What the image {image}. Connect the same text as your prompt encoder gets{more}"
+    return inp(io.String, "prompt", multiline=True, default="", tooltip=tooltip)

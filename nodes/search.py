@@ -117,6 +117,7 @@ class NSSearchSampler(io.ComfyNode):
             ],
             outputs=search_outputs(),
             hidden=HIDDEN,
+            has_intermediate_output=True,  # newer cores show the dashboard again when nothing has to be run
             not_idempotent=True,  # each of two equal nodes has a dashboard of its own
         )  # fmt: skip
 
@@ -166,6 +167,7 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
             ],
             outputs=search_outputs(),
             hidden=HIDDEN,
+            has_intermediate_output=True,
             not_idempotent=True,
         )
 

@@ -282,7 +282,7 @@ class ComfySession:
         self.checkpoint()
 
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
-        self.budget.nfe += denoised.shape[0]
+        self.budget.count(denoised.shape[0])
         known = origin(type(self.graph.guider)) in GUIDERS  # others may begin without guidance, and go on with it
         if self.gaps_for and known and all(map(math.isnan, runs[0].gaps)):
             raise ValueError(f"verifier '{self.gaps_for}': {NO_GAP}")

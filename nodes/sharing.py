@@ -20,7 +20,7 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-COMFYUI = Path(comfy.samplers.__file__).resolve().parent.parent
+COMFYUI = Path(inspect.getfile(comfy.samplers)).resolve().parent.parent
 
 GUIDERS = {
     ("comfy/samplers.py", "CFGGuider"),

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from ..verifiers.siglip_score import SigLIP
-from .transformers_files import HERE, PREPROCESSOR, import_transformers, read_config, read_model, read_settings, said
-from .weights import HeldModel, Wanted, held, repository_path
+from .transformers_files import HERE, PREPROCESSOR, import_transformers, read_config, read_model, read_settings
+from .weights import HeldModel, Wanted, held, repository_path, said
 
 SPIECE = "spiece.model"  # the first generation's tokenizer
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # by their numbers in PIL

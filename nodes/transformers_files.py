@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from .weights import CONFIG, Wanted
+from .weights import CONFIG, Wanted, said
 
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 PREPROCESSOR, ADAPTER = "preprocessor_config.json", "adapter_config.json"
@@ -119,9 +119,16 @@ def read_model(wanted: Wanted, name: str, load: Callable[..., Any], path: str | 
     return model
 
 
-def said(error: BaseException) -> str:
-    """Return an error's first line, cut to 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def load_processor(wanted: Wanted, name: str, path: str) -> Any:
+    """Load what prepares pictures and texts for a folder's model.
+
+    Raises:
+        ValueError: its files are missing, damaged or of another model.
+    """
+    try:
+        return import_transformers(wanted).AutoProcessor.from_pretrained(path, **HERE)
+    except Exception as error:
+        raise wanted.refused(name, f"a folder without a usable tokenizer and image processor: {said(error)}") from error
 
 
 def _objects(settings: Any) -> Iterator[dict[str, Any]]:

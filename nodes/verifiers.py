@@ -12,7 +12,7 @@ from ..verifiers.guidance_gap import HIGH, PREFER, GuidanceGap
 from ..verifiers.statistics import ImageStatistics
 from .clip_choice import CONNECTED, chosen_pair, clip_inputs
 from .clip_files import CLIP_SCORE
-from .schema import inp, schema
+from .schema import inp, prompt_input, schema
 from .sockets import Verifier
 from .weights import file_path, found
 
@@ -63,15 +63,7 @@ class NSClipScore(io.ComfyNode):
             search_aliases=["CLIPScore", "prompt alignment", "text-image similarity"],
             inputs=[
                 *clip_inputs(),
-                inp(
-                    io.String,
-                    "prompt",
-                    multiline=True,
-                    default="",
-                    tooltip="What the image should show. Connect the same text as your prompt encoder gets."
-                    " At most 77 tokens count (about 55 words); weights like (word:1.2) are read as plain"
-                    " text.",
-                ),
+                prompt_input("77 tokens count (about 55 words)"),
             ],
             outputs=[Verifier.Output("verifier", tooltip="100 times a cosine; with CLIP-L/14 good matches lie around 25 to 32.")],
         )
@@ -147,7 +139,7 @@ class NSVerifierEnsemble(io.ComfyNode):
             display_name="Verifier Ensemble",
             category="noise search/verifiers",
             description="Combines up to eight verifiers into one. An ensemble is harder to fool than any of its parts.",
-            search_aliases=["combine verifiers", "rank mean", "verifier mix"],
+            search_aliases=["combine verifiers", "rank mean", "verifier mix", "multiple rewards"],
             inputs=[
                 *verifiers,
                 *weights,

@@ -14,7 +14,7 @@ from comfy_execution.utils import get_executing_context
 from ..verifiers.api_access import Access, endpoint_of, read_access
 from ..verifiers.api_client import Client
 from ..verifiers.api_judge import ASKS, FIVE_ASPECTS, ApiJudge
-from .schema import inp, schema
+from .schema import inp, prompt_input, schema
 from .sockets import Verifier
 
 SETTINGS = "noise_search.json"
@@ -41,8 +41,7 @@ class NSAPIJudge(io.ComfyNode):
                     f" Other machines: https only, and only if listed in {SETTINGS} of ComfyUI's user folder."),
                 inp(io.String, "model", default="qwen2.5vl:7b", tooltip="Name of a model at the endpoint that sees pictures."
                     " It has to be there already; nothing is downloaded."),
-                inp(io.String, "prompt", multiline=True, default="", tooltip="What the image should show. Connect the same text"
-                    " as your prompt encoder gets."),
+                prompt_input(),
                 inp(io.Combo, "ask", options=list(ASKS), default=FIVE_ASPECTS, tooltip="five aspects (the seed paper's): mean of"
                     " five grades, 0 to 10. check-list: share of the prompt's elements that are there, 0 to 1; best for long"
                     " prompts. compare finalists: five aspects, then the best (up to 4, within half a grade) two at a time, which"

@@ -12,7 +12,7 @@ from ..verifiers.hps_v2 import HPSv2
 from ..verifiers.pick_score import PickScore
 from ..verifiers.siglip_score import SigLIPScore
 from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair, load_clip_vision
-from .schema import inp, schema
+from .schema import inp, prompt_input, schema
 from .siglip_files import load_siglip
 from .sockets import Verifier
 from .weights import Wanted, check_keys, file_path, files, found, read_weights, repositories, repository_path
@@ -38,14 +38,6 @@ CLIP_L = Wanted("Aesthetic Score", "clip_name", ("clip_vision",), CLIP_SOURCE)
 
 CLIP_H = (24, 32)  # layers of the text and of the vision tower
 EMBEDDING = 768  # of CLIP-L
-
-
-def _prompt(limit: str) -> io.Input:
-    return inp(
-        io.String, "prompt", multiline=True, default="",
-        tooltip="What the image should show. Connect the same text as your prompt encoder gets."
-        f" At most {limit} count; weights like (word:1.2) are read as plain text.",
-    )  # fmt: skip
 
 
 def _clip_h(wanted: Wanted, name: str) -> ClipPair:
@@ -74,7 +66,7 @@ class NSPickScore(io.ComfyNode):
                     io.Combo, "model_name", options=files(PICK_SCORE),
                     tooltip=f"PickScore's file in models/clip_vision or models/verifiers: {PICK_SCORE.source} (4 GB).",
                 ),
-                _prompt("77 tokens (about 55 words)"),
+                prompt_input("77 tokens (about 55 words) count"),
             ],
             outputs=[Verifier.Output("verifier", tooltip="For a search, an ensemble or Score Images. Higher is preferred.")],
         )  # fmt: skip
@@ -109,7 +101,7 @@ class NSHPSv2(io.ComfyNode):
                     tooltip=f"HPSv2.1's file in models/verifiers or models/clip_vision: {HPS.source} (2 GB), or the same as"
                     " a Hugging Face CLIPModel in safetensors.",
                 ),
-                _prompt("77 tokens (about 55 words)"),
+                prompt_input("77 tokens (about 55 words) count"),
             ],
             outputs=[Verifier.Output("verifier", tooltip="For a search, an ensemble or Score Images. Higher is preferred.")],
         )  # fmt: skip
@@ -142,7 +134,7 @@ class NSSigLIPScore(io.ComfyNode):
                     tooltip="A folder in models/verifiers with all files of a SigLIP model in safetensors (config.json,"
                     f" model.safetensors, the tokenizer's). The usual one: {SIGLIP.source}. No NaFlex.",
                 ),
-                _prompt("64 tokens (about 45 words)"),
+                prompt_input("64 tokens (about 45 words) count"),
             ],
             outputs=[Verifier.Output("verifier", tooltip="For a search, an ensemble or Score Images. Higher fits better.")],
         )  # fmt: skip

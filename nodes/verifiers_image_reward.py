@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..verifiers.blip import Sizes, load_network, weight_shapes
 from ..verifiers.image_reward import ImageReward
 from ..verifiers.wordpiece import ADDED, load_tokenizer, read_vocabulary
-from .schema import inp, schema
+from .schema import inp, prompt_input, schema
 from .sockets import Verifier
 from .weights import HeldModel, Wanted, check_keys, file_path, files, found, held, read_weights
 
@@ -32,19 +32,14 @@ class NSImageReward(io.ComfyNode):
             category="noise search/verifiers",
             description="A verifier: how people would like an image as the picture of the prompt (ImageReward v1.0, Xu et"
             " al. 2023, arXiv 2304.05977). One of the verifiers of the paper this pack follows.",
-            search_aliases=["IR", "human preference", "prompt alignment", "BLIP"],
+            search_aliases=["IR", "human preference", "prompt alignment", "BLIP", "reward model"],
             inputs=[
                 inp(
                     io.Combo, "model_name", options=files(WEIGHTS),
                     tooltip="The weights, a file in models/verifiers, as .pt or the same as .safetensors. Usual:"
                     f" {WEIGHTS.source}. The same folder must hold {VOCABULARY_SOURCE}.",
                 ),
-                inp(
-                    io.String, "prompt", multiline=True, default="",
-                    tooltip="What the image should show. Connect the same text as your prompt encoder gets. At most 35"
-                    " tokens count (about 25 words), so put what matters first; weights like (word:1.2) are read as plain"
-                    " text.",
-                ),
+                prompt_input("35 tokens count (about 25 words), so put what matters first"),
             ],
             outputs=[
                 Verifier.Output("verifier", tooltip="For a search or Score Images. Scores mostly lie between -2 and 2.")

@@ -8,7 +8,7 @@ from ..verifiers.hps_v3 import HPSv3
 from ..verifiers.unified_reward import AXIS, UnifiedReward
 from ..verifiers.unified_reward import MEAN as MEAN_OF_AXES
 from ..verifiers.vlm_judge import ASK, COMBINE, MEAN, YES_NO, VLMJudge
-from .schema import inp, schema
+from .schema import inp, prompt_input, schema
 from .sockets import Verifier
 from .vlm_files import FOLDERS, load_hps_v3, load_vision_language
 from .weights import FOLDER, Wanted, file_path, files, found, repositories, repository_path
@@ -25,10 +25,6 @@ HPS_BASE = Wanted(
     "HPSv3", "base_model", FOLDERS,
     "the .json and .txt files of https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct, in a folder of its own",
 )  # fmt: skip
-
-
-def _prompt(tooltip: str) -> io.Input:
-    return inp(io.String, "prompt", multiline=True, default="", tooltip=tooltip)
 
 
 def _max_pixels(default: int) -> io.Input:
@@ -57,10 +53,7 @@ class NSVLMJudge(io.ComfyNode):
                     tooltip="A folder in models/verifiers or models/LLM with an instruct model of pictures and text:"
                     f" Qwen2.5-VL, Qwen3-VL, SmolVLM. For instance {JUDGE.source}.",
                 ),
-                _prompt(
-                    "What the image should show. Connect the same text as your prompt encoder gets. Plain text, of any usual"
-                    " length; weights like (word:1.2) are read as they stand."
-                ),
+                prompt_input(more=". Plain text, of any usual length; weights like (word:1.2) are read as they stand."),
                 inp(
                     io.Combo, "ask", options=list(ASK), default=YES_NO,
                     tooltip="yes or no: probability that it shows the prompt, 0 to 1 (VQAScore; 1 pass). aspects: mean grade"
@@ -117,9 +110,7 @@ class NSHPSv3(io.ComfyNode):
                     tooltip="A folder in models/verifiers or models/LLM with the settings of Qwen2-VL-7B-Instruct:"
                     f" {HPS_BASE.source}. Its own weights are not read and need not be there.",
                 ),
-                _prompt(
-                    "What the image was made from. Connect the same text as your prompt encoder gets; long ones are read whole."
-                ),
+                prompt_input(more="; long ones are read whole.", image="was made from"),
                 inp(
                     io.Float, "caution", default=0.0, min=-10.0, max=10.0, step=0.1,
                     tooltip="How many standard deviations, as the model estimates them, are taken off its mean. 0 (the"
@@ -158,7 +149,7 @@ class NSUnifiedReward(io.ComfyNode):
                     tooltip="A folder in models/verifiers or models/LLM with a UnifiedReward 2.0 model (2B to 8B). For instance"
                     f" {UNIFIED.source}.",
                 ),
-                _prompt("What the image was made from. Connect the same text as your prompt encoder gets."),
+                prompt_input(image="was made from"),
                 inp(
                     io.Combo, "axis", options=list(AXIS), default=MEAN_OF_AXES,
                     tooltip="Which grade is the score: the mean of all three (usual), or one of them, for instance to weigh them"

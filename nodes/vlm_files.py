@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from types import ModuleType
 from typing import Any
 
 import comfy.model_management as mm
-import folder_paths
 import torch
 
 from ..verifiers.hps_v3 import REWARD, RewardModel
 from ..verifiers.vlm import VisionLanguageModel, chat_template
-from .transformers_files import HERE, import_transformers, read_config, read_model, said
-from .weights import FOLDER, HeldModel, Wanted, check_keys, file_path, held, read_weights, repository_path
+from .transformers_files import import_transformers, load_processor, read_config, read_model
+from .weights import FOLDER, HeldModel, Wanted, check_keys, file_path, held, read_weights, register_folder, repository_path, said
 
-LLM = "LLM"
+LLM = "LLM"  # where other packs keep such folders
 FOLDERS = (FOLDER, LLM)
 EMBEDDINGS = "model.embed_tokens.weight"
 HEAD = "rm_head."
 
 
-def register_llm_folder() -> None:
-    """Tell ComfyUI of models/LLM, where other packs keep such folders; what they registered stays."""
-    paths, extensions = folder_paths.folder_names_and_paths.get(LLM, ([], set(folder_paths.supported_pt_extensions)))
-    own = os.path.join(folder_paths.models_dir, LLM)
-    if own not in paths:
-        folder_paths.folder_names_and_paths[LLM] = ([*paths, own], extensions)
-
-
-register_llm_folder()
+register_folder(LLM, ours=False)
 
 
 def load_vision_language(wanted: Wanted, name: str) -> VisionLanguageModel:
@@ -62,7 +52,7 @@ def _load_folder(wanted: Wanted, name: str, path: str) -> VisionLanguageModel:
     transformers, config = import_transformers(wanted), read_config(wanted, name, path)
     if type(config) not in transformers.AutoModelForImageTextToText._model_mapping:
         raise wanted.refused(name, f"a {config.model_type!r}, which is no model of pictures and text")
-    processor = _processor(transformers, wanted, name, path)
+    processor = _processor(wanted, name, path)
     load = transformers.AutoModelForImageTextToText.from_pretrained
     model = read_model(wanted, name, load, path, "a vision-language model", config=config, **_typed(transformers))
     exact = {key: buffer.clone() for key, buffer in model.named_buffers() if buffer.is_floating_point()}
@@ -76,7 +66,7 @@ def _load_hps_v3(wanted: Wanted, name: str, path: str, base: Wanted, base_name: 
     transformers, config = import_transformers(base), read_config(base, base_name, base_path)
     if config.model_type != "qwen2_vl":
         raise base.refused(base_name, f"a {config.model_type!r}; HPSv3 is a 'qwen2_vl'")
-    processor = _processor(transformers, base, base_name, base_path)
+    processor = _processor(base, base_name, base_path)
     processor.tokenizer.add_tokens([REWARD], special_tokens=True)
     text, token = config.get_text_config(), processor.tokenizer.convert_tokens_to_ids(REWARD)
     sd = read_weights(wanted, name, path)
@@ -105,11 +95,8 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if mm.should_use_bf16(mm.get_torch_device()) else torch.float32
 
 
-def _processor(transformers: ModuleType, wanted: Wanted, name: str, path: str) -> Any:
-    try:
-        processor = transformers.AutoProcessor.from_pretrained(path, **HERE)
-    except Exception as error:
-        raise wanted.refused(name, f"a folder without a usable tokenizer and image processor ({said(error)})") from error
+def _processor(wanted: Wanted, name: str, path: str) -> Any:
+    processor = load_processor(wanted, name, path)
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise wanted.refused(name, f"a folder with a {type(processor).__name__}, not one of pictures and text")
     if chat_template(processor) is None:

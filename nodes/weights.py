@@ -20,16 +20,21 @@ CONFIG = "config.json"
 NOTHING = "none"
 
 
-def register_folder() -> None:
-    """Tell ComfyUI of models/verifiers; paths a user gave the name in extra_model_paths.yaml stay."""
-    paths = list(folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))[0])
-    own = os.path.join(folder_paths.models_dir, FOLDER)
-    if own not in paths:
-        paths.append(own)
-    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(folder_paths.supported_pt_extensions))
+def register_folder(name: str, ours: bool) -> None:
+    """Tell ComfyUI of a folder in models/; paths that a user or other packs gave the name stay.
+
+    Args:
+        name: the folder.
+        ours: that it lists weights only; else it lists what whoever named it first said.
+    """
+    paths, extensions = folder_paths.folder_names_and_paths.get(name, ([], None))
+    if ours or extensions is None:
+        extensions = set(folder_paths.supported_pt_extensions)
+    own = os.path.join(folder_paths.models_dir, name)
+    folder_paths.folder_names_and_paths[name] = (list(dict.fromkeys([*paths, own])), extensions)
 
 
-register_folder()
+register_folder(FOLDER, ours=True)
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,7 @@ def files(wanted: Wanted) -> list[str]:
 
 def repositories(wanted: Wanted) -> list[str]:
     """Return the names of the folders in the folders that hold a Hugging Face model, for a combo."""
-    names: dict[str, None] = {}
-    for root in (root for folder in wanted.folders for root in folder_paths.get_folder_paths(folder)):
-        for at, inside, found in os.walk(root, followlinks=True):  # as ComfyUI lists files
-            if CONFIG in found and at != root:
-                names[os.path.relpath(at, root).replace(os.sep, "/")] = None
-                inside.clear()
-    return sorted(names) or [NOTHING]
+    return sorted(_repositories(wanted)) or [NOTHING]
 
 
 def file_path(wanted: Wanted, name: str) -> str:
@@ -84,12 +83,10 @@ def file_path(wanted: Wanted, name: str) -> str:
 
 def repository_path(wanted: Wanted, name: str) -> str:
     """Return the path of a folder with a Hugging Face model, likewise."""
-    if name in repositories(wanted) and name != NOTHING:
-        for root in (root for folder in wanted.folders for root in folder_paths.get_folder_paths(folder)):
-            path = os.path.join(root, *name.split("/"))
-            if os.path.isfile(os.path.join(path, CONFIG)):
-                return path
-    raise wanted.refused(name, f"a folder with a {CONFIG} that is not in {_places(wanted)}")
+    path = _repositories(wanted).get(name)
+    if path is None:
+        raise wanted.refused(name, f"a folder with a {CONFIG} that is not in {_places(wanted)}")
+    return path
 
 
 def found(find: Callable[[Wanted, str], str], wanted: Wanted, name: Any) -> bool | str:
@@ -105,9 +102,24 @@ def found(find: Callable[[Wanted, str], str], wanted: Wanted, name: Any) -> bool
     return True
 
 
+def said(error: BaseException) -> str:
+    """Return an error's first line, cut to 200 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _repositories(wanted: Wanted) -> dict[str, str]:
+    """Return the paths of the folders that hold a Hugging Face model, by name; the first of a name counts."""
+    paths: dict[str, str] = {}
+    for root in (root for folder in wanted.folders for root in folder_paths.get_folder_paths(folder)):
+        for at, inside, found in os.walk(root, followlinks=True):  # as ComfyUI lists files
+            if CONFIG in found and at != root:
+                paths.setdefault(os.path.relpath(at, root).replace(os.sep, "/"), at)
+                inside.clear()
+    return paths
+
+
 def _places(wanted: Wanted) -> str:
-    said = [f"models/{folder} ({', '.join(folder_paths.get_folder_paths(folder))})" for folder in wanted.folders]
-    return " or ".join(said)
+    return " or ".join(f"models/{folder} ({', '.join(folder_paths.get_folder_paths(folder))})" for folder in wanted.folders)
 
 
 def read_weights(wanted: Wanted, name: str, path: str) -> dict[str, Tensor]:
@@ -124,9 +136,8 @@ def read_weights(wanted: Wanted, name: str, path: str) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise wanted.refused(
-            name, f"a file that cannot be read as weights (damaged, or not what its name says): {said}"
+            name, f"a file that cannot be read as weights (damaged, or not what its name says): {said(error)}"
         ) from error
     for nest in ("state_dict", "model", "module"):
         if isinstance(found, dict) and isinstance(found.get(nest), dict):

@@ -49,8 +49,12 @@ class Budget:
         run_cost: NFE of candidate 0's full run; None until it ended.
         nfe: model calls spent so far, in latent rows.
         reserved: NFE that are put aside for a later part of the search; counts once `run_cost` is known.
+        recalled: NFE among `nfe` whose outcome was taken from a journal.
         halted: nothing more may be spent once candidate 0 is rendered.
         waited: seconds that do not count, since the search waited for the user.
+        recalled: NFE among `nfe` whose outcome was taken from a journal.
+        redone: NFE, not among `nfe`, that were spent again to bring recalled runs back to where they were.
+        refused: whether a model call was not allowed; whoever wants to know sets it to False before.
         clock: gives seconds; a test may hand in its own.
     """
 
@@ -59,11 +63,16 @@ class Budget:
     run_cost: int | None = None
     nfe: int = 0
     reserved: float = 0
+    recalled: int = 0
     halted: bool = False
     waited: float = 0.0
+    recalled: int = 0
+    redone: int = 0
+    refused: bool = False
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
     _unlimited: bool = field(default=False, init=False)
+    _redoing: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -97,16 +106,41 @@ class Budget:
         finally:
             self._unlimited = before
 
+    @contextmanager
+    def redo(self) -> Iterator[None]:
+        """Allow calls for a while that were paid for before, and count them apart; none once the search is halted."""
+        before, self._redoing = self._redoing, True
+        try:
+            yield
+        finally:
+            self._redoing = before
+
     def allows(self, rows: int) -> bool:
         """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
-        return self.run_cost is None or self._unlimited or self.nfe + rows <= self.cap - self.reserved
+        free = self.run_cost is None or self._unlimited or (self._redoing and not self.halted)
+        allowed = free or self.nfe + rows <= self.cap - self.reserved
+        self.refused = self.refused or not allowed
+        return allowed
+
+    def count(self, rows: int) -> None:
+        """Count a model call that was made."""
+        if self._redoing:
+            self.redone += rows
+        else:
+            self.nfe += rows
+
+    def recall(self, nfe: int) -> None:
+        """Count model calls that a journal spared."""
+        self.nfe += nfe
+        self.recalled += nfe
 
     @property
     def calls_in_time(self) -> float:
         """NFE that the rest of the time pays for, at the mean time of a model call so far, scoring included."""
-        if self.rules.max_seconds <= 0 or self.nfe == 0 or self.seconds <= 0:
+        made = self.nfe - self.recalled + self.redone
+        if self.rules.max_seconds <= 0 or made == 0 or self.seconds <= 0:
             return math.inf
-        return (self.rules.max_seconds - self.seconds) * self.nfe / self.seconds
+        return (self.rules.max_seconds - self.seconds) * made / self.seconds
 
     def affordable(self, cost: float, wanted: int) -> int:
         """Return how many of `wanted` things of `cost` NFE each can be paid for, in model calls and in time."""

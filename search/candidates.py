@@ -91,6 +91,12 @@ class Pool:
         """Members with their raw scores (V,), in order of entry."""
         return list(zip(self.members, self._raw, strict=True))
 
+    def revise(self, column: int, scores: Mapping[int, float]) -> None:
+        """Put other raw scores in the place of one part's, by candidate index."""
+        for candidate, row in self.entries:
+            if candidate.index in scores:
+                row[column] = scores[candidate.index]
+
     def refine(self, scores: Mapping[int, float]) -> None:
         """Put other combined scores in the place of those of some members, by candidate index."""
         self._refined.update(scores)

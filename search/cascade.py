@@ -9,6 +9,7 @@ import math
 
 from .candidates import Candidate, Pool
 from .engine import Search
+from .words import judging
 
 GROUP = 9  # pictures at hand at a time, since they are large: of eight, and candidate 0's
 NOT_SCORED = "the second verifier gave no finalist a score: the order is the first verifier's"
@@ -26,15 +27,18 @@ def judge_finalists(search: Search) -> None:
     chosen = ranked[: search.judge.finalists_among(len(ranked))]
     if search.baseline in ranked and search.baseline not in chosen:
         chosen.append(search.baseline)
+    search.say(judging(len(chosen)))
     judged = Pool(judge.combine)
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]
-        pictures = [search.pictures(c) for c in some] if judge.needs_pictures else []
-        raw = judge.score(some, pictures, [c.latent for c in some], search.promised(some, judge))
+        raw = search.scored_by(judge, some)
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
+        judge.revise(judged)
         search.gallery.keep(judged.ranked() or search.ranked)
     search.finalists = judged
+    if judge.ended:
+        search.notes.append(judge.ended)
     if not judged.members:
         search.notes.append(NOT_SCORED)
 

@@ -48,6 +48,12 @@ class Controls:
             self.paused = False
             self._changed.notify_all()
 
+    @property
+    def finishing(self) -> bool:
+        """Whether the user wants the search to end, and it has not taken notice yet."""
+        with self._changed:
+            return any(what == FINISH for what, _ in self._asked)
+
     def taken(self) -> list[tuple[str, int | None]]:
         """Return what was asked since the last time, in order, and forget it."""
         with self._changed:

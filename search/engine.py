@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from . import words
 from .budget import Budget
 from .calls import record_at
 from .candidates import Candidate, Pool, Round
@@ -79,6 +80,8 @@ class Search(Helm):
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
         self.gallery = Gallery(session, keep, on_best)
+        for sitting in judge.sittings.values():
+            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing
         self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
         self._sampling = 0.0  # seconds
 
@@ -149,6 +152,7 @@ class Search(Helm):
                 self.stopped = self.budget.why_short()
                 break
             todo = todo[len(wave) :]
+            self.say(words.rendering(wave))
             try:
                 self._advance(self.session, wave, 0.0)
             except BaseException:
@@ -164,6 +168,7 @@ class Search(Helm):
         Returns:
             The pool of those that got so far; `pool`, an earlier look at this level, if it is given.
         """
+        self.say(words.looking(len(candidates)))
         self._advance(self.session, candidates, until_sigma)
         self.leave_if_halted()
         seen = [c for c in candidates if c.index in self._runs]
@@ -178,6 +183,7 @@ class Search(Helm):
         full = [(c, c.gaps, c.predictions) for c in candidates if c.status == "finished"]
         session = self.session.draft(steps)
         check_levels(session, self.judge)
+        self.say(words.drafting(len(candidates), steps))
         self._advance(session, candidates, 0.0)
         self.leave_if_halted()
         drawn = [c for c in candidates if c.index in self._runs]
@@ -214,6 +220,14 @@ class Search(Helm):
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         return self.gallery.pictures(candidate)
 
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
+        known = judge.recalled(candidates, {})
+        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
+        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
+        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
+        return judge.merged(candidates, {}, known, new)
+
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
         levels = set(judge.needs_predictions.values())
@@ -221,6 +235,19 @@ class Search(Helm):
             {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
             for c in candidates
         ]
+
+    def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+        """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""
+        waited = judge.waited
+        try:
+            return judge.ask(candidates, pictures, latents, self.promised(candidates, judge))
+        finally:
+            self.budget.waited += judge.waited - waited
+
+    def shown_again(self, index: int) -> Tensor | None:
+        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
+        candidate = self.candidates[index]
+        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
 
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
@@ -280,13 +307,15 @@ class Search(Helm):
             return
         raw, pictures = self._judged(done, [c.latent for c in done], {})
         self.finished.add(done, raw)
-        for candidate, row in zip(done, raw.tolist(), strict=True):
-            candidate.scores = dict(zip(self.judge.names, row, strict=True))
+        self.judge.revise(self.finished)
+        for candidate, row in self.finished.entries:
+            candidate.scores = dict(zip(self.judge.names, row.tolist(), strict=True))
+        self.ended = self.ended or self.judge.ended
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget(self.candidates)
-        if pictures:
-            self.gallery.add(done, pictures)
+        if self.judge.needs_pictures:
+            self.gallery.add(pictures)
             self.gallery.keep(self.ranked)
         yield self._tell(done)
 
@@ -320,15 +349,27 @@ class Search(Helm):
 
     def _judged(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return raw scores (n, V), and the pictures if any part looks at them: first all are decoded, then all scored."""
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return raw scores (n, V), and by candidate the pictures that were looked at: first all decoded, then all scored.
+
+        What is known from before is neither decoded nor scored again.
+        """
+        known = self.judge.recalled(candidates, what)
+        new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
+        asked, latents = [candidate for candidate, _ in new], [latent for _, latent in new]
         pictures = []
+        if self.judge.needs_pictures and latents:
+            self.say(words.decoding(len(latents)))
         for latent in latents if self.judge.needs_pictures else ():
             self.checkpoint()
             pictures.append(self.gallery.decode(latent, preview))
         if pictures:
-            self.watcher.shown(candidates, pictures, what)
-        return self.judge.score(candidates, pictures, latents, self.promised(candidates, self.judge)), pictures
+            self.watcher.shown(asked, pictures, what)
+        if asked:
+            self.say(words.scoring(len(asked)))
+        raw = self.ask(self.judge, asked, pictures, latents)
+        shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
+        return self.judge.merged(candidates, what, known, raw), shown
 
     def rescore(self) -> None:
         for candidate, score in self.ranked:

@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from .engine import Search
+from .words import COMPARING
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,14 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     """Refine the scores of a search's best candidates, and note in `search.finals` what was compared.
 
     A comparison that fails must not cost the winner: the order by scores stays, and the failure is among the problems.
+    Nor has the cheap judge of a cascade a say in what the dear one decided.
     """
+    if search.judge.dear is not None:
+        return
     verifier, pool = search.judge.verifier, search.finished
     scores = pool.combined().tolist() if pool.members else []
+    if getattr(verifier, "finalists", 0):
+        search.say(COMPARING)
     started = time.perf_counter()
     try:
         finals = finals_of(verifier, scores, lambda i: search.pictures(pool.members[i]))
@@ -104,8 +110,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         return
     index = [candidate.index for candidate in pool.members]
     pool.refine({index[i]: score for i, score in finals.scores.items()})
-    for candidate, score in search.ranked:
-        candidate.score = score
+    search.rescore()
     search.finals = {
         "verifier": verifier.name,
         "comparisons": finals.comparisons,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -41,9 +41,9 @@ class Gallery:
             self._kept[candidate.index] = self.decode(candidate.latent)
         return self._kept[candidate.index]
 
-    def add(self, candidates: Sequence[Candidate], pictures: Sequence[Tensor]) -> None:
-        """Take in pictures, until `keep` drops them."""
-        self._kept.update((c.index, p) for c, p in zip(candidates, pictures, strict=True))
+    def add(self, pictures: Mapping[int, Tensor]) -> None:
+        """Take in pictures by candidate, until `keep` drops them."""
+        self._kept.update(pictures)
 
     def keep(self, ranked: Sequence[tuple[Candidate, float]]) -> None:
         """Keep the pictures of the best few of `ranked` only, as `varied` chooses; show a new best."""

@@ -30,6 +30,7 @@ class Helm(Outlook):
         branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
         controls: what the user asks of it while it runs.
         watcher: is told what happens.
+        method: name of the method that runs; of a chain, of the part that does.
         favorite: the candidate that the user wants more of, until the search goes on from it.
     """
 
@@ -44,6 +45,7 @@ class Helm(Outlook):
         self.stopped = self.ended = ""
         self.branch_levels: tuple[float, ...] = ()
         self.controls, self.watcher = controls or Controls(), watcher or Nobody()
+        self.method = ""
         self.favorite: Candidate | None = None
         session.checkpoint = self.checkpoint
 
@@ -52,6 +54,10 @@ class Helm(Outlook):
         self.budget.waited += self.controls.wait(lambda: self.watcher.changed(self))
         for what, index in self.controls.taken():
             self._obey(what, index)
+
+    def say(self, words: str) -> None:
+        """Tell the watcher what the method that runs is doing."""
+        self.watcher.doing(f"{self.method}: {words}" if self.method else words)
 
     def leave_if_halted(self) -> None:
         """End the method that runs, once what was computed is scored."""

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .candidates import Candidate
+from .candidates import Candidate, Pool
+from .scorebook import ScoreBook
 
 
 class VerifierError(ValueError):
@@ -45,6 +46,7 @@ class Judge:
         scored: candidates scored, every look and draft counted.
         seconds: time spent in verifiers.
         problems: what went wrong and was passed over, in words.
+        book: what it said of candidates before; None if there is no journal.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class Judge:
 
         Args:
             verifier: has `name` and `score(images, latents)`, or in its place `score_runs(gaps)`, which needs no picture;
-                or `needs_prediction` and `score_pairs(images, predictions)`; an ensemble also `parts` and `combine(scores)`,
-                a cascade in place of all these `cheap`, `dear` and `finalists_among(count)`.
+                or `needs_prediction` and `score_pairs(images, predictions)`; or `asks_people` and `begin()`, a sitting with
+                `score_set(indices, images)` and `revised()`; an ensemble also `parts` and `combine(scores)`, a cascade in place
+                of all these `cheap`, `dear` and `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
         """
@@ -64,12 +67,13 @@ class Judge:
         self.dear = None if dear is None else Judge(dear, skip_errors=skip_errors, is_interrupt=is_interrupt)
         self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
         self.verifier = verifier if dear is None else verifier.cheap
-        self._leaves = _leaves(self.verifier)
+        self._leaves = [leaf.begin() if _asks_people(leaf) else leaf for leaf in _leaves(self.verifier)]
         self.names = _unique([leaf.name for leaf in self._leaves])
         self._skip = skip_errors
         self._is_interrupt = is_interrupt
         self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
+        self.book: ScoreBook | None = None
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
         self._wanted = _reference_rows(self.verifier)
 
@@ -77,6 +81,34 @@ class Judge:
     def trusts_previews(self) -> bool:
         """Whether every part may be asked for half-denoised pictures."""
         return all(getattr(leaf, "trusts_previews", True) for leaf in self._leaves)
+
+    @property
+    def sittings(self) -> dict[str, Any]:
+        """What asks people, by the parts' names; what a cascade's dear judge asks is "finalists: ..."."""
+        named = zip(self.names, self._leaves, strict=True)
+        dear = {} if self.dear is None else self.dear.sittings
+        own = {name: leaf for name, leaf in named if _asks_people(leaf)}
+        return own | {f"finalists: {name}": leaf for name, leaf in dear.items()}
+
+    @property
+    def asks_people(self) -> bool:
+        """Whether any part asks people about every candidate."""
+        return any(map(_asks_people, self._leaves))
+
+    @property
+    def set_size(self) -> int:
+        """Most pictures that a person is shown side by side; 0 if nobody is asked."""
+        return max((leaf.set_size for leaf in self._leaves if _asks_people(leaf)), default=0)
+
+    @property
+    def ended(self) -> str:
+        """Why the search is to end, in words, because there is nobody to ask; empty if it is not."""
+        return next((sitting.stopped for sitting in self.sittings.values() if sitting.stopped), "")
+
+    @property
+    def waited(self) -> float:
+        """Seconds spent waiting for people."""
+        return sum(sitting.waited for sitting in self.sittings.values())
 
     @property
     def needs_pictures(self) -> bool:
@@ -111,17 +143,57 @@ class Judge:
         Raises:
             VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
         """
-        started = time.perf_counter()
+        raw = self.ask(candidates, images, latents, predictions)
+        self.enter(candidates, raw)
+        return raw
+
+    def ask(
+        self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any],
+        predictions: Sequence[Mapping[float, Tensor]] = (),
+    ) -> Tensor:  # fmt: skip
+        """Return what `score` does, without counting the candidates among the scored."""
+        if not candidates:
+            return torch.empty(0, len(self.names))
+        started, waited = time.perf_counter(), self.waited
         images = images if self.needs_pictures else [None] * len(candidates)
         shown = [Shown(*one) for one in zip(candidates, images, latents, predictions or [{}] * len(candidates), strict=True)]
         columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
-        self.seconds += time.perf_counter() - started
+        self.seconds += time.perf_counter() - started - (self.waited - waited)
+        return torch.stack(columns, dim=1)
+
+    def enter(self, candidates: Sequence[Candidate], raw: Tensor) -> None:
+        """Count candidates with their raw scores (n, V) among the scored: the first of a search may set a scale."""
         self.scored += len(candidates)
-        raw = torch.stack(columns, dim=1)
         for candidate, row in zip(candidates, raw, strict=True):
             if len(self._first) < self._wanted and bool(row.isfinite().all()):
                 self._first.setdefault(candidate.index, row)
+
+    def recalled(self, candidates: Sequence[Candidate], what: Mapping[str, Any]) -> list[Tensor | None]:
+        """Return for each candidate the raw scores (V,) that are known from before, or None; `what`: see `entry_name`."""
+        return [None if self.book is None else self.book.get(c.recipe, what) for c in candidates]
+
+    def merged(
+        self, candidates: Sequence[Candidate], what: Mapping[str, Any], known: Sequence[Tensor | None], new: Tensor
+    ) -> Tensor:
+        """Return the raw scores (n, V) of candidates, those that were known and the `new` ones (m, V), and remember all."""
+        if self.book is not None:
+            asked = [c for c, row in zip(candidates, known, strict=True) if row is None]
+            for candidate, row in zip(asked, new.tolist(), strict=True):
+                self.book.put(candidate.recipe, what, row)
+        rows = iter(new)
+        raw = torch.stack([next(rows) if row is None else row for row in known])
+        self.enter(candidates, raw)
         return raw
+
+    def revise(self, pool: Pool) -> None:
+        """Bring the raw scores of a pool up to date where new answers changed earlier ones."""
+        for column, leaf in enumerate(self._leaves):
+            if not _asks_people(leaf):
+                continue
+            revised = leaf.revised()
+            pool.revise(column, revised)
+            for index, row in self._first.items():
+                row[column] = revised.get(index, row[column])
 
     def combine(self, raw: Tensor) -> Tensor:
         """Return combined scores (N,) of raw ones (N, V); NaN where there is none."""
@@ -131,6 +203,9 @@ class Judge:
 
     def _column(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return one part's scores (n,), NaN where it failed and failures are skipped."""
+        if _asks_people(leaf):  # nobody is asked twice, and that nobody is there is no failure of a picture
+            self.calls += len(shown)
+            return leaf.score_set([one.candidate.index for one in shown], [one.images for one in shown])
         if len(shown) > 1:
             try:
                 return self._ask(leaf, name, shown)
@@ -192,6 +267,10 @@ def _promised(one: Shown, level: float) -> Tensor:
 def _leaves(verifier: Any) -> list[Any]:
     parts = getattr(verifier, "parts", None)
     return [verifier] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
+
+
+def _asks_people(leaf: Any) -> bool:
+    return getattr(leaf, "asks_people", False)
 
 
 def _scores_runs(leaf: Any) -> bool:

@@ -9,6 +9,7 @@ from .candidates import Candidate
 from .judge import Judge
 from .session import Run, Session
 
+ONLY_FINISHED = "a person is asked about finished pictures only"
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
 
 
@@ -73,7 +74,8 @@ class Outlook:
         costs = self._costs.get(steps, [])
         if not self.session.fixed_steps and (len(costs) < 2 or len(set(costs)) > 1):
             return 1
-        return WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
+        wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
+        return max(wave, self.judge.set_size - 1)  # a question is about as many, and the best so far
 
     def calls(self, high: float, low: float = 0.0) -> int:
         """Return the NFE of a run below the noise level `high` down to and with `low`, by candidate 0's full run.
@@ -81,6 +83,11 @@ class Outlook:
         That is a branch at `high` whose first call is known; one that was renoised to `high` makes one call more.
         """
         return self.rows * max(0, self._through(low) - self._through(high))
+
+    @property
+    def running(self) -> set[int]:
+        """Candidates that are on their way, by index."""
+        return set(self._runs)
 
     @property
     def rows(self) -> int:
@@ -95,12 +102,14 @@ class Outlook:
     @property
     def why_no_looks(self) -> str:
         """Why half-finished candidates cannot be judged, in words; empty if they can."""
-        untrusted = "" if self.judge.trusts_previews else "the verifier cannot be trusted on half-denoised pictures"
-        return self._why_alone or untrusted
+        untrusted = ONLY_FINISHED if self.judge.asks_people else "the verifier cannot be trusted on half-denoised pictures"
+        return self._why_alone or ("" if self.judge.trusts_previews else untrusted)
 
     @property
     def why_no_drafts(self) -> str:
         """Why renders of few steps say little of the verifier's scores, in words; empty if they may say much."""
+        if self.judge.asks_people:
+            return ONLY_FINISHED
         why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
         return why if self.judge.needs_predictions else ""
 

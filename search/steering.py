@@ -19,7 +19,10 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
 
     That is done by zero-order search, with the settings of the method where it is or begins with one.
     """
+    search.method = method.name
+    search.watcher.begin(search)
     while True:
+        search.method = method.name
         with suppress(Halted):
             yield from method.run(search)
         if search.baseline.status != "finished":
@@ -35,7 +38,7 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
         search.go_on_from(_startable(search, favorite))
     if search.ended == FINISHED:
         yield from _commit(search)
-    search.stopped = search.ended or search.stopped
+    search.stopped, search.method = search.ended or search.stopped, ""
 
 
 def _commit(search: Search) -> Iterator[Round]:

@@ -18,6 +18,9 @@ class Watcher(Protocol):
     def begin(self, search: Search) -> None:
         """The search is about to begin."""
 
+    def doing(self, words: str) -> None:
+        """The search begins to do something that takes its time."""
+
     def shown(self, candidates: Sequence[Candidate], pictures: Sequence[Tensor], what: Mapping[str, Any]) -> None:
         """Pictures (F, H, W, 3) in [0, 1] of candidates were decoded, before they are scored.
 
@@ -32,6 +35,9 @@ class Nobody:
     """A watcher that does not look."""
 
     def begin(self, search: Search) -> None:
+        """Do nothing."""
+
+    def doing(self, words: str) -> None:
         """Do nothing."""
 
     def shown(self, candidates: Sequence[Candidate], pictures: Sequence[Tensor], what: Mapping[str, Any]) -> None:

@@ -205,7 +205,7 @@ class AnalyticSession:
             run = max(waiting, key=lambda run: run.next_level)
             if run.next_level < until_sigma:
                 break
-            self.budget.nfe += 1
+            self.budget.count(1)
             run.call()
             self.on_call()
             waiting = [run for run in waiting if not run.finished]

@@ -11,6 +11,7 @@ under `torch.inference_mode()`, as nodes do.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+os.environ["NOISE_SEARCH_JOURNAL_MB"] = "0"  # no test goes on with the searches of another, unless it wants to
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS_COMFYUI = re.compile(r"^pytestmark\s*=.*\.(comfy|server|browser)\b", re.MULTILINE)
 
@@ -83,8 +85,11 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture
 def model_files(server: Any) -> Iterator[None]:
-    """The files that the examples name, without content, so that they can be chosen in their nodes."""
+    """The files that the examples name, models without content, so that they can be chosen in their nodes."""
     from examples import NAMES, user_form
+    from tiny_files import write_input_picture
+
+    write_input_picture(server.base)
 
     models = {m["name"]: m["directory"] for name in NAMES for node in user_form(name)["nodes"]
               for m in node["properties"].get("models", [])}  # fmt: skip

@@ -74,18 +74,19 @@ def link_packs(base: Path) -> None:
     packs = {"noise-search": ROOT, "noise-search-demo": ROOT / "demo", "foreign": ROOT / "tests" / "foreign"}
     (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
     for name, folder in packs.items():
-        if (folder / "__init__.py").exists():
+        if (folder / "__init__.py").exists() and not (base / "custom_nodes" / name).exists():
             (base / "custom_nodes" / name).symlink_to(folder, target_is_directory=True)
 
 
 class Server:
     """A server process, and one client of it. Use as a context manager."""
 
-    def __init__(self, timeout: float = 180.0) -> None:
-        self.timeout = timeout
+    def __init__(self, timeout: float = 180.0, base: Path | None = None, **environment: str) -> None:
+        """Prepare a server, on a base directory of its own unless `base` is given: that one stays."""
+        self.timeout, self._environment = timeout, environment
         self.client_id = uuid.uuid4().hex
-        self._temp = tempfile.TemporaryDirectory(prefix="noise-search-server-")
-        self.base = Path(self._temp.name)
+        self._temp = None if base is not None else tempfile.TemporaryDirectory(prefix="noise-search-server-")
+        self.base = base or Path(self._temp.name)
         self.log_path = self.base / "server.log"
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.previews = 0  # binary messages: pictures shown while sampling
@@ -101,7 +102,7 @@ class Server:
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
         command += ["--disable-api-nodes", "--disable-auto-launch", "--preview-method", "latent2rgb"]
         # One thread, as for the tests in process: two servers on two cores would wait for each other's.
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **self._environment}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.base, env=environment)
         try:
@@ -114,6 +115,11 @@ class Server:
             raise
         return self
 
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.process.wait()
+
     def __exit__(self, *error: object) -> None:
         self.process.terminate()
         try:
@@ -121,7 +127,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._temp.cleanup()
+        if self._temp is not None:
+            self._temp.cleanup()
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + self.timeout
@@ -187,9 +194,13 @@ class Server:
         """Any POST route that takes JSON, such as "/settings"."""
         return self._post(path, body)
 
-    def queue(self, workflow: dict[str, Any]) -> str:
-        """Queue an API-form workflow and return its prompt id; `Refused` holds the server's reasons."""
-        return self._post("/prompt", {"prompt": workflow, "client_id": self.client_id})["prompt_id"]
+    def queue(self, workflow: dict[str, Any], pnginfo: dict[str, Any] | None = None) -> str:
+        """Queue an API-form workflow and return its prompt id; `Refused` holds the server's reasons.
+
+        `pnginfo` is what saved pictures carry beside the prompt: the page sends the UI form there, as "workflow".
+        """
+        extra = {} if pnginfo is None else {"extra_data": {"extra_pnginfo": pnginfo}}
+        return self._post("/prompt", {"prompt": workflow, "client_id": self.client_id, **extra})["prompt_id"]
 
     def interrupt(self) -> None:
         """Cancel what is running."""

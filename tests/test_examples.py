@@ -9,23 +9,28 @@ import re
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
-from examples import NAMES, ROOT, USER_FORMS, api_form, demo_form, user_form
+from examples import DEMO_VALUES, INPUT_PICTURE, NAMES, ROOT, USER_FORMS, api_form, demo_form, user_form
+from gallery import GRAPHS
 from PIL import Image
 from tiny_files import write_tiny_files
 
 from node_api import NODES
 
 STOCK = {
-    "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "ImageCrop", "KSampler",
-    "KSamplerSelect", "MarkdownNote", "PreviewAny", "PreviewImage", "PrimitiveStringMultiline", "RandomNoise",
-    "SamplerCustomAdvanced", "SaveImage", "VAEDecode",
+    "BasicGuider", "BasicScheduler", "CFGGuider", "CheckpointLoaderSimple", "CLIPLoader", "CLIPTextEncode",
+    "ConditioningZeroOut", "CreateVideo", "DualCLIPLoader", "EmptyHunyuanLatentVideo", "EmptyLatentImage",
+    "EmptySD3LatentImage", "FluxGuidance", "ImageCompositeMasked", "ImageCrop", "ImageScale", "KSampler", "KSamplerSelect",
+    "LatentUpscaleBy", "LoadImage", "LoraLoaderModelOnly", "MarkdownNote", "MaskComposite", "ModelSamplingAuraFlow",
+    "ModelSamplingSD3", "PreviewAny", "PreviewImage", "PrimitiveInt", "PrimitiveStringMultiline", "RandomNoise", "SaveImage",
+    "SaveVideo", "SetLatentNoiseMask", "SolidMask", "UNETLoader", "VAEDecode", "VAEEncode", "VAELoader",
 }  # fmt: skip
 NOT_PORTABLE = re.compile(r"(?<![:/\w])/(?:home|root|tmp|work|usr|mnt)/|[A-Z]:\\\\|api[_-]?key|hf_[A-Za-z0-9]{8}", re.IGNORECASE)
 TITLE = 30  # pixels above a node's position
 PLOT = (960, 600)
-PUBLISHED = re.compile(r"https://(huggingface\.co/[\w.-]+/[\w.-]+/resolve|github\.com/[\w.-]+/[\w.-]+/raw)/main/[\w.%-]+")
+PUBLISHED = re.compile(r"https://(huggingface\.co/[\w.-]+/[\w.-]+/resolve|github\.com/[\w.-]+/[\w.-]+/raw)/main(/[\w.%-]+)+")
 MODEL_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 
@@ -36,15 +41,19 @@ def of_type(workflow: dict[str, Any], kind: str) -> str:
 
 
 def pictures(server: Any, workflow: dict[str, Any]) -> dict[str, list[np.ndarray]]:
-    """Run a workflow; return the pictures of its output nodes, by type, (H, W, 3) in 0 to 255."""
+    """Run a workflow; return the pictures of its output nodes, by type, (H, W, 3) in 0 to 255; of a video its frames."""
     result = server.run(workflow)
     return {
-        f"{workflow[node_id]['class_type']}{node_id}": [
-            np.asarray(Image.open(io.BytesIO(server.image(entry))).convert("RGB")) for entry in output["images"]
-        ]
+        f"{workflow[node_id]['class_type']}{node_id}": [p for entry in output["images"] for p in frames(server.image(entry))]
         for node_id, output in result.outputs.items()
         if "images" in output
     }
+
+
+def frames(file: bytes) -> list[np.ndarray]:
+    """Return the frames of a picture's or video's file, (H, W, 3) in 0 to 255."""
+    with av.open(io.BytesIO(file)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def boxes(workflow: dict[str, Any]) -> dict[str, tuple[float, float, float, float]]:
@@ -65,6 +74,24 @@ def test_every_example_is_known_and_has_a_picture():
     assert sorted(path.stem for path in USER_FORMS.glob("*.jpg")) == sorted(NAMES)
     for path in [*USER_FORMS.glob("*.jpg"), *(ROOT / "docs" / "images").iterdir()]:
         assert path.stat().st_size < 300_000, path.name
+
+
+def test_the_files_are_what_their_graphs_say():
+    """Whoever changes a graph runs make_workflows.py."""
+    assert [graph.name for graph in GRAPHS] == NAMES
+    for graph in GRAPHS:
+        nodes, ids = graph.nodes(), {node.key: index for index, node in enumerate(graph.nodes(), 1)}
+        saved = {node["id"]: node for node in user_form(graph.name)["nodes"]}
+        assert {ids[node.key]: node.type for node in nodes} == {node_id: node["type"] for node_id, node in saved.items()}
+        for node in nodes:
+            found = saved[ids[node.key]]
+            assert not node.title or found["title"] == node.title
+            assert found["properties"].get("models", []) == list(node.models)
+            written = found.get("widgets_values", [])
+            assert [value for value in node.values.values() if value not in written] == [], (graph.name, node.key)
+        links = [(*link[1:4], saved[link[3]]["inputs"][link[4]]["name"]) for link in user_form(graph.name)["links"]]
+        meant = [(ids[key], slot, ids[node.key], name) for node in nodes for name, (key, slot) in node.links.items()]
+        assert sorted(links) == sorted(meant), graph.name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,6 +161,27 @@ def test_demo_form_changes_loaders_and_values_only():
     assert set(out) == {"2", "3", "UNETLoader", "VAELoader"}
 
 
+def test_demo_form_of_other_models_keeps_what_is_not_the_models_own():
+    out = demo_form({
+        "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "x.safetensors"}},
+        "2": {"class_type": "LoraLoaderModelOnly", "inputs": {"lora_name": "x.safetensors", "model": ["1", 0]}},
+        "3": {"class_type": "ModelSamplingAuraFlow", "inputs": {"shift": 3.1, "model": ["2", 0]}},
+        "4": {"class_type": "DualCLIPLoader", "inputs": {"clip_name1": "x.safetensors"}},
+        "5": {"class_type": "CLIPTextEncode", "inputs": {"text": ["9", 0], "clip": ["4", 0]}},
+        "6": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 832, "height": 480, "length": 33, "batch_size": 1}},
+        "7": {"class_type": "NSSearchSampler", "inputs": {"cfg": 1, "steps": 8, "model": ["3", 0], "latent_image": ["6", 0]}},
+        "8": {"class_type": "PrimitiveInt", "inputs": {"value": 320}, "_meta": {"title": "Region: left"}},
+        "9": {"class_type": "PrimitiveInt", "inputs": {"value": 320}, "_meta": {"title": "Another"}},
+    })  # fmt: skip
+    loaders = {"UNETLoader", "NSDemoCLIPLoader"}
+    assert set(out) == {"3", "5", "6", "7", "8", "9"} | loaders
+    assert out["3"] == {"class_type": "ModelSamplingSD3", "inputs": {"model": ["UNETLoader", 0], "shift": 3.0}}
+    assert out["5"]["inputs"] == {"clip": ["NSDemoCLIPLoader", 0], "text": ["9", 0]}
+    assert out["6"] == {"class_type": "EmptySD3LatentImage", "inputs": {"batch_size": 1, "height": 64, "width": 64}}
+    assert out["7"]["inputs"] == {"cfg": 1, "latent_image": ["6", 0], "model": ["3", 0], "steps": 16}
+    assert (out["8"]["inputs"], out["9"]["inputs"]) == ({"value": 8}, {"value": 320})
+
+
 @pytest.mark.server
 def test_files_in_the_named_folders_can_be_chosen(server, model_files):
     known = server.object_info()
@@ -150,6 +198,10 @@ def tiny_files(server: Any) -> None:
     write_tiny_files(server.base)
 
 
+KEPT = {"text_to_image_search": 4, "score_a_batch": 8, "sdxl_search": 2, "z_image_search": 4, "hires_from_winner": 2}
+VIDEOS = {"wan_video_search"}
+
+
 @pytest.mark.server
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_on_the_demo_model(server, tiny_files, name):
@@ -159,7 +211,8 @@ def test_runs_on_the_demo_model(server, tiny_files, name):
     rest = [p for found in shown.values() for p in found if p.shape != (PLOT[1], PLOT[0], 3)]
     searches = "NSSearchSampler" in json.dumps(api_form(name))
     assert len(plots) == searches
-    assert len(rest) == {"text_to_image_search": 4, "score_a_batch": 8}.get(name, 1)
+    assert len(rest) == KEPT.get(name, 1)
+    assert ("SaveVideo" in "".join(shown)) == (name in VIDEOS)
     for picture in rest:
         assert picture.shape == (64, 64, 3)
     for picture in [*plots, *rest]:
@@ -196,6 +249,32 @@ def test_the_search_finds_better_than_the_own_seed(server):
     assert report["verifier_calls"] == drafts + finals + 1 + children
     assert report["best"]["score"] >= report["baseline"]["score"]
     assert report["gain"] == pytest.approx(report["best"]["score"] - report["baseline"]["score"])
+
+
+@pytest.mark.server
+def test_the_second_search_is_of_the_first_ones_winner_enlarged(server):
+    workflow = api_form("hires_from_winner")
+    workflow[of_type(workflow, "LatentUpscaleBy")]["inputs"]["scale_by"] = 1.5
+    second = next(n for n in workflow.values() if n["class_type"] == "NSSearchSampler" and n["inputs"]["budget"] == 4)
+    second["inputs"] |= {"denoise": 0.01, "steps": 1, "budget": 1}  # as good as nothing is drawn
+    shown = pictures(server, workflow)
+    (large,) = (p for kind, found in shown.items() if kind.startswith("SaveImage") for p in found)
+    (small,) = (p for found in shown.values() for p in found if p.shape == (64, 64, 3))
+    assert large.shape == (96, 96, 3)
+    enlarged = np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BILINEAR))
+    assert np.corrcoef(enlarged.ravel(), large.ravel())[0, 1] > 0.8
+
+
+@pytest.mark.server
+def test_only_the_region_is_drawn_anew(server, tiny_files):
+    workflow = api_form("inpaint_region_search")
+    (found,) = (p for kind, ps in pictures(server, workflow).items() if kind.startswith("SaveImage") for p in ps)
+    given = np.asarray(Image.open(server.base / "input" / INPUT_PICTURE).convert("RGB"))
+    changed = np.abs(found.astype(int) - given.astype(int)).max(-1) > 1  # saving rounds down
+    left, top, width, height = (DEMO_VALUES[f"Region: {name}"]["value"] for name in ("left", "top", "width", "height"))
+    inside = np.zeros_like(changed)
+    inside[top : top + height, left : left + width] = True
+    assert not changed[~inside].any() and changed[inside].mean() > 0.5
 
 
 @pytest.mark.server

@@ -11,8 +11,10 @@ import torch
 from analytic import Constant, Listed, latent_of, prepare, run
 from torch import Tensor
 
+from noise_search.search.cascade import judge_finalists
 from noise_search.search.finals import compare_finalists, play
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.verifiers.cascade import Cascade
 
 NAN = math.nan
 
@@ -176,6 +178,16 @@ def test_within_an_ensemble_it_is_not_asked() -> None:
     search = ended(Both((verifier := Pairwise(name="a"), Constant(name="b"))))
     compare_finalists(search, never)
     assert search.finals is None and verifier.compared == []
+
+
+def test_the_cheap_judge_of_a_cascade_is_not_asked() -> None:
+    dear = Listed(numbers=[3, 1, 2], name="dear")
+    search = ended(Cascade(verifier := Pairwise(name="cheap"), dear, 3))
+    judge_finalists(search)
+    before = [(c.index, score) for c, score in search.ranked], [c.score for c in search.candidates]
+    compare_finalists(search, never)
+    assert verifier.compared == [] and search.finals is None
+    assert ([(c.index, score) for c, score in search.ranked], [c.score for c in search.candidates]) == before
 
 
 def test_a_failure_does_not_cost_the_winner() -> None:

@@ -17,8 +17,10 @@ COMFYUI = {
 OURS = {"noise_search", "search", "verifiers"}
 LAYERS = ("nodes", "search", "verifiers")
 STDLIB = set(sys.stdlib_module_names)
-FORBIDDEN_MODULES = {"pickle", "subprocess", "marshal", "shelve"}
-FORBIDDEN_CALLS = {"eval", "exec", "print", "__import__", "compile"}
+FORBIDDEN_MODULES = {"pickle", "subprocess", "marshal", "shelve", "ctypes"}
+FORBIDDEN_CALLS = {
+    "eval", "exec", "print", "__import__", "compile", "importlib.import_module", "os.system", "os.popen", "base64.b64decode",
+}  # fmt: skip
 
 
 def sources(layer: str) -> list[Path]:
@@ -130,6 +132,7 @@ def test_the_check_of_layers_can_fail(layer, source, bad):
         "print(1)",
         "eval('1')",
         "torch.load(p)",
+        "importlib.import_module(name)",
         "try:\n    f()\nexcept Exception:\n    pass",
         "try: f()\nexcept: g()",
     ],

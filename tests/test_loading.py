@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,37 @@ def test_node_is_documented(node_id):
         assert [item.id for item in schema.outputs if not item.tooltip] == []
     page = ROOT / "web" / "docs" / node_id / "en.md"
     assert page.exists() and len(page.read_text(encoding="utf-8").split()) > 20
+
+
+def search_aliases(node: type, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a node's aliases as it declares them: cores without a search for aliases drop them from its schema."""
+    given: dict[str, Any] = {}
+    module = sys.modules[node.__module__]
+    with monkeypatch.context() as patch:
+        make = module.schema
+        patch.setattr(module, "schema", lambda **kwargs: given.update(kwargs) or make(**kwargs))
+        schema = node.define_schema()
+    if hasattr(schema, "search_aliases"):
+        assert schema.search_aliases == given.get("search_aliases", [])
+    return given.get("search_aliases", [])
+
+
+INNER = "NSGraphVerifier"  # put in place by another node, of no use by itself: not to be found
+
+
+@pytest.mark.comfy
+@pytest.mark.parametrize("node_id", sorted(set(NODES) - {INNER}))
+def test_node_is_found_by_other_words(node_id, monkeypatch):
+    aliases = search_aliases(pack()[node_id], monkeypatch)
+    assert len(aliases) >= 2 and len({alias.lower() for alias in aliases}) == len(aliases)
+    assert all(alias and alias == alias.strip() for alias in aliases)
+
+
+@pytest.mark.comfy
+@pytest.mark.parametrize("words", ["best of n", "reroll", "seed search", "inference-time scaling"])
+def test_what_people_call_it_finds_both_search_nodes(words, monkeypatch):
+    found = {node_id for node_id, node in pack().items() if words in search_aliases(node, monkeypatch)}
+    assert {"NSSearchSampler", "NSSearchSamplerAdvanced"} <= found
 
 
 @pytest.mark.comfy

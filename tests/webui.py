@@ -41,6 +41,11 @@ class WebUI:
         page.goto(server.url)
         page.wait_for_function(READY, timeout=60_000)
 
+    def reload(self) -> None:
+        """Load the page anew, with the settings that the server has by now."""
+        self.page.reload()
+        self.page.wait_for_function(READY, timeout=60_000)
+
     def _console(self, message: Any) -> None:
         if message.type == "error":
             self._keep(f"{message.text} ({message.location.get('url', '')})")

@@ -132,6 +132,21 @@ class PairwiseVerifier(Verifier, Protocol):
 
 
 @runtime_checkable
+class PeopleVerifier(Verifier, Protocol):
+    """A verifier that asks people, who compare; a search has one sitting with them.
+
+    Attributes:
+        asks_people: True.
+    """
+
+    asks_people: bool
+
+    def begin(self) -> Any:
+        """Return a new sitting, a `sitting.Sitting`: `score_set` scores new candidates, `revised` all earlier ones again."""
+        ...
+
+
+@runtime_checkable
 class VerifierCascade(Verifier, Protocol):
     """Two verifiers: one for every candidate, and one for the best of those only, which has the last word.
 

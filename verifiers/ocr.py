@@ -6,7 +6,6 @@ torch modules, so no model patcher can hold them; they stay on the CPU, where th
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import logging
 import os
@@ -46,8 +45,10 @@ def _rapidocr() -> Reader:
     version = importlib.metadata.version("rapidocr")
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
         raise ImportError(f"version {version} is too old, it may download files while it reads")
-    importlib.import_module("onnxruntime")  # the engine would ask for it at the first picture only
-    engine = importlib.import_module("rapidocr").RapidOCR(params=_models_of("rapidocr"))
+    import onnxruntime  # noqa: F401  # the engine would ask for it at the first picture only
+    from rapidocr import RapidOCR
+
+    engine = RapidOCR(params=_models_of("rapidocr"))
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # else one warning for each picture without text
 
     def read(pixels: Any) -> list[Line]:
@@ -70,7 +71,9 @@ def _models_of(package: str) -> dict[str, str]:
 
 
 def _rapidocr_onnxruntime() -> Reader:
-    engine = importlib.import_module("rapidocr_onnxruntime").RapidOCR()
+    from rapidocr_onnxruntime import RapidOCR
+
+    engine = RapidOCR()
 
     def read(pixels: Any) -> list[Line]:
         found, _ = engine(pixels)

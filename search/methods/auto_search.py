@@ -73,7 +73,7 @@ class AutoSearch:
     The cost is the chosen method's, and four verifier calls.
 
     Attributes:
-        stop_early: whether to compare the spread with the verifier's noise.
+        stop_early: whether to compare the spread with the verifier's noise; never done where a person judges.
     """
 
     stop_early: bool = True
@@ -87,8 +87,9 @@ class AutoSearch:
         if search.over():
             return
         method, why = choose_for(search, search.images, self._share_of_time(search))
+        search.method = method.name
         search.notes.append(f"auto search chose {method.name}: {why}")
-        if self.stop_early:
+        if self.stop_early and not search.judge.asks_people:  # nobody is asked whether a moved picture is as good
             noise = verifier_noise(search)
             search.watch = lambda pool: stop_without_spread(search, pool, noise)
         try:

@@ -38,6 +38,7 @@ class Chain:
     def run(self, search: Search) -> Iterator[Round]:
         around, wanted = search.lasting_levels, levels_of(self.then, search)
         search.lasting_levels = around + wanted
+        search.method = self.first.name
         with _spending(search, self.share):
             yield from self.first.run(search)
         search.lasting_levels = around
@@ -48,6 +49,7 @@ class Chain:
             search.notes.append(
                 f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
             )
+        search.method = self.then.name
         yield from self.then.run(search)
 
     def wanted_levels(self, search: Search) -> tuple[float, ...]:

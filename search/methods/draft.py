@@ -26,9 +26,14 @@ class Trials:
     def __init__(self, search: Search, draft_steps: int, finals: int = 1) -> None:
         """Prepare trials of `draft_steps` steps, 0 for full renders; `finals` of the best drafts are rendered in full.
 
+        Where a person judges, all are full renders, and a note says so.
+
         Raises:
             ValueError: drafts would be no shorter than the full run.
         """
+        if draft_steps and search.judge.asks_people:
+            search.notes.append(f"every candidate was rendered in full, none as a draft: {search.why_no_drafts}")
+            draft_steps = 0
         if draft_steps and not draft_steps < search.steps:
             most = search.steps - 1
             raise ValueError(f"'draft_steps' must be from 1 to {most} for a run of {most + 1} steps, not {draft_steps} (0: off)")

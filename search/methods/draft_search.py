@@ -64,7 +64,10 @@ class DraftSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         steps = self.steps_of(search)
-        if not self.draft_steps and 2 * steps > search.steps:
+        if search.judge.asks_people:
+            search.notes.append(f"draft search became random search: {search.why_no_drafts}")
+            steps = 0
+        elif not self.draft_steps and 2 * steps > search.steps:
             search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
             steps = 0
         yield from search.render([search.origin])  # what it cost tells what limits leave

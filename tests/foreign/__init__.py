@@ -222,4 +222,4 @@ class ForeignKeep:
 NEW = [ForeignAsync, ForeignLists, ForeignExpand, ForeignPaid]
 OLD = [ImageRewardLoader, ImageRewardScore, ForeignSplit, ForeignSwitch, ForeignNumber, ForeignKeep]
 NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in OLD} | {cls.GET_SCHEMA().node_id: cls for cls in NEW}
-NODE_DISPLAY_NAME_MAPPINGS = {"ImageRewardScore": "ImageReward Score"}
+NODE_DISPLAY_NAME_MAPPINGS = {ImageRewardScore.__name__: "ImageReward Score"}

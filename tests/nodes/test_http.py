@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from typing import Any
 
@@ -12,46 +11,14 @@ import pytest
 pytestmark = pytest.mark.server
 
 import numpy as np
+from graphs import PROMPT, STEPS, node, report_of, workflow
 from PIL import Image
-
-PROMPT = "a red circle left of a blue square"
-STEPS = 8
-
-
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
-
-
-def workflow(**changes: Any) -> dict[str, Any]:
-    """Search on the demo model; its images saved, its report shown. `changes` are inputs of the search node."""
-    inputs = {
-        "model": ["unet", 0], "seed": 1, "steps": STEPS, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple",
-        "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0], "denoise": 1.0,
-        "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": 4, "keep": 1, "method": ["method", 0],
-    }  # fmt: skip
-    return {
-        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
-        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
-        "clip": node("NSDemoCLIPLoader"),
-        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
-        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
-        "verifier": node("NSDemoOracle", prompt=PROMPT, mode="soft score"),
-        "method": node("NSRandomSearch", draft_steps=0),
-        "search": node("NSSearchSampler", **{**inputs, **changes}),
-        "save": node("SaveImage", images=["search", 0], filename_prefix="found"),
-        "report": node("PreviewAny", source=["search", 7]),
-    }
 
 
 def saved(server: Any, result: Any, node_id: str = "save") -> list[np.ndarray]:
     """The pictures that a SaveImage node of an ended prompt wrote."""
     entries = result.outputs[node_id]["images"]
     return [np.asarray(Image.open(io.BytesIO(server.image(entry))).convert("RGB")) for entry in entries]
-
-
-def report_of(result: Any) -> dict[str, Any]:
-    return json.loads(result.outputs["report"]["text"][0])
 
 
 def progress_of(events: list, node_id: str = "search") -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def test_report_counts_what_happened(method, kind, sampler_name):
     assert report["verifier_calls"] == sum(verifier.batches)
     # One decode for each scored picture; zero-order drafts score candidate 0 twice, in full and as a draft.
     assert report["decodes"] == report["verifier_calls"]
-    assert set(report["seconds"]) == {"total", "sampling", "decoding", "scoring"}
+    assert set(report["seconds"]) == {"total", "sampling", "decoding", "scoring", "waiting"}
     assert all(value >= 0 for value in report["seconds"].values()) and report["seconds"]["total"] > 0
     scored = [c for c in report["candidates"] if c["status"] == "finished"]
     assert scored[0]["index"] == 0 and report["baseline"]["score"] == scored[0]["score"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,7 +176,7 @@ def clip_logits(model: Any, texts: list[str], images: torch.Tensor) -> torch.Ten
     """Return CLIPModel's own `logits_per_image` (B, K)."""
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(Path(mm.__file__).parent / "sd1_tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(Path(inspect.getfile(mm)).parent / "sd1_tokenizer")
     tokens = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
     pixels = ((images - mean) / std).movedim(-1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ REFERENCE = json.loads((FIXTURES / "hps_v2.json").read_text(encoding="utf-8"))
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 SMALL = PHOTOS["clip"].float() / 255
-TOKENIZER = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+TOKENIZER = Path(inspect.getfile(comfy.sd1_clip)).parent / "sd1_tokenizer"
 
 
 def photo(i: int) -> Tensor:

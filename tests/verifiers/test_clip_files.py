@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import math
 from pathlib import Path
@@ -32,7 +33,7 @@ from noise_search.verifiers.clip_score import ClipScore  # noqa: E402
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
-COMFY = Path(comfy.sd1_clip.__file__).parent
+COMFY = Path(inspect.getfile(comfy.sd1_clip)).parent
 
 PROMPTS = [
     "a red circle left of a blue square",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import builtins
 import itertools
 import math
 import random
 import socket
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -135,18 +136,19 @@ def test_bad_inputs_are_refused(inputs: dict, says: str) -> None:
 def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, SimpleNamespace]:
     """Return a dict of the packages that can be imported, at first none: name to RapidOCR class, version and files."""
     there: dict[str, SimpleNamespace] = {}
-    real = importlib.import_module
+    real = builtins.__import__
 
-    def import_module(name: str) -> ModuleType:
-        if name.startswith(("rapidocr", "onnxruntime")) and name not in there:
+    def imported(name: str, *how: Any) -> Any:
+        if not name.startswith(("rapidocr", "onnxruntime")):
+            return real(name, *how)
+        if name not in there:
             raise ModuleNotFoundError(f"No module named {name!r}")
-        return there[name] if name in there else real(name)
+        return there[name]
 
     def version(name: str) -> str:
-        import_module(name)
-        return there[name].version
+        return imported(name).version
 
-    monkeypatch.setattr(ocr.importlib, "import_module", import_module)
+    monkeypatch.setattr(builtins, "__import__", imported)
     monkeypatch.setattr(ocr.importlib.metadata, "version", version)
     monkeypatch.setattr(ocr.importlib.metadata, "files", lambda name: there[name].files)
     ocr.load_reader.cache_clear()

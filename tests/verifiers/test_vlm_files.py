@@ -124,7 +124,7 @@ def test_a_transformers_that_is_missing_or_too_old_is_named(vlm_folder: Path, mo
 
 def test_what_others_registered_as_llm_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "LLM", (["/users/own"], {".gguf"}))
-    vlm_files.register_llm_folder()
+    vlm_files.register_folder("LLM", ours=False)
     assert folder_paths.folder_names_and_paths["LLM"] == (["/users/own", str(Path(folder_paths.models_dir, "LLM"))], {".gguf"})
 
 

@@ -56,7 +56,7 @@ def test_the_folder_is_registered_with_weight_files_only(folder: Path) -> None:
 
 def test_paths_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "verifiers", (["/users/own"], set()))
-    weights.register_folder()
+    weights.register_folder("verifiers", ours=True)
     paths, extensions = folder_paths.folder_names_and_paths["verifiers"]
     assert paths == ["/users/own", str(Path(folder_paths.models_dir, "verifiers"))]
     assert ".safetensors" in extensions

@@ -1,0 +1,134 @@
+"""What a search node remembers of searches before: where there is a journal, the search goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..search.engine import Search
+from ..search.journal import THUMBS, Journal
+from ..search.judge import Judge
+from ..search.recall import Ledger, RecallingSession
+from ..search.recipes import Recipe
+from ..search.scorebook import ScoreBook
+from ..search.session import Session
+from .answers import RememberingAsker
+from .caller import Caller
+from .journals import close_journal, forget, open_journal, room
+from .session import ComfySession
+from .setup_key import Unreadable, noise_hash, setup_key, verifier_signature
+from .states import StateCodec
+from .thumbnails import Thumbnails
+
+FRESH, OFF = "fresh", "off"
+CHOOSES = "verifier"  # the input of the search's own
+
+
+class Memory:
+    """The journal of one search, if it has one.
+
+    Attributes:
+        session: what the search runs on: one that recalls, or the plain one.
+        ledger: what that works with; None without a journal.
+        why: why there is no journal, in words.
+    """
+
+    def __init__(self, session: ComfySession, caller: Caller, journal: Journal | None, why: str = "") -> None:
+        """Work with a journal, or without one and a reason."""
+        self.session: Session = session
+        self.ledger: Ledger | None = None
+        self.why, self._caller = why, caller
+        if journal is not None:
+            given = noise_hash(session.graph)
+            self.ledger = Ledger(journal, StateCodec(session.device), session.budget, None, given)
+            self.session = RecallingSession(session, self.ledger)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know, in words."""
+        return [self.why] * bool(self.why) + ([] if self.ledger is None else self.ledger.journal.notes)
+
+    @property
+    def place(self) -> str:
+        """Where pictures and recipes are found, see `journals.place_folder`; empty without a journal."""
+        return "" if self.ledger is None else self.ledger.journal.folder.name
+
+    @property
+    def recalled(self) -> dict[str, int] | None:
+        """What the report says of it."""
+        if self.ledger is None:
+            return None
+        budget = self.ledger.budget
+        return {"model_calls": budget.recalled, "candidates": self.ledger.candidates, "redone": budget.redone}
+
+    def name(self, recipe: Recipe, what: dict[str, Any]) -> str:
+        """Return the name of a candidate's picture, see `entry_name`; empty without a journal."""
+        return "" if self.ledger is None else self.ledger.name(recipe, what)
+
+    def lend(self, judge: Judge, source: str) -> Judge:
+        """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it.
+
+        What people said depends on what else they were shown: they keep books of their own.
+        """
+        if self.ledger is None:
+            return judge
+        try:
+            by = verifier_signature(self._caller.prompt, self._caller.node, source)
+        except (Unreadable, OSError, RecursionError):  # what it is made of is not known: it is asked again
+            return judge
+        journal, given = self.ledger.journal, self.ledger.given
+        for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
+            if one is not None and not one.asks_people:
+                one.book = ScoreBook(journal, signature, one.names, given)
+        if source == CHOOSES:
+            self.ledger.book = judge.book
+        return judge
+
+    def follow(self, search: Search) -> None:
+        """Have what people chose written down, and what they chose before known."""
+        if (ledger := self.ledger) is None:
+            return
+        for sitting in search.judge.sittings.values():
+            sitting.asker = RememberingAsker(
+                sitting.verifier.asker, ledger.journal, lambda index: ledger.name(search.candidates[index].recipe, {})
+            )
+
+    def album(self, otherwise: Thumbnails) -> Thumbnails:
+        """Return where small pictures are kept: beside the journal, or `otherwise`."""
+        if self.ledger is None:
+            return otherwise
+        return Thumbnails(self.place, self.ledger.journal.folder / THUMBS, self.ledger.name)
+
+
+@contextmanager
+def remembering(session: ComfySession, caller: Caller | None, resume: str, batching: str) -> Iterator[Memory]:
+    """Give a search its memory, and close it in the end.
+
+    Args:
+        session: the plain one.
+        caller: the prompt around the node; without one nothing is remembered.
+        resume: the node's input: "on", "fresh" to forget first, or "off".
+        batching: the node's input.
+    """
+    journal, why = None, ""
+    if resume != OFF and room() > 0:
+        try:
+            journal = _opened(session, caller or Caller(), resume == FRESH, batching)
+        except (Unreadable, OSError, RecursionError) as error:
+            said = resume == FRESH or isinstance(error, OSError)
+            why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
+    try:
+        yield Memory(session, caller or Caller(), journal, why)
+    finally:
+        if journal is not None:
+            close_journal(journal)
+
+
+def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str) -> Journal:
+    if not caller.node:
+        raise Unreadable("the node was called without its prompt")
+    key = setup_key(caller.prompt, caller.node, session.graph, batching)
+    if fresh:
+        forget(key)
+    return open_journal(key)

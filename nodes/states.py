@@ -1,0 +1,83 @@
+"""What a finished run leaves on disk, as safetensors: its latent, and what branches of it start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from comfy.nested_tensor import NestedTensor
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..search.calls import Record
+from ..search.recall import Kept
+from ..search.recipes import Recipe
+from ..search.trajectory import Trajectory
+from .graph import LeftoverNoise
+
+Tensors = dict[str, Tensor]
+
+
+class StateCodec:
+    """Packs ended runs of a `ComfySession`; see `search.recall.Codec`."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Unpack records for runs on a device."""
+        self._device = device
+
+    def pack(self, run: Trajectory) -> bytes:
+        """Return a run's latent, records, segment and predictions."""
+        tensors = _latent("latent", run.latent) | _levels("records", [record.sigma for record in run.records])
+        for i, record in enumerate(run.records):
+            tensors |= {f"records.{i}.x": record.x, **_levels(f"records.{i}.gaps", record.gaps)}
+            tensors |= _by_level(f"records.{i}.noted", record.noted)
+        if run.segment_start is not None:
+            tensors |= dict(zip(("segment.noise", "segment.sigmas"), run.segment_start, strict=True))
+        tensors |= _by_level("predictions", run.predictions)
+        return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
+
+    def unpack(self, data: bytes, recipe: Recipe) -> Kept:
+        """Return what was packed. Records have x, not the model's answer."""
+        tensors = load(data)
+        records = [self._record(tensors, i, sigma, recipe) for i, sigma in enumerate(tensors["records"].tolist())]
+        segment = (tensors["segment.noise"], tensors["segment.sigmas"]) if "segment.noise" in tensors else None
+        return Kept(_latent_in(tensors, "latent"), records, segment, _levels_in(tensors, "predictions"))
+
+    def _record(self, tensors: Tensors, i: int, sigma: float, recipe: Recipe) -> Record:
+        gaps = tuple(tensors[f"records.{i}.gaps"].tolist())
+        noted = {level: value.to(self._device) for level, value in _levels_in(tensors, f"records.{i}.noted").items()}
+        return Record(tensors[f"records.{i}.x"].to(self._device), sigma, None, None, None, recipe.jitter, gaps, noted)
+
+
+def _latent(name: str, latent: Any) -> Tensors:
+    """Return a latent's tensors by name: plain, nested, or with leftover noise."""
+    if isinstance(latent, LeftoverNoise):
+        return _latent(f"{name}.noisy", latent.samples) | _latent(f"{name}.denoised", latent.denoised)
+    if latent.is_nested:
+        return {f"{name}.{i}": part for i, part in enumerate(latent.unbind())}
+    return {name: latent}
+
+
+def _latent_in(tensors: Tensors, name: str) -> Any:
+    if name in tensors:
+        return tensors[name]
+    if any(other.startswith(f"{name}.noisy") for other in tensors):
+        return LeftoverNoise(_latent_in(tensors, f"{name}.noisy"), _latent_in(tensors, f"{name}.denoised"))
+    count = sum(other.startswith(f"{name}.") for other in tensors)
+    return NestedTensor([tensors[f"{name}.{i}"] for i in range(count)])
+
+
+def _levels(name: str, levels: Sequence[float]) -> Tensors:
+    return {name: torch.tensor(list(levels), dtype=torch.float64)}
+
+
+def _by_level(name: str, values: Mapping[float, Any]) -> Tensors:
+    tensors = _levels(name, list(values))
+    for i, value in enumerate(values.values()):
+        tensors |= _latent(f"{name}.{i}", value)
+    return tensors
+
+
+def _levels_in(tensors: Tensors, name: str) -> dict[float, Any]:
+    return {level: _latent_in(tensors, f"{name}.{i}") for i, level in enumerate(tensors[name].tolist())}

@@ -1,0 +1,207 @@
+"""Follows one search and tells a page what changes, at most five times a second.
+
+The search only says that something changed; what, is found out when the next event is due, in the thread that sends it.
+So a fast search is not held up, and the last state before a long silence is sent as well.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from .candidates import Candidate
+from .engine import Search
+from .recipes import Recipe
+from .state import VERSION, Plan, change, merged, snapshot
+from .words import done
+
+EVERY = 0.2  # seconds between two events
+SHARE = 0.05  # of the time that may be spent on finding out what changed
+WORDS = 500  # letters
+PICTURES = 600  # small ones, at most
+PHASES = RUNNING, PAUSED, ASKING, ENDED, FAILED, CANCELLED = "running", "paused", "asking", "ended", "failed", "cancelled"
+SAID = {PAUSED: "paused", ASKING: "waiting for your choice"}
+
+
+class Album(Protocol):
+    """Where small pictures of a search are kept.
+
+    Attributes:
+        place: its name, hex digits.
+    """
+
+    place: str
+
+    def name_of(self, candidate: Candidate, what: Mapping[str, Any]) -> str:
+        """Return the name, hex digits, of what was made of a candidate; see `Watcher.shown`."""
+
+    def add(self, name: str, pictures: Tensor) -> None:
+        """Keep a small picture of pictures (F, H, W, 3)."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is a picture of that name."""
+
+    def keep(self, names: set[str]) -> None:
+        """Drop all others, to save memory."""
+
+
+class Feed:
+    """A `Watcher` that keeps a page up to date.
+
+    Attributes:
+        about: what of a state stays the same: "id", "node", "workflow", "prompt_id", "row", "rows".
+        album: its small pictures.
+        search: what it follows; None before it begins and after it ended, so that its latents are free.
+        recipes: of the candidates that have a small picture, by its name.
+        question: gives the question that is open, as a page is told of it, or None.
+        final: the whole state of a search that ended; None before.
+    """
+
+    def __init__(
+        self, about: Mapping[str, Any], album: Album, send: Callable[[dict[str, Any]], None],
+        later: Callable[[float, Callable[[], None]], None], clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """Prepare a feed.
+
+        Args:
+            about: see above.
+            album: see above.
+            send: sends an event.
+            later: does something after so many seconds, in another thread, where events are sent from.
+            clock: gives seconds.
+        """
+        self.about, self.album = dict(about), album
+        self.search: Search | None = None
+        self.recipes: dict[str, Recipe] = {}
+        self.question: Callable[[], dict[str, Any] | None] = lambda: None
+        self.final: dict[str, Any] | None = None
+        self._send, self._later, self._clock = send, later, clock
+        self._lock = threading.RLock()
+        self._known: dict[str, Any] = {}  # what the page has
+        self._revision, self._due, self._waiting = 0, -EVERY, False
+        self._words, self._seconds = "", 0.0
+        self._thumbs: dict[int, str] = {}
+        self._met: set[int] = set()  # finished candidates
+
+    # What the search says.
+
+    def begin(self, search: Search) -> None:
+        self.search, self._plan = search, Plan.of(search)
+        self.touch()
+
+    def doing(self, words: str) -> None:
+        self._words = words[:WORDS]
+        self.touch()
+
+    def shown(self, candidates: Sequence[Candidate], pictures: Sequence[Tensor], what: Mapping[str, Any]) -> None:
+        for candidate, images in zip(candidates, pictures, strict=True):
+            if what and candidate.status == "finished":  # drafted for comparison: its picture is there
+                continue
+            name = self.album.name_of(candidate, what)
+            if self._thumbs.get(candidate.index) != name:
+                self.album.add(name, images)
+                self._show(candidate, name)
+        self.touch()
+
+    def changed(self, search: Search) -> None:
+        for candidate in search.candidates:
+            if candidate.status == "finished" and candidate.index not in self._met:
+                self._met.add(candidate.index)
+                if self.album.has(name := self.album.name_of(candidate, {})):  # seen in an earlier search only
+                    self._show(candidate, name)
+        self.touch()
+
+    def touch(self) -> None:
+        """Send what changed as soon as an event is due."""
+        with self._lock:
+            if not self._waiting:
+                self._waiting = True
+                self._later(max(0.0, self._due - self._clock()), self._tell)
+
+    def end(self, phase: str, words: str = "", stopped: str = "", chosen: int | None = None) -> None:
+        """Tell the last state, and let go of the search; nothing happens if it never began.
+
+        Args:
+            phase: "ended", "failed" or "cancelled".
+            words: what to say; by default what was found.
+            stopped: why it ended before its budget.
+            chosen: the candidate that comes out in the place of the best.
+        """
+        with self._lock:
+            search = self.search
+            if search is None:
+                return
+            ranked = search.ranked if phase == ENDED else []
+            words = words or done(len(search.finished.members), search.budget.nfe, stopped)
+            best = ranked[0][0].index if ranked else None
+            musts = () if chosen is None else (chosen,)
+            self._seconds = search.budget.seconds
+            self.final = self._state(search, phase, words[:WORDS], musts, best)
+            self.final |= {"left": None, "stopped": stopped[:WORDS], "chosen": chosen}
+            self.search = None
+            self._free({row["thumb"] for row in self.final["candidates"]})
+        self.touch()
+
+    # What a page asks.
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the events so far add up to, {} before the first; of a search that ended, the last state at once."""
+        with self._lock:
+            return self._known if self.final is None else {**self.final, "rev": self._revision}
+
+    @property
+    def output(self) -> dict[str, Any]:
+        """The last state, for a node's output."""
+        with self._lock:
+            return {**self.final, "rev": self._revision + 1}
+
+    # Inside.
+
+    def _tell(self) -> None:
+        """Send an event; what does not fit in it goes with the next."""
+        with self._lock:
+            started, self._waiting = self._clock(), False
+            self._revision += 1
+            now = self._current() | {"rev": self._revision}
+            event, whole = change(self._known, now)
+            self._known = merged(self._known, event)
+            self._due = started + max(EVERY, (self._clock() - started) / SHARE)
+            if not whole:
+                self.touch()
+        self._send(event)
+
+    def _current(self) -> dict[str, Any]:
+        if self.final is not None:
+            return self.final
+        search, question = self.search, self.question()
+        phase = ASKING if question else PAUSED if search.controls.paused else RUNNING
+        if phase == RUNNING:  # time that it waits does not count
+            self._seconds = search.budget.seconds
+        words = SAID.get(phase, self._words)
+        return self._state(search, phase, words, question["candidates"] if question else ()) | {"question": question}
+
+    def _state(self, search: Search, phase: str, words: str, musts: Sequence[int], best: int | None = None) -> dict[str, Any]:
+        left = self._plan.left(search, self._seconds)
+        return {
+            "version": VERSION, "rev": 0, **self.about, "place": self.album.place, "phase": phase, "words": words,
+            "seconds": round(self._seconds, 1), "left": None if left is None else round(left, 1), "stopped": "",
+            "chosen": None, "question": None, **snapshot(search, self._plan, self._thumbs, musts, best),
+        }  # fmt: skip
+
+    def _show(self, candidate: Candidate, name: str) -> None:
+        self.recipes[name] = candidate.recipe
+        self._thumbs[candidate.index] = name
+        if len(self.recipes) > PICTURES:
+            rows = snapshot(self.search, self._plan, self._thumbs)["candidates"]
+            self._free({row["thumb"] for row in rows} | {name})
+
+    def _free(self, names: set[str | None]) -> None:
+        """Keep the small pictures of some names only."""
+        self.recipes = {name: recipe for name, recipe in self.recipes.items() if name in names}
+        self._thumbs = {index: name for index, name in self._thumbs.items() if name in names}
+        self.album.keep(set(self.recipes))

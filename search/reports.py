@@ -1,0 +1,208 @@
+"""Reads reports of searches, which may come from a stranger's workflow, and sums one up for a picture."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterator
+from typing import Any
+
+from .recipes import Recipe
+
+PACK_VERSION = "0.1.0"  # of this pack, as pictures tell it; a test keeps it that of pyproject.toml
+VERSION = 1
+MAX_LENGTH = 200_000_000  # characters: some 200,000 candidates
+MAX_DIGITS = 20  # of a whole number; seeds are strings
+MAX_SIZE = 1e100  # of a number: what a plot can still add and subtract
+MAX_PARTS = 100  # verifiers: each is a column
+MAX_LEVELS = 200  # noise levels that a picture carries: of more steps, none
+NUMBER, NOTHING = (int, float), (type(None),)
+MAYBE = (*NUMBER, *NOTHING)
+
+Kinds = tuple[type, ...]
+SUMMARY: dict[str, Kinds] = {"index": (int,), "score": MAYBE, "scores": (dict,), "recipe": (str,)}
+CANDIDATE: dict[str, Kinds] = {
+    **SUMMARY, "parent": (int, *NOTHING), "status": (str,), "looks": (list,), "model_calls": (int,),
+}  # fmt: skip
+ROUND: dict[str, Kinds] = {"candidates": (list,), "model_calls": (int,)}
+REPORT: dict[str, Kinds] = {
+    "method": (dict,), "seed": (str,), "verifier": (str,), "baseline": (dict,), "best": (dict,), "gain": MAYBE,
+    "kept": (list,), "budget": (dict,), "model_calls": (int,), "model_calls_per_image": MAYBE, "seconds": (dict,),
+    "sigmas": (list,), "stopped": (str,), "notes": (list,), "problems": (list,), "rounds": (list,), "candidates": (list,),
+}  # fmt: skip
+WORDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", type(None): "null"}
+
+
+def read_reports(text: str) -> list[dict[str, Any]]:
+    """Return the reports in a search's report output: one, or one for each row of a latent batch.
+
+    What the pack reads of them has the right type, numbers are finite, and candidates are where others say they are.
+    Whatever else a report holds is ignored: no part of it is ever taken for a path.
+
+    Raises:
+        ValueError: the text is no report; says what is wrong with it.
+    """
+    data = _load(text)
+    reports = data if isinstance(data, list) else [data]
+    if not reports:
+        raise ValueError("report: an empty list: connect the 'report' output of a search")
+    for report in reports:
+        _check_report(report)
+    if (count := len(parts_of(*reports))) > MAX_PARTS:
+        raise ValueError(f"report: scores by {count} verifiers are more than the {MAX_PARTS} that are read")
+    return reports
+
+
+def kept_candidates(reports: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return (report, candidate) of every picture that the search node puts out, in that order."""
+    return [(report, report["candidates"][index]) for report in reports for index in report["kept"]]
+
+
+def summary_of(report: dict[str, Any], candidate: dict[str, Any]) -> dict[str, Any]:
+    """Return what a picture carries of its search: JSON values, short whatever the budget was.
+
+    Args:
+        report: as `read_reports` gives it.
+        candidate: whose picture it is; one of the report's.
+    """
+    best, baseline = report["best"], report["baseline"]
+    return {
+        "noise_search": VERSION,
+        "recipe": json.loads(_recipe(candidate)),
+        "candidate": candidate["index"],
+        "score": best["score"] if candidate["index"] == best["index"] else candidate["score"],
+        "scores": candidate["scores"],
+        "sigmas": report["sigmas"] if len(report["sigmas"]) <= MAX_LEVELS else None,
+        "search": {
+            "pack_version": PACK_VERSION,
+            "method": report["method"]["name"],
+            "verifier": report["verifier"],
+            "seed": report["seed"],
+            "budget": report["budget"]["images"],
+            "model_calls": report["model_calls"],
+            "candidates": len(report["candidates"]),
+            "baseline_score": baseline["score"],
+            "best_score": best["score"],
+            "gain": report["gain"],
+        },
+    }
+
+
+def winner_summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the summary of a search's first picture; for a latent batch, with the recipes of all its rows' winners."""
+    winners = [(report, report["candidates"][report["kept"][0]]) for report in reports]
+    summary = summary_of(*winners[0])
+    return summary if len(winners) == 1 else {**summary, "recipe": [json.loads(_recipe(winner)) for _, winner in winners]}
+
+
+def parts_of(*reports: dict[str, Any]) -> list[str]:
+    """Return the names of the verifiers that scored the reports' candidates, in order of their first score."""
+    return list(dict.fromkeys(name for report in reports for c in report["candidates"] for name in c["scores"]))
+
+
+def curve_of(report: dict[str, Any]) -> Iterator[tuple[int, float]]:
+    """Yield (model calls, score) of the scored candidates in order; those of one round are spread over its calls."""
+    before = 0
+    for told in report["rounds"]:
+        indices, calls = told["candidates"], told["model_calls"]
+        for place, index in enumerate(indices, 1):
+            score = report["candidates"][index]["score"]
+            if score is not None:
+                yield before + round((calls - before) * place / len(indices)), score
+        before = calls
+
+
+def _recipe(candidate: dict[str, Any]) -> str:
+    try:
+        return Recipe.from_json(candidate["recipe"]).to_json()
+    except ValueError as error:
+        raise ValueError(f"report: candidate {candidate['index']}: {error}") from error
+
+
+def _load(text: Any) -> Any:
+    if not isinstance(text, str):
+        raise ValueError(f"report: must be text, not {type(text).__name__}: connect the 'report' output of a search")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"report: {len(text)} characters are more than the {MAX_LENGTH} that are read")
+    try:
+        return json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"report: not JSON ({error}): connect the 'report' output of a search") from error
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not abs(value) <= MAX_SIZE:
+        raise ValueError(f"{_shown(text)} is no score and no time")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
+
+
+def _constant(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _check_report(report: Any) -> None:
+    if not isinstance(report, dict) or report.get("noise_search") != VERSION:
+        raise ValueError("report: no report of Noise Search, or one of another version: connect the 'report' output of a search")
+    _check(report, REPORT, "")
+    _check(report["method"], {"name": (str,)}, "method: ")
+    _check(report["baseline"], SUMMARY, "baseline: ")
+    _check(report["best"], SUMMARY, "best: ")
+    _check(report["budget"], {"images": (int,)}, "budget: ")
+    _check(report["seconds"], {"total": NUMBER}, "seconds: ")
+    if not all(type(level) in NUMBER for level in report["sigmas"]):
+        raise ValueError(f"report: 'sigmas' must be numbers, not {_shown(report['sigmas'])}")
+    for place, candidate in enumerate(report["candidates"]):
+        _check_candidate(candidate, place)
+    count = len(report["candidates"])
+    _check_indices([report["baseline"]["index"], report["best"]["index"]], count, "baseline' or 'best")
+    _check_indices(report["kept"], count, "kept")
+    if not report["kept"]:
+        raise ValueError("report: 'kept' is empty: it says whose pictures come out")
+    for told in report["rounds"]:
+        _check(told, ROUND, "rounds: ")
+        _check_indices(told["candidates"], count, "candidates' of 'rounds")
+        if told["model_calls"] < 0:
+            raise ValueError(f"report: rounds: {told['model_calls']} model calls cannot have been made")
+
+
+def _check_candidate(candidate: Any, place: int) -> None:
+    where = f"candidate {place}: "
+    _check(candidate, CANDIDATE, where)
+    if candidate["index"] != place:
+        raise ValueError(f"report: {where}its 'index' is {candidate['index']}")
+    if candidate["model_calls"] < 0:
+        raise ValueError(f"report: {where}{candidate['model_calls']} model calls cannot have been made")
+    if candidate["parent"] is not None:
+        _check_indices([candidate["parent"]], place, f"parent' of '{place}")
+    for name, score in candidate["scores"].items():
+        if type(score) not in MAYBE:
+            raise ValueError(f"report: {where}its score by {_shown(name)} is {_shown(score)}, not a number or null")
+
+
+def _check(data: Any, fields: dict[str, Kinds], where: str) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"report: {where}must be an object, not {_shown(data)}")
+    for name, kinds in fields.items():
+        if name not in data:
+            raise ValueError(f"report: {where}'{name}' is missing")
+        if type(data[name]) not in kinds:
+            wanted = " or ".join(dict.fromkeys(WORDS[kind] for kind in kinds))
+            raise ValueError(f"report: {where}'{name}' must be {wanted}, not {_shown(data[name])}")
+
+
+def _check_indices(values: list, count: int, name: str) -> None:
+    for value in values:
+        if type(value) is not int or not 0 <= value < count:
+            raise ValueError(f"report: '{name}' names candidate {_shown(value)}, which is none of the {count} before it")
+
+
+def _shown(value: Any) -> str:
+    text = reprlib.repr(value)  # not deeper than it is long: a value may be nested to the limit
+    return text if len(text) <= 60 else f"{text[:60]}..."

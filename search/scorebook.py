@@ -1,0 +1,56 @@
+"""What one verifier said of candidates before, so that it is not asked again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .candidates import finite_or_none
+from .journal import Journal, entry_name
+from .recipes import Recipe
+
+
+class ScoreBook:
+    """The scores by one verifier in a journal.
+
+    Attributes:
+        recalled: scores that were taken from it.
+    """
+
+    def __init__(self, journal: Journal, by: str, names: Sequence[str], given: str = "") -> None:
+        """Look at a journal as one verifier.
+
+        Args:
+            journal: of the search.
+            by: signature of the verifier: all that its scores depend on, but for the picture.
+            names: of its parts, in the order of raw scores.
+            given: hash of the connected noise; see `entry_name`.
+        """
+        self._journal, self._by, self._names, self._given = journal, by, list(names), given
+        self.recalled = 0
+
+    def has(self, recipe: Recipe, what: Mapping[str, Any]) -> bool:
+        """Whether the verifier has scored this."""
+        values = self._journal.scores(entry_name(recipe, what, self._given), self._by)
+        return values is not None and sorted(values) == sorted(self._names)
+
+    def get(self, recipe: Recipe, what: Mapping[str, Any]) -> Tensor | None:
+        """Return raw scores (V,), float32; None if there are none, or if a part failed where it can be asked again.
+
+        Of looks and drafts no picture is left to ask about: a part that failed then has NaN.
+        """
+        values = self._journal.scores(entry_name(recipe, what, self._given), self._by)
+        if not self.has(recipe, what) or (not what and None in values.values()):
+            return None
+        self.recalled += 1
+        row = [values[name] for name in self._names]
+        return torch.tensor([math.nan if value is None else value for value in row], dtype=torch.float32)
+
+    def put(self, recipe: Recipe, what: Mapping[str, Any], row: Sequence[float]) -> None:
+        """Write down raw scores (V,)."""
+        values = {name: finite_or_none(value) for name, value in zip(self._names, row, strict=True)}
+        self._journal.add_scores(entry_name(recipe, what, self._given), self._by, values)

@@ -1,0 +1,225 @@
+"""What a page is told of a search: one JSON object, and what changed in it since the last time.
+
+Only plain attributes are read, each once, so that a state can be made in another thread than the search's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .candidates import Candidate, rankable
+from .engine import Search
+
+VERSION = 1
+BEST, NEWEST = 200, 100  # candidates in a state
+POINTS = 300  # of a curve, at most
+NAME = 100  # letters of a verifier's name, at most
+EVENT_BYTES = 30_000  # of an event, as JSON
+OUTPUT_BYTES = 150_000  # of all states in a node's output, as JSON
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search set out to spend; a chain changes the budget on its way.
+
+    Attributes:
+        method: name of the whole method.
+        images: whole images.
+        steps: of a full run.
+        max_calls, max_seconds: further limits; 0 for none.
+    """
+
+    method: str
+    images: int
+    steps: int
+    max_calls: int
+    max_seconds: float
+
+    @staticmethod
+    def of(search: Search) -> Plan:
+        """Return the plan of a search that is about to begin."""
+        budget = search.budget
+        return Plan(search.method, budget.images, search.steps, budget.rules.max_model_calls, budget.rules.max_seconds)
+
+    def cap(self, run_cost: int | None) -> int:
+        """Return the most NFE; an estimate while candidate 0's cost is not known."""
+        return min(self.images * (run_cost or self.steps), self.max_calls or self.images * (run_cost or self.steps))
+
+    def left(self, search: Search, seconds: float) -> float | None:
+        """Estimate the seconds to the end from the pace of the calls that this search made itself; None if it made none."""
+        budget = search.budget
+        made = budget.nfe - budget.recalled
+        if made <= 0 or budget.halted:
+            return None
+        left = max(0, self.cap(budget.run_cost) - budget.nfe) * seconds / made
+        return min(left, max(0.0, self.max_seconds - seconds)) if self.max_seconds else left
+
+
+def snapshot(search: Search, plan: Plan, thumbs: Mapping[int, str], musts: Iterable[int] = (), best: int | None = None) -> dict:
+    """Return the part of a state that the search itself knows.
+
+    Args:
+        search: at any moment.
+        plan: what it set out to spend.
+        thumbs: names of small pictures, by candidate.
+        musts: candidates to tell of however bad they are.
+        best: the winner, where that is known better than by the scores.
+    """
+    budget, candidates, names = search.budget, list(search.candidates), search.judge.names
+    best = _best(candidates) if best is None else best
+    chosen = kept(candidates, {0, *musts, *([] if best is None else [best])})
+    running = search.running
+    return {
+        "method": plan.method,
+        "verifier": search.judge.name[:NAME],
+        "parts": [name[:NAME] for name in names],
+        "calls": budget.nfe,
+        "cap": plan.cap(budget.run_cost),
+        "restored": budget.recalled,
+        "best": best,
+        "baseline": _number(search.baseline.score),
+        "budget": plan.images,
+        "curve": _curve(search),
+        "candidates": [_row(c, c.index in running, thumbs.get(c.index), names) for c in chosen],
+    }
+
+
+def kept(candidates: Sequence[Candidate], musts: set[int]) -> list[Candidate]:
+    """Return the best and the newest candidates by index, those that must be told of among the best."""
+    scored = ((c, _standing(c)) for c in candidates if c.index not in musts)
+    best = heapq.nlargest(BEST - len(musts), (pair for pair in scored if pair[1]), key=lambda pair: pair[1])
+    wanted = musts | {c.index for c, _ in best} | {c.index for c in candidates[-NEWEST:]}
+    return [candidates[index] for index in sorted(wanted) if index < len(candidates)]
+
+
+def change(known: Mapping[str, Any], now: Mapping[str, Any], room: int = EVENT_BYTES) -> tuple[dict[str, Any], bool]:
+    """Return an event that turns one state into another, and whether it does so in full.
+
+    Args:
+        known: what the page has; {} for nothing.
+        now: what it should have.
+        room: bytes of JSON that the event may take; rows of candidates that do not fit stay for another.
+    """
+    rows = {row["i"]: row for row in known.get("candidates", ())}
+    before, curve = known.get("curve", []), now["curve"]
+    pairs = enumerate(zip(before, curve, strict=False))
+    shared = next((at for at, (old, new) in pairs if old != new), min(len(before), len(curve)))
+    dropped = sorted(rows.keys() - {row["i"] for row in now["candidates"]})
+    event = {**now, "candidates": [], "curve": curve[shared:], "curve_from": shared, "dropped": dropped}
+    changed = [row for row in now["candidates"] if rows.get(row["i"]) != row]
+    room -= len(json.dumps(event))
+    for row in changed:
+        room -= len(json.dumps(row)) + 2
+        if room < 0 and event["candidates"]:
+            break
+        event["candidates"].append(row)
+    return event, len(event["candidates"]) == len(changed)
+
+
+def merged(known: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page knows after an event."""
+    rows = {row["i"]: row for row in (*known.get("candidates", ()), *event["candidates"])}
+    state = {key: value for key, value in event.items() if key not in ("curve_from", "dropped")}
+    state["curve"] = [*known.get("curve", [])[: event["curve_from"]], *event["curve"]]
+    state["candidates"] = [rows[index] for index in sorted(rows.keys() - set(event["dropped"]))]
+    return state
+
+
+def fitted(states: Sequence[dict[str, Any]], room: int = OUTPUT_BYTES) -> list[dict[str, Any]]:
+    """Return states whose JSON fits in so many bytes: each gets an equal share, and its best candidates stay.
+
+    Where even these are too much, since there are hundreds of states, the last ones are left out.
+    """
+    out: list[dict[str, Any]] = []
+    for state in states:
+        short, count = state, BEST + NEWEST
+        while (size := len(json.dumps(short)) + 2) > room // (len(states) - len(out)) and count > 1:
+            count //= 2
+            short = _shortened(state, count)
+        room -= size
+        if room < 0:
+            break
+        out.append(short)
+    return out
+
+
+def _shortened(state: dict[str, Any], count: int) -> dict[str, Any]:
+    musts = {0, state["best"], state["chosen"]}
+    best = sorted(state["candidates"], key=lambda row: (row["i"] not in musts, *_below(row)))[: max(count, len(musts))]
+    return {**state, "candidates": sorted(best, key=lambda row: row["i"]), "curve": thinned(state["curve"], count)}
+
+
+def _below(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Order rows, best first."""
+    value = row["look"] if row["score"] is None else row["score"]
+    return row["score"] is None, math.inf if value is None else -value
+
+
+def thinned(points: Sequence[Any], most: int) -> list[Any]:
+    """Return every point, every second, every fourth, ... and the last: the most that fit. What stays stays for long."""
+    stride = 1
+    while math.ceil((len(points) - 1) / stride) + 1 > most and stride < len(points):
+        stride *= 2
+    return [*points[:-1:stride], *points[-1:]]
+
+
+def _curve(search: Search) -> list[list[Any]]:
+    """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end.
+
+    Candidates of one round are spread over its calls.
+    """
+    points: list[list[Any]] = []
+    best, before = -math.inf, 0
+    for told in list(search.rounds):
+        for position, index in enumerate(told.candidates, start=1):
+            score = rankable(search.candidates[index].score)
+            if score > best:
+                best = score
+                points.append([before + round((told.nfe - before) * position / len(told.candidates)), _number(best)])
+        before = told.nfe
+    return thinned([*points, *([[before, _number(best)]] if points and points[-1][0] < before else [])], POINTS)
+
+
+def _best(candidates: Sequence[Candidate]) -> int | None:
+    """Return the leader by the scores so far, the earlier one of equals; None without any score."""
+    scored = [(score, -c.index) for c in candidates if not math.isnan(score := c.score)]
+    return -max(scored)[1] if scored else None
+
+
+def _standing(candidate: Candidate) -> tuple[bool, float, int] | None:
+    """Say how good a candidate is: finished ones before those that were only looked at; None if that is not known."""
+    finished, score = candidate.status == "finished", _number(candidate.score)
+    value = _number(_look(candidate).get("score")) if score is None else score
+    return None if value is None or candidate.discarded else (finished and score is not None, value, -candidate.index)
+
+
+def _row(candidate: Candidate, running: bool, thumb: str | None, names: Sequence[str]) -> dict[str, Any]:
+    look, status = _look(candidate), candidate.status
+    scores = candidate.scores or look.get("scores", {})
+    if running and status in ("waiting", "draft"):
+        status = "running"
+    return {
+        "i": candidate.index,
+        "parent": candidate.parent,
+        "state": "discarded" if candidate.discarded else status,
+        "score": _number(candidate.score),
+        "scores": [_number(scores.get(name)) for name in names] if scores else [],
+        "calls": candidate.nfe,
+        "thumb": thumb,
+        "look": _number(look.get("score")),
+    }
+
+
+def _look(candidate: Candidate) -> Mapping[str, Any]:
+    looks = candidate.looks
+    return looks[-1] if looks else {}
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number with the digits that a float32 has; None for what JSON has not."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")

@@ -1,0 +1,44 @@
+"""API-form workflows on the demo model, for tests over HTTP.
+
+workflow(budget=8, keep=2)          # a search; arguments are inputs of the search node
+node("SaveImage", images=["x", 0])  # one node of such a workflow
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+PROMPT = "a red circle left of a blue square"
+STEPS = 8
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def workflow(**changes: Any) -> dict[str, Any]:
+    """Search on the demo model; its images saved, its report shown. `changes` are inputs of the search node."""
+    inputs = {
+        "model": ["unet", 0], "seed": 1, "steps": STEPS, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple",
+        "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0], "denoise": 1.0,
+        "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": 4, "keep": 1, "method": ["method", 0],
+    }  # fmt: skip
+    return {
+        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
+        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
+        "clip": node("NSDemoCLIPLoader"),
+        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
+        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
+        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        "verifier": node("NSDemoOracle", prompt=PROMPT, mode="soft score"),
+        "method": node("NSRandomSearch", draft_steps=0),
+        "search": node("NSSearchSampler", **{**inputs, **changes}),
+        "save": node("SaveImage", images=["search", 0], filename_prefix="found"),
+        "report": node("PreviewAny", source=["search", 7]),
+    }
+
+
+def report_of(result: Any) -> dict[str, Any]:
+    """Return the report of a search that ran on a server, as its result shows it."""
+    return json.loads(result.outputs["report"]["text"][0])

@@ -1,0 +1,184 @@
+"""The key of a set-up changes exactly when a candidate may: with models, files, settings and what reached the node."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import pytest
+
+from inprocess import boot
+
+pytestmark = pytest.mark.comfy
+
+boot()
+
+import folder_paths
+import torch
+from searching import parts
+
+from noise_search.nodes.fingerprints import SAMPLE, WHOLE, fingerprint, fingerprints
+from noise_search.nodes.runner import graphs
+from noise_search.nodes.setup_key import Unreadable, noise_hash, setup_key, verifier_signature
+from toys import cond, guider, run_node, toy_model
+
+PROMPT = {
+    "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "toy.safetensors", "weight_dtype": "default"}},
+    "2": {"class_type": "LoraLoaderModelOnly",
+          "inputs": {"model": ["1", 0], "lora_name": "style/a.safetensors", "strength_model": 1.0}},
+    "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["9", 0], "text": "a cat"}},
+    "4": {"class_type": "LoadImage", "inputs": {"image": "in.png"}},
+    "5": {"class_type": "VAEEncode", "inputs": {"pixels": ["4", 0], "vae": ["6", 0]}},
+    "6": {"class_type": "VAELoader", "inputs": {"vae_name": "v.safetensors"}},
+    "7": {"class_type": "NSClipScore", "inputs": {"prompt": "a cat", "clip": ["9", 0]}},
+    "8": {"class_type": "NSRandomSearch", "inputs": {"draft_steps": 0}},
+    "9": {"class_type": "CLIPLoader", "inputs": {"clip_name": "c.safetensors"}},
+    "10": {"class_type": "SaveImage", "inputs": {"images": ["11", 0], "filename_prefix": "x"}},
+    "11": {
+        "class_type": "NSSearchSampler",
+        "inputs": {
+            "model": ["2", 0], "seed": 1, "steps": 20, "cfg": 8.0, "sampler_name": "euler", "scheduler": "normal",
+            "positive": ["3", 0], "negative": ["3", 0], "latent_image": ["5", 0], "denoise": 1.0, "vae": ["6", 0],
+            "verifier": ["7", 0], "budget": 8, "keep": 1, "method": ["8", 0], "choose": "", "resume": "on",
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Model and input folders with small files."""
+    for kind, name in (("diffusion_models", "toy"), ("loras", "style/a"), ("vae", "v"), ("text_encoders", "c")):
+        root = tmp_path / kind
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.safetensors").write_bytes(name.encode())
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(root)], {".safetensors"}))
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "in.png").write_bytes(b"a picture")
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    return tmp_path
+
+
+def graph_of(seed=3, **changes):
+    """What reached the node."""
+    made = {**parts("eps"), **changes}
+    (noise,) = run_node("RandomNoise", noise_seed=seed)
+    return next(graphs(noise, made["guider"], made["sampler"], made["sigmas"], made["latent_image"], made["vae"]))
+
+
+def key(prompt=PROMPT, node="11", graph=None, batching="auto"):
+    return setup_key(prompt, node, graph or graph_of(), batching)
+
+
+def changed(node, name, value):
+    prompt = copy.deepcopy(PROMPT)
+    prompt[node]["inputs"][name] = value
+    return prompt
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "value"),
+    [
+        ("11", "cfg", 7.9), ("11", "steps", 21), ("11", "sampler_name", "euler_ancestral"), ("11", "scheduler", "simple"),
+        ("11", "denoise", 0.5), ("11", "negative", ["3", 1]), ("11", "model", ["1", 0]), ("11", "preview_vae", ["6", 0]),
+        ("1", "weight_dtype", "fp8_e4m3fn"), ("2", "strength_model", 0.9), ("3", "text", "a dog"), ("6", "vae_name", "w"),
+        ("9", "clip_name", "d"), ("4", "image", "other.png"), ("3", "new", None),
+    ],
+)  # fmt: skip
+def test_a_setting_before_the_node_changes_it(folders, node, name, value):
+    assert key(changed(node, name, value)) != key()
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "value"),
+    [
+        ("11", "seed", 2), ("11", "budget", 99), ("11", "keep", 4), ("11", "method", ["12", 0]), ("11", "limits", ["12", 0]),
+        ("11", "verifier", ["12", 0]), ("11", "held_out", ["7", 0]), ("11", "on_cancel", "keep best"), ("11", "choose", "{}"),
+        ("11", "on_verifier_error", "skip"), ("11", "resume", "fresh"), ("7", "prompt", "a dog"), ("8", "draft_steps", 5),
+        ("10", "filename_prefix", "y"), ("11", "cfg", 8), ("11", "batching", "off"),
+    ],
+)  # fmt: skip
+def test_what_only_chooses_does_not(folders, node, name, value):
+    assert key(changed(node, name, value)) == key()
+
+
+def test_ids_titles_order_and_other_nodes_do_not(folders):
+    def moved(value):
+        return [f"1:{value[0]}", value[1]] if isinstance(value, list) else value
+
+    other = {
+        f"1:{name}": {"class_type": node["class_type"], "_meta": {"title": "renamed"},
+                      "inputs": {k: moved(v) for k, v in reversed(node["inputs"].items())}}
+        for name, node in reversed(PROMPT.items()) if name != "10"
+    }  # fmt: skip
+    other["99"] = {"class_type": "PreviewImage", "inputs": {"images": ["1:4", 0]}}
+    assert key(other, "1:11") == key()
+    assert verifier_signature(other, "1:11", "verifier") == verifier_signature(PROMPT, "11", "verifier")
+
+
+@pytest.mark.parametrize("file", ["diffusion_models/toy.safetensors", "loras/style/a.safetensors", "vae/v.safetensors",
+                                  "text_encoders/c.safetensors", "input/in.png"])  # fmt: skip
+def test_the_content_of_files_changes_it_and_their_dates_do_not(folders, file):
+    before, path = key(), folders / file
+    os.utime(path, (1, 1))
+    assert key() == before
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert key() != before
+
+
+def test_what_reached_the_node_changes_it():
+    noisy = {"samples": torch.full((1, 4, 8, 8), 0.5)}
+    masked = {"samples": torch.zeros(1, 4, 8, 8), "noise_mask": torch.ones(1, 8, 8)}
+    other = guider(toy_model("eps"), positive=cond(toy_model("eps"), 5))
+    graphs_ = [
+        graph_of(), graph_of(latent_image=noisy), graph_of(latent_image=masked), graph_of(guider=other),
+        graph_of(sigmas=parts("eps", steps=7)["sigmas"]),
+    ]  # fmt: skip
+    assert len({key(graph=graph) for graph in graphs_}) == 5
+    assert key(graph=graph_of(seed=4)) == key(graph=graph_of(seed=3)) != key(batching="on")
+    assert noise_hash(graph_of(4)) != noise_hash(graph_of(3)) == noise_hash(graph_of(3))
+
+
+def test_the_verifier_is_told_by_what_it_is_made_of(folders):
+    before = verifier_signature(PROMPT, "11", "verifier")
+    assert verifier_signature(changed("11", "cfg", 1.0), "11", "verifier") == before
+    assert verifier_signature(changed("7", "prompt", "a dog"), "11", "verifier") != before
+    (folders / "text_encoders" / "c.safetensors").write_bytes(b"another")
+    assert verifier_signature(PROMPT, "11", "verifier") != before
+
+
+@pytest.mark.parametrize("prompt", [{}, {**PROMPT, "2": {"class_type": "X", "inputs": {"model": ["2", 0]}}},
+                                    {name: node for name, node in PROMPT.items() if name != "9"}])  # fmt: skip
+def test_what_cannot_be_read_is_no_key(folders, prompt):
+    with pytest.raises(Unreadable):
+        key(prompt)
+    with pytest.raises(Unreadable, match="held_out"):
+        verifier_signature(PROMPT, "11", "held_out")
+
+
+def test_large_files_are_sampled_from_end_to_end(tmp_path):
+    path, size = tmp_path / "large.bin", WHOLE * 3
+    path.write_bytes(bytes(size))
+    seen = {fingerprint(path)}
+    for position in (0, SAMPLE - 1, size - 1):
+        path.write_bytes(bytes(position) + b"x" + bytes(size - position - 1))
+        seen.add(fingerprint(path))
+    path.write_bytes(bytes(size + 1))
+    assert len(seen | {fingerprint(path)}) == 5
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", ".", "", "a\nb", "a\0b", "x" * 5000, "style"])
+def test_no_file_outside_is_read(folders, name):
+    (folders / "secret.txt").write_text("secret")
+    assert fingerprints(name) == []
+
+
+def test_a_model_that_is_a_folder_counts_with_all_its_files(folders):
+    folder = folders / "loras" / "clip-model"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(b"1")
+    assert fingerprints("clip-model") == []
+    (folder / "config.json").write_text("{}")
+    (before,) = fingerprints("clip-model")
+    (folder / "weights.bin").write_bytes(b"2!")
+    assert fingerprints("clip-model") != [before]

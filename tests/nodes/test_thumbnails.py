@@ -1,0 +1,109 @@
+"""Small pictures: how large they are, what they are called, and where they are found again."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+pytestmark = pytest.mark.comfy
+
+from inprocess import boot
+
+boot()
+
+import numpy as np
+import torch
+from PIL import Image
+
+from noise_search.nodes.thumbnails import BYTES, QUALITIES, SIDE, Thumbnails, jpeg, read
+from noise_search.search.candidates import Candidate
+from noise_search.search.recipes import Recipe
+
+
+def opened(data: bytes) -> np.ndarray:
+    picture = Image.open(io.BytesIO(data))
+    assert picture.format == "JPEG" and picture.mode == "RGB"
+    return np.asarray(picture).astype(int)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize(("shape", "size"), [
+    ((1024, 1024), (160, 160)), ((512, 1024), (80, 160)), ((1536, 1000), (160, 104)), ((160, 160), (160, 160)),
+    ((4, 4), (4, 4)), ((1, 3000), (1, 160)), ((4000, 3), (160, 1)), ((161, 40), (160, 40)),
+])  # fmt: skip
+def test_sizes(shape, size):
+    data = jpeg(noise(*shape, 3))
+    assert len(data) <= BYTES and opened(data).shape == (*size, 3) and max(size) <= SIDE
+
+
+def test_the_worst_picture_fits():
+    data = jpeg(noise(SIDE, SIDE, 3).round())
+    assert len(data) <= BYTES
+    picture = Image.fromarray((noise(SIDE, SIDE, 3).round() * 255).byte().numpy())
+    best = io.BytesIO()
+    picture.save(best, "JPEG", quality=QUALITIES[0])
+    assert best.tell() > BYTES  # so that the quality had to be lowered
+
+
+def test_colors_stay():
+    halves = torch.zeros(320, 320, 3)
+    halves[:, :160, 0], halves[:, 160:, 2] = 1.0, 0.5
+    pixels = opened(jpeg(halves))
+    assert np.abs(pixels[40:120, 10:70].mean((0, 1)) - [255, 0, 0]).max() < 4
+    assert np.abs(pixels[40:120, 90:150].mean((0, 1)) - [0, 0, 128]).max() < 4
+
+
+def test_one_channel_is_gray_and_no_number_is_black():
+    gray = torch.full((20, 20, 1), 0.5)
+    assert np.abs(opened(jpeg(gray)) - 128).max() <= 2
+    assert np.abs(opened(jpeg(torch.full((20, 20, 3), torch.nan)))).max() == 0
+
+
+def test_of_a_video_the_first_frame_is_shown():
+    frames = torch.cat([torch.ones(1, 32, 32, 3), torch.zeros(7, 32, 32, 3)])
+    album = Thumbnails("0" * 32)
+    album.add("a", frames)
+    assert opened(album.get("a")).min() > 250
+
+
+def test_names_say_what_is_shown():
+    album, other = Thumbnails("0" * 32), Thumbnails("1" * 32)
+    one, two = Candidate(1, Recipe(5, 5)), Candidate(2, Recipe(5, 6))
+    whats = ({}, {"sigma": 0.5}, {"sigma": 0.25}, {"draft_steps": 5})
+    names = [album.name_of(candidate, what) for candidate in (one, two) for what in whats]
+    assert len(set(names)) == len(names)
+    assert all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in names)
+    assert names[0] == other.name_of(Candidate(7, Recipe(5, 5)), {})
+
+
+def test_pictures_on_disk_are_found_again(tmp_path):
+    folder = tmp_path / "journal" / "thumbs"
+    first = Thumbnails("0" * 32, folder)
+    first.add("ab", noise(1, 8, 8, 3))
+    assert [path.name for path in folder.iterdir()] == ["ab.jpg"]
+    first.keep(set())
+    again = Thumbnails("0" * 32, folder)
+    assert again.has("ab") and not again.has("cd")
+    assert again.get("ab") == first.get("ab") == read(folder, "ab") == jpeg(noise(8, 8, 3))
+    assert again.get("cd") is None
+
+
+def test_memory_is_let_go():
+    album = Thumbnails("0" * 32)
+    for name in ("a", "b"):
+        album.add(name, noise(1, 8, 8, 3))
+    album.keep({"b"})
+    assert (album.has("a"), album.get("a"), album.has("b")) == (False, None, True)
+
+
+def test_a_full_disk_costs_no_picture(tmp_path, caplog):
+    album = Thumbnails("0" * 32, tmp_path / "thumbs")
+    (tmp_path / "thumbs").rmdir()  # nothing can be written there
+    album.add("a", noise(1, 8, 8, 3))
+    album.add("b", noise(1, 8, 8, 3))
+    assert album.get("a") and album.get("b")
+    assert [record.message.startswith("thumbnails are no longer written to") for record in caplog.records] == [True]

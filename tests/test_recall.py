@@ -1,0 +1,269 @@
+"""Searches that go on from a journal: the same decisions, counts and scores as one that was never cut short."""
+
+from __future__ import annotations
+
+import math
+
+import analytic
+import pytest
+from analytic import Clock, LowFrequency, Quadratic
+from journaling import METHODS, Killed, finished_lines, go, killed_at, made, prepare, run, said
+
+from noise_search.search.budget import Budget, StopRules
+from noise_search.search.cascade import judge_finalists
+from noise_search.search.journal import LOST
+from noise_search.search.methods.auto_search import choose_for
+from noise_search.search.scorebook import ScoreBook
+from noise_search.verifiers.cascade import Cascade
+from noise_search.verifiers.ensemble import Ensemble
+
+IMAGES = 12
+NEEDS_STEP_NOISE = ("FK", "branching", "branching lineages", "rollover")
+EVERY = [(name, stochastic) for name in METHODS for stochastic in (False, True) if stochastic or name not in NEEDS_STEP_NOISE]
+
+
+def plain(method, images, verifier=None, **session):
+    """The same search without a journal."""
+    search = analytic.prepare(images, verifier, **session)
+    for _ in (method or choose_for(search, images)[0]).run(search):
+        pass
+    search.close()
+    return search
+
+
+@pytest.mark.parametrize(("name", "stochastic"), EVERY)
+def test_a_second_search_makes_no_model_call(tmp_path, name, stochastic):
+    want = plain(METHODS[name], IMAGES, stochastic=stochastic)
+    first = run(METHODS[name], IMAGES, tmp_path, stochastic=stochastic)
+    assert said(first) == said(want) and (first.budget.recalled, first.budget.redone) == (0, 0)
+    verifier = Quadratic()
+    again = run(METHODS[name], IMAGES, tmp_path, verifier, stochastic=stochastic)
+    assert said(again) == said(want)
+    assert made(again) == 0 and again.session.inner.rounds == []
+    assert again.budget.recalled == want.budget.nfe > 0
+    latents = [c.latent for c in again.candidates if c.status == "finished"]
+    assert all(map(analytic.torch.equal, latents, [c.latent for c in want.candidates if c.status == "finished"]))
+
+
+@pytest.mark.parametrize(("name", "stochastic"), EVERY)
+def test_a_search_goes_on_from_where_it_was_cut(tmp_path, name, stochastic):
+    want = plain(METHODS[name], IMAGES, stochastic=stochastic)
+    total = want.budget.nfe
+    for part, call in enumerate((3, total // 3, total // 2, total - 2)):
+        folder = tmp_path / str(part)
+        cut = prepare(folder, IMAGES, stochastic=stochastic, on_call=killed_at(call))
+        with pytest.raises(Killed):
+            go(cut, METHODS[name])
+        again = run(METHODS[name], IMAGES, folder, stochastic=stochastic)
+        assert said(again) == said(want)
+        lines = finished_lines(again)
+        assert len(lines) == len(set(lines)) == sum(c.status == "finished" for c in want.candidates)
+
+
+@pytest.mark.parametrize(("name", "stochastic"), EVERY)
+def test_a_larger_budget_computes_only_what_is_new(tmp_path, name, stochastic):
+    run(METHODS[name], IMAGES, tmp_path, stochastic=stochastic)
+    before = set(finished_lines(run(METHODS[name], IMAGES, tmp_path, stochastic=stochastic)))
+    more = run(METHODS[name], 2 * IMAGES, tmp_path, stochastic=stochastic)
+    assert said(more) == said(plain(METHODS[name], 2 * IMAGES, stochastic=stochastic))
+    lines = finished_lines(more)
+    assert len(lines) == len(set(lines)) and before <= set(lines)
+    assert more.budget.recalled >= 20
+
+
+def test_the_new_candidates_of_random_search_are_all_that_is_paid(tmp_path):
+    run(METHODS["random"], 8, tmp_path)
+    more = run(METHODS["random"], 11, tmp_path)
+    assert (more.budget.nfe, more.budget.recalled, more.budget.redone) == (220, 160, 0)
+    assert len(more.session.inner.started) == 3 and more.session.ledger.candidates == 8
+
+
+def test_a_state_that_is_gone_or_damaged_is_rendered_again_and_said(tmp_path):
+    want = plain(METHODS["random"], 8)
+    first = run(METHODS["random"], 8, tmp_path)
+    states = sorted((tmp_path / "states").iterdir())
+    states[0].unlink()
+    states[1].write_bytes(b"\0" + states[1].read_bytes()[1:])
+    again = run(METHODS["random"], 8, tmp_path)
+    assert said(again) == said(want) == said(first)
+    assert (made(again), again.budget.recalled) == (40, 120)
+    assert again.session.ledger.journal.notes == [LOST]
+    assert made(run(METHODS["random"], 8, tmp_path)) == 0
+
+
+def test_the_state_of_a_parent_that_is_gone_is_made_again(tmp_path):
+    want = plain(METHODS["refinement"], 8)
+    run(METHODS["refinement"], 6, tmp_path)
+    for state in (tmp_path / "states").iterdir():
+        state.unlink()
+    assert said(run(METHODS["refinement"], 8, tmp_path)) == said(want)
+
+
+def test_a_run_whose_score_was_not_written_is_scored_from_what_it_left(tmp_path):
+    class Broken(Quadratic):
+        def values(self, images):
+            if self.asked == 3:
+                raise Killed
+            return super().values(images)
+
+    with pytest.raises(Killed):
+        run(METHODS["zero-order"], 12, tmp_path, Broken())
+    verifier = Quadratic()
+    again = run(METHODS["zero-order"], 12, tmp_path, verifier)
+    assert said(again) == said(plain(METHODS["zero-order"], 12))
+    assert again.budget.recalled == 180 and made(again) == 60 and verifier.pictures == 12 - 5
+
+
+@pytest.mark.parametrize("name", ["random", "halving", "zero-order with drafts", "branching"])
+def test_two_verifiers_share_runs_and_never_scores(tmp_path, name):
+    verifiers = {"one": Quadratic(), "other": LowFrequency()}
+    wanted = {by: plain(METHODS[name], IMAGES, verifier, stochastic=True) for by, verifier in verifiers.items()}
+    for round_ in range(2):
+        for by, verifier in verifiers.items():
+            got = run(METHODS[name], IMAGES, tmp_path, verifier, by=by, stochastic=True)
+            assert said(got) == said(wanted[by])
+            assert not round_ or made(got) == 0
+    assert said(wanted["one"]) != said(wanted["other"])
+
+
+def test_methods_share_what_they_have_in_common(tmp_path):
+    run(METHODS["random"], 12, tmp_path)
+    got = run(METHODS["chain"], 12, tmp_path)
+    assert said(got) == said(plain(METHODS["chain"], 12))
+    # Its 6 random candidates are known; the winner is brought back to where refinement leaves it.
+    assert (got.budget.recalled, got.budget.redone, got.session.ledger.candidates) == (120, 17, 6)
+
+
+def test_a_cascade_asks_neither_judge_again(tmp_path):
+    def searched():
+        cheap, dear = Quadratic(name="cheap"), LowFrequency(name="dear")
+        search = prepare(tmp_path, 8, Cascade(cheap, dear, share=0.5))
+        journal = search.session.ledger.journal
+        search.judge.dear.book = ScoreBook(journal, "verifier-dear", search.judge.dear.names)
+        for _ in METHODS["random"].run(search):
+            pass
+        judge_finalists(search)
+        search.close()
+        return search, cheap.pictures, dear.pictures
+
+    first, *asked = searched()
+    again, *nothing = searched()
+    assert asked[0] == 8 and asked[1] >= 4 and nothing == [0, 0]
+    assert [c.index for c, _ in again.ranked] == [c.index for c, _ in first.ranked]
+    assert (again.judge.scored, again.judge.dear.scored) == (first.judge.scored, first.judge.dear.scored)
+
+
+def test_an_ensemble_whose_scale_the_first_set_scores_the_same(tmp_path):
+    verifier = Ensemble((Quadratic(name="a"), LowFrequency(name="b")), mode="calibrated sum", calibrate_on=4)
+    want = plain(METHODS["zero-order"], 12, verifier)
+    for call in (50, 130, 10**6):
+        search = prepare(tmp_path, 12, verifier, on_call=killed_at(call))
+        try:
+            go(search, METHODS["zero-order"])
+        except Killed:
+            continue
+        assert said(search) == said(want) and search.budget.recalled > 0
+
+
+class Gaps(Quadratic):
+    """Scores runs by their guidance gaps."""
+
+    trusts_previews = True
+
+    def score_runs(self, gaps):
+        return analytic.torch.tensor([math.fsum(run) for run in gaps])
+
+
+class Kept(Quadratic):
+    """Likes what differs from what was promised at a level."""
+
+    needs_prediction = 0.5
+
+    def score_pairs(self, images, predictions):
+        return (images - predictions).square().sum((1, 2, 3))
+
+
+@pytest.mark.parametrize(("verifier", "name"), [(Gaps, "halving"), (Gaps, "chain"), (Gaps, "branching"), (Kept, "random"),
+                                                (Kept, "chain"), (Kept, "zero-order")])  # fmt: skip
+def test_what_judges_need_of_runs_is_kept(tmp_path, verifier, name):
+    """The next verifier needs what the first did, and has no scores."""
+    want = plain(METHODS[name], IMAGES, verifier(), stochastic=True)
+    run(METHODS[name], IMAGES, tmp_path, stochastic=True)  # notes nothing
+    for call in (100, 10**6):
+        search = prepare(tmp_path, IMAGES, verifier(), by="a", stochastic=True, on_call=killed_at(call))
+        try:
+            go(search, METHODS[name])
+        except Killed:
+            continue
+    assert said(search) == said(want)
+    assert said(run(METHODS[name], IMAGES, tmp_path, verifier(), by="b", stochastic=True)) == said(want)
+    assert made(run(METHODS[name], IMAGES, tmp_path, verifier(), by="b", stochastic=True)) == 0
+
+
+def test_failures_that_were_passed_over_are_asked_again_where_there_is_a_picture(tmp_path):
+    class Failing(Quadratic):
+        fails = True
+
+        def values(self, images):
+            if self.fails:
+                raise RuntimeError("no network")
+            return super().values(images)
+
+    broken = Failing()
+    assert len(run(METHODS["random"], 4, tmp_path, broken, skip_errors=True).judge.problems) == 4
+    broken.fails = False
+    again = run(METHODS["random"], 4, tmp_path, broken, skip_errors=True)
+    assert said(again) == said(plain(METHODS["random"], 4)) and made(again) == 0
+
+
+@pytest.mark.parametrize("session", [
+    {"looks_halfway": False, "why_alone": ("a patch",)}, {"fixed_steps": False, "calls": lambda seed: 10 + seed % 17},
+    {"heun": True},
+], ids=["alone", "adaptive", "heun"])  # fmt: skip
+@pytest.mark.parametrize("name", ["random", "random with drafts", "zero-order", "auto"])
+def test_other_kinds_of_runs(tmp_path, session, name):
+    want = plain(METHODS[name], IMAGES, **session)
+    for call in (70, 150, 10**6):
+        search = prepare(tmp_path, IMAGES, on_call=killed_at(call), **session)
+        try:
+            go(search, METHODS[name])
+        except Killed:
+            continue
+    assert said(search) == said(want)
+    assert said(run(METHODS[name], IMAGES, tmp_path, **session)) == said(want)
+
+
+def test_runs_that_go_alone_are_written_down_one_by_one(tmp_path):
+    session = {"looks_halfway": False, "why_alone": ("a patch",)}
+    with pytest.raises(Killed):
+        run(METHODS["random"], 12, tmp_path, on_call=killed_at(91), **session)
+    assert run(METHODS["random"], 12, tmp_path, **session).budget.recalled == 80
+
+
+@pytest.mark.parametrize("name", ["random", "halving", "path", "chain"])
+def test_a_smaller_budget_is_kept(tmp_path, name):
+    run(METHODS[name], 16, tmp_path)
+    for images in (1, 3, 7):
+        got = run(METHODS[name], images, tmp_path)
+        assert said(got) == said(plain(METHODS[name], images)) and got.budget.nfe <= images * 20
+
+
+def test_time_that_recalling_takes_is_not_what_a_model_call_takes(tmp_path):
+    budget = Budget(100, StopRules(max_seconds=100.0), run_cost=20, clock=(clock := Clock()))
+    budget.recall(1000)
+    assert budget.calls_in_time == math.inf
+    clock.now = 10.0
+    budget.count(20)
+    with budget.redo():
+        budget.count(20)
+    assert (budget.nfe, budget.recalled, budget.redone) == (1020, 1000, 20)
+    assert budget.calls_in_time == 90.0 * 40 / 10
+
+
+def test_a_halted_search_makes_no_call_again():
+    budget = Budget(4, run_cost=20)
+    budget.nfe = 80
+    with budget.redo():
+        assert budget.allows(1) and not budget.refused
+        budget.halted = True
+        assert not budget.allows(1) and budget.refused

@@ -1,0 +1,106 @@
+/** Keeps what a search found in its node, and reduces the search to the plain workflow that renders its winner. */
+
+import { app } from "../../../scripts/app.js";
+import { KEY, summaryInPicture } from "./recipe.js";
+import { reduce, SEARCH_TYPES } from "./reduce.js";
+
+const FOUND = "noise_search_found"; // of what a search node shows: its summary
+const REDUCE = "Reduce to the plain workflow";
+const FROM_PICTURE = "Take the recipe from a picture…";
+
+function toast(severity, summary, detail) {
+  app.extensionManager.toast.add({ severity, summary, detail, life: severity === "error" ? 15000 : 8000 });
+}
+
+function selectedSearch() {
+  const searches = app.canvas.graph.nodes.filter((node) => SEARCH_TYPES.includes(node.comfyClass));
+  const chosen = searches.filter((node) => node.id in (app.canvas.selected_nodes ?? {}));
+  const found = chosen.length ? chosen : searches;
+  return found.length === 1 ? found[0] : null;
+}
+
+/** Run something on the selected search node, or the only one, and say what went wrong. */
+function withSearch(action) {
+  const node = selectedSearch();
+  if (!node) toast("warn", "Noise Search", "Select one search node first.");
+  else return said(action, node);
+}
+
+async function said(action, node) {
+  try {
+    await action(node);
+  } catch (error) {
+    toast("error", "Noise Search", error.message);
+  }
+}
+
+async function reduceNode(node) {
+  if (!node.properties[KEY]?.recipe && !(await takeFromPicture(node))) return;
+  const summary = node.properties[KEY];
+  settle();
+  app.canvas.emitBeforeChange();
+  node.graph.beforeChange();
+  try {
+    const { lost, removed } = reduce(node, summary);
+    const lines = [lost.length && `No counterpart: ${lost.join(", ")}.`, removed.length && `No longer needed, removed: ${removed.join(", ")}.`];
+    toast("success", "Reduced to the plain workflow", lines.filter(Boolean).join("\n") || "Undo brings the search back.");
+  } finally {
+    app.canvas.graph.afterChange();
+    app.canvas.emitAfterChange();
+    app.canvas.setDirty(true, true);
+  }
+}
+
+/** Let the undo history take in what changed before, such as the summary of the last run. */
+function settle() {
+  app.canvas.emitBeforeChange();
+  app.canvas.emitAfterChange();
+}
+
+/** Ask for a saved picture and keep its summary in a search node; says whether there was one. */
+async function takeFromPicture(node) {
+  const file = await pickFile();
+  if (!file) return false;
+  const summary = summaryInPicture(await file.arrayBuffer(), String(node.id));
+  if (!summary?.recipe) throw new Error(`${file.name}: the picture carries no recipe of Noise Search`);
+  node.properties[KEY] = summary;
+  toast("success", "Noise Search", `The recipe of ${file.name} is now that of ${node.title}.`);
+  return true;
+}
+
+function pickFile() {
+  return new Promise((resolve) => {
+    const input = Object.assign(document.createElement("input"), { type: "file", accept: "image/png" });
+    input.addEventListener("change", () => resolve(input.files[0]));
+    input.addEventListener("cancel", () => resolve(null));
+    input.click();
+  });
+}
+
+function keepSummaries(node) {
+  const before = node.onExecuted;
+  node.onExecuted = function (output) {
+    before?.call(this, output);
+    const summary = output?.[FOUND]?.[0];
+    if (summary) this.properties[KEY] = summary;
+  };
+}
+
+function menuItems(node) {
+  if (!SEARCH_TYPES.includes(node.comfyClass)) return [];
+  return [
+    null,
+    { content: REDUCE, callback: () => void said(reduceNode, node) },
+    { content: FROM_PICTURE, callback: () => void said(takeFromPicture, node) },
+  ];
+}
+
+app.registerExtension({
+  name: "noise search.plain",
+  commands: [
+    { id: "noise_search.reduce", label: `Noise Search: ${REDUCE.toLowerCase()}`, function: () => withSearch(reduceNode) },
+    { id: "noise_search.recipe_of_picture", label: "Noise Search: take the recipe from a picture", function: () => withSearch(takeFromPicture) },
+  ],
+  nodeCreated: (node) => SEARCH_TYPES.includes(node.comfyClass) && keepSummaries(node),
+  getNodeMenuItems: menuItems,
+});
