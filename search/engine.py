@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from . import words
+from .appraisal import Appraisal
 from .budget import Budget
 from .calls import record_at
 from .candidates import Candidate, Pool, Round
 from .controls import Controls
-from .gallery import Gallery
-from .helm import Helm
 from .judge import Judge
 from .outlook import check_levels
 from .proposals import GaussianProposal, NoiseProposal
@@ -41,15 +39,12 @@ class Method(Protocol):
         """Spend the budget; yield after every group of candidates."""
 
 
-class Search(Helm):
+class Search(Appraisal):
     """The state of one search.
 
     Attributes:
         seed: the user's seed.
         lasting_levels: noise levels at which the best run so far stays recorded, for the next method of a chain.
-        finished: the pool of fully rendered ones.
-        finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
-        gallery: their pictures.
         rounds: what was told so far.
         finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
@@ -72,28 +67,14 @@ class Search(Helm):
             controls: what the user asks of it; None for nothing.
             watcher: whom to tell what happens; None for nobody.
         """
-        super().__init__(session, judge, budget, Candidate(0, baseline), controls, watcher)
+        super().__init__(session, judge, budget, Candidate(0, baseline), controls, watcher, keep, on_best)
         self.seed = seed
         self.lasting_levels: tuple[float, ...] = ()
-        self.finished = Pool(judge.combine)
-        self.finalists: Pool | None = None
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
-        self.gallery = Gallery(session, keep, on_best)
-        for sitting in judge.sittings.values():
-            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing
-        self.watch: Callable[[Pool], None] | None = None  # told every pool that grew; may set `ended`
         self._sampling = 0.0  # seconds
 
     # What methods say.
-
-    @property
-    def ranked(self) -> list[tuple[Candidate, float]]:
-        """Finished candidates with their scores, best first; finalists, once there are any, before the others."""
-        ranked = self.finished.ranked()
-        if self.finalists is None:
-            return ranked
-        return self.finalists.ranked() + [(c, score) for c, score in ranked if c not in self.finalists.members]
 
     def propose(self, proposal: NoiseProposal | None = None, pivot: Candidate | None = None) -> Candidate:
         """Draw a new candidate, by default independent of all others."""
@@ -207,47 +188,9 @@ class Search(Helm):
     # What the node needs at the end.
 
     @property
-    def decodes(self) -> int:
-        """Latents decoded so far."""
-        return self.gallery.decodes
-
-    @property
     def seconds(self) -> dict[str, float]:
         """What time was spent on, verifiers aside."""
         return {"sampling": self._sampling, "decoding": self.gallery.seconds}
-
-    def pictures(self, candidate: Candidate) -> Tensor:
-        """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
-        return self.gallery.pictures(candidate)
-
-    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
-        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
-        known = judge.recalled(candidates, {})
-        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
-        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
-        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
-        return judge.merged(candidates, {}, known, new)
-
-    def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
-        """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
-        levels = set(judge.needs_predictions.values())
-        return [
-            {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
-            for c in candidates
-        ]
-
-    def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
-        """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""
-        waited = judge.waited
-        try:
-            return judge.ask(candidates, pictures, latents, self.promised(candidates, judge))
-        finally:
-            self.budget.waited += judge.waited - waited
-
-    def shown_again(self, index: int) -> Tensor | None:
-        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
-        candidate = self.candidates[index]
-        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
 
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
@@ -326,60 +269,6 @@ class Search(Helm):
         with suppress(Exception):  # the failure that is raised is the first
             runs = [(c, self._runs[c.index]) for c in wave]
             list(self._score_finished([c for c, run in runs if run.finished and run.latent is not None]))
-
-    def _score_look(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None
-    ) -> Pool:
-        pool = Pool(self.judge.combine) if pool is None else pool
-        if not candidates:
-            return pool
-        raws, size = [], self.session.wave  # so many pictures at a time: they are large
-        for first in range(0, len(candidates), size):
-            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], what, preview)[0])
-        raw = torch.cat(raws)
-        pool.add(candidates, raw)
-        for candidate, row in zip(candidates, raw.tolist(), strict=True):
-            candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True))})
-        for member, score in zip(pool.members, pool.combined().tolist(), strict=True):
-            for look in member.looks:
-                if what.items() <= look.items():
-                    look["score"] = score
-        self._grown(pool)
-        return pool
-
-    def _judged(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
-    ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Return raw scores (n, V), and by candidate the pictures that were looked at: first all decoded, then all scored.
-
-        What is known from before is neither decoded nor scored again.
-        """
-        known = self.judge.recalled(candidates, what)
-        new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
-        asked, latents = [candidate for candidate, _ in new], [latent for _, latent in new]
-        pictures = []
-        if self.judge.needs_pictures and latents:
-            self.say(words.decoding(len(latents)))
-        for latent in latents if self.judge.needs_pictures else ():
-            self.checkpoint()
-            pictures.append(self.gallery.decode(latent, preview))
-        if pictures:
-            self.watcher.shown(asked, pictures, what)
-        if asked:
-            self.say(words.scoring(len(asked)))
-        raw = self.ask(self.judge, asked, pictures, latents)
-        shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
-        return self.judge.merged(candidates, what, known, raw), shown
-
-    def rescore(self) -> None:
-        for candidate, score in self.ranked:
-            candidate.score = score
-        self.watcher.changed(self)
-
-    def _grown(self, pool: Pool) -> None:
-        self.rescore()
-        if self.watch is not None:
-            self.watch(pool)
 
     def _tell(self, done: Sequence[Candidate]) -> Round:
         best, score = self.ranked[0]

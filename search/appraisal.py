@@ -1,0 +1,145 @@
+"""What a search thinks of its candidates: pictures are decoded, judged, and compared in pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import words
+from .budget import Budget
+from .candidates import Candidate, Pool
+from .controls import Controls
+from .gallery import Gallery
+from .helm import Helm
+from .judge import Judge
+from .session import Session
+from .watcher import Watcher
+
+
+class Appraisal(Helm):
+    """The part of a search that sees and compares.
+
+    Attributes:
+        finished: the pool of fully rendered candidates.
+        finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
+        gallery: pictures of the finished.
+        watch: told every pool that grew; may set `ended`.
+    """
+
+    def __init__(
+        self, session: Session, judge: Judge, budget: Budget, baseline: Candidate, controls: Controls | None,
+        watcher: Watcher | None, keep: int, on_best: Callable[[Tensor, float], None],
+    ) -> None:  # fmt: skip
+        """Start with empty pools; see `engine.Search`."""
+        super().__init__(session, judge, budget, baseline, controls, watcher)
+        self.finished = Pool(judge.combine)
+        self.finalists: Pool | None = None
+        self.gallery = Gallery(session, keep, on_best)
+        self.watch: Callable[[Pool], None] | None = None
+        for sitting in judge.sittings.values():
+            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing
+
+    @property
+    def ranked(self) -> list[tuple[Candidate, float]]:
+        """Finished candidates with their scores, best first; finalists, once there are any, before the others."""
+        ranked = self.finished.ranked()
+        if self.finalists is None:
+            return ranked
+        return self.finalists.ranked() + [(c, score) for c, score in ranked if c not in self.finalists.members]
+
+    @property
+    def decodes(self) -> int:
+        """Latents decoded so far."""
+        return self.gallery.decodes
+
+    def pictures(self, candidate: Candidate) -> Tensor:
+        """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
+        return self.gallery.pictures(candidate)
+
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
+        known = judge.recalled(candidates, {})
+        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
+        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
+        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
+        return judge.merged(candidates, {}, known, new)
+
+    def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
+        """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
+        levels = set(judge.needs_predictions.values())
+        return [
+            {level: self.gallery.decode(latent, False) for level, latent in c.predictions.items() if level in levels}
+            for c in candidates
+        ]
+
+    def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
+        """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""
+        waited = judge.waited
+        try:
+            return judge.ask(candidates, pictures, latents, self.promised(candidates, judge))
+        finally:
+            self.budget.waited += judge.waited - waited
+
+    def shown_again(self, index: int) -> Tensor | None:
+        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
+        candidate = self.candidates[index]
+        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
+
+    def rescore(self) -> None:
+        for candidate, score in self.ranked:
+            candidate.score = score
+        self.watcher.changed(self)
+
+    def _grown(self, pool: Pool) -> None:
+        self.rescore()
+        if self.watch is not None:
+            self.watch(pool)
+
+    # Inside.
+
+    def _score_look(
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None
+    ) -> Pool:
+        pool = Pool(self.judge.combine) if pool is None else pool
+        if not candidates:
+            return pool
+        raws, size = [], self.session.wave  # so many pictures at a time: they are large
+        for first in range(0, len(candidates), size):
+            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], what, preview)[0])
+        raw = torch.cat(raws)
+        pool.add(candidates, raw)
+        for candidate, row in zip(candidates, raw.tolist(), strict=True):
+            candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True))})
+        for member, score in zip(pool.members, pool.combined().tolist(), strict=True):
+            for look in member.looks:
+                if what.items() <= look.items():
+                    look["score"] = score
+        self._grown(pool)
+        return pool
+
+    def _judged(
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return raw scores (n, V), and by candidate the pictures that were looked at: first all decoded, then all scored.
+
+        What is known from before is neither decoded nor scored again.
+        """
+        known = self.judge.recalled(candidates, what)
+        new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
+        asked, latents = [candidate for candidate, _ in new], [latent for _, latent in new]
+        pictures = []
+        if self.judge.needs_pictures and latents:
+            self.say(words.decoding(len(latents)))
+        for latent in latents if self.judge.needs_pictures else ():
+            self.checkpoint()
+            pictures.append(self.gallery.decode(latent, preview))
+        if pictures:
+            self.watcher.shown(asked, pictures, what)
+        if asked:
+            self.say(words.scoring(len(asked)))
+        raw = self.ask(self.judge, asked, pictures, latents)
+        shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
+        return self.judge.merged(candidates, what, known, raw), shown
