@@ -15,6 +15,7 @@ from server import PromptServer
 
 from ..search.feed import CANCELLED, FAILED, Feed
 from ..search.state import fitted
+from .asking import questions
 from .caller import Caller
 from .thumbnails import Thumbnails
 
@@ -63,6 +64,12 @@ class Searches:
             listed = list(self._listed.values())
         return [one.feed for one in reversed(listed) if one.client == client and one.feed.state]
 
+    def asked(self, prompt_id: str, node: str) -> None:
+        """Have a search tell that a question was opened or answered."""
+        for listed in list(self._listed.values()):
+            if (listed.feed.about["prompt_id"], listed.feed.about["node"]) == (prompt_id, node):
+                listed.feed.touch()
+
     def at(self, place: str) -> list[Feed]:
         """Return the searches whose small pictures are found at a place."""
         with self._lock:
@@ -70,6 +77,7 @@ class Searches:
 
 
 searches = Searches()
+questions.listeners.append(searches.asked)
 
 
 class Audience:
@@ -97,6 +105,7 @@ class Audience:
         """Give the feed of a row's search; an error within ends it."""
         key = uuid.uuid4().hex
         feed = Feed({"id": key, "row": row, **self._about}, Thumbnails(key), self._send, _later)
+        feed.question = lambda: questions.current(self._about["prompt_id"], self._about["node"])
         searches.add(feed, self.client)
         self._feeds.append(feed)
         try:

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..search.journal import Journal
+from ..search.engine import Search
+from ..search.journal import THUMBS, Journal
 from ..search.judge import Judge
 from ..search.recall import Ledger, RecallingSession
 from ..search.recipes import Recipe
 from ..search.scorebook import ScoreBook
 from ..search.session import Session
+from .answers import RememberingAsker
 from .caller import Caller
 from .journals import close_journal, forget, open_journal, room
 from .session import ComfySession
 from .setup_key import Unreadable, noise_hash, setup_key, verifier_signature
 from .states import StateCodec
+from .thumbnails import Thumbnails
 
 FRESH, OFF = "fresh", "off"
 CHOOSES = "verifier"  # the input of the search's own
@@ -68,7 +71,7 @@ class Memory:
 
         What people said depends on what else they were shown: they keep books of their own.
         """
-        if self.ledger is None or getattr(judge, "asks_people", False):
+        if self.ledger is None:
             return judge
         try:
             by = verifier_signature(self._caller.prompt, self._caller.node, source)
@@ -76,11 +79,26 @@ class Memory:
             return judge
         journal, given = self.ledger.journal, self.ledger.given
         for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
-            if one is not None:
+            if one is not None and not one.asks_people:
                 one.book = ScoreBook(journal, signature, one.names, given)
         if source == CHOOSES:
             self.ledger.book = judge.book
         return judge
+
+    def follow(self, search: Search) -> None:
+        """Have what people chose written down, and what they chose before known."""
+        if (ledger := self.ledger) is None:
+            return
+        for sitting in search.judge.sittings.values():
+            sitting.asker = RememberingAsker(
+                sitting.verifier.asker, ledger.journal, lambda index: ledger.name(search.candidates[index].recipe, {})
+            )
+
+    def album(self, otherwise: Thumbnails) -> Thumbnails:
+        """Return where small pictures are kept: beside the journal, or `otherwise`."""
+        if self.ledger is None:
+            return otherwise
+        return Thumbnails(self.place, self.ledger.journal.folder / THUMBS, self.ledger.name)
 
 
 @contextmanager

@@ -12,7 +12,11 @@ from aiohttp import web
 
 from ..search.engine import Search
 from ..search.feed import Feed
+from ..search.journal import THUMBS
+from .asking import questions
+from .journals import forget, place_folder, recipe_of
 from .live import searches, server
+from .thumbnails import read
 
 ROOT = "/noise_search"
 HEX = re.compile(r"[0-9a-f]{32}")
@@ -79,6 +83,7 @@ async def get_thumb(request: web.Request) -> web.Response:
     """Give a small picture, JPEG."""
     place, name = _hex(request, "place"), _hex(request, "name")
     found = next((data for feed in searches.at(place) if (data := feed.album.get(name)) is not None), None)
+    found = read(place_folder(place) / THUMBS, name) if found is None else found
     if found is None:
         raise Refused("there is no such thumbnail (any more)", 404)
     return web.Response(body=found, content_type="image/jpeg", headers={"Cache-Control": FOR_EVER, **SAFE})
@@ -88,10 +93,11 @@ async def get_thumb(request: web.Request) -> web.Response:
 async def get_recipe(request: web.Request) -> web.Response:
     """Give the recipe of the candidate that a small picture is of, JSON text."""
     place, name = _hex(request, "place"), _hex(request, "name")
-    recipe = next((feed.recipes[name] for feed in searches.at(place) if name in feed.recipes), None)
+    recipe = next((feed.recipes[name].to_json() for feed in searches.at(place) if name in feed.recipes), None)
+    recipe = recipe or recipe_of(place, name)
     if recipe is None:
         raise Refused("there is no such candidate (any more)", 404)
-    return web.Response(text=recipe.to_json(), content_type="application/json", headers={**FRESH, **SAFE})
+    return web.Response(text=recipe, content_type="application/json", headers={**FRESH, **SAFE})
 
 
 @refusing
@@ -100,7 +106,14 @@ async def post_forget(request: web.Request) -> web.Response:
     body = await _body(request)
     if sorted(body) not in (["id"], ["place"]) or not HEX.fullmatch(str(next(iter(body.values())))):
         raise Refused("what to forget is said by {'id': ...} or {'place': ...}, of 32 hex digits")
-    raise Refused("this search has no journal")
+    place = _feed(body["id"]).album.place if "id" in body else body["place"]
+    try:
+        there = forget(place)
+    except ValueError as error:
+        raise Refused(str(error), 409) from error
+    if not there:
+        raise Refused("this search has no journal", 404)
+    return _json({"ok": True})
 
 
 def _finish(search: Search, body: dict[str, Any]) -> None:
@@ -109,7 +122,10 @@ def _finish(search: Search, body: dict[str, Any]) -> None:
 
 
 def _answer(search: Search, body: dict[str, Any]) -> None:
-    raise Refused("no question is open")
+    try:
+        questions.answer(body.get("question"), body)
+    except ValueError as error:
+        raise Refused(str(error), 409) from error
 
 
 COMMANDS: dict[str, Callable[[Search, dict[str, Any]], None]] = {

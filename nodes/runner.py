@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..search.budget import Budget, StopRules
-from ..search.candidates import Candidate, varied
+from ..search.candidates import Candidate
 from ..search.cascade import final_score, judge_finalists
 from ..search.controls import Controls
 from ..search.engine import Method, Search
@@ -29,6 +29,7 @@ from ..search.rng import take_rng
 from ..search.steering import steered
 from ..search.trajectory import Trajectory
 from .caller import Caller
+from .choosing import NOTHING_NEW, chosen_recipe, only_known, take
 from .live import Audience
 from .metadata import keep_found
 from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
@@ -45,7 +46,6 @@ JITTERED = (
     "the winner has a text embedding of its own (conditioning jitter): in stock nodes its noise gives its picture only with "
     "'Jitter Conditioning' and the same recipe on the positive conditioning; 'Render Candidate' needs nothing else"
 )
-NOT_AMONG = "choose: that recipe is of no candidate of this search (is it of another seed?): the best comes out instead"
 NOT_ASKED = ", by the first verifier of the cascade: the second was not asked"
 
 
@@ -160,6 +160,7 @@ def search_row(
     progress.begin(budget)
     session = ComfySession(graph, budget, batching=settings.batching, called=called)
     with remembering(session, caller, settings.resume, settings.batching) as memory:
+        feed.album = memory.album(feed.album)
         judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
         # Every row of a batch draws other candidates; row 0's are those of a batch of one.
         seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
@@ -167,7 +168,11 @@ def search_row(
             memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
             controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed,
         )  # fmt: skip
+        memory.follow(search)
+        replayed = only_known(search, memory, chosen_recipe(settings.choose))
         method, cancelled = run(search, settings)
+        if replayed and not cancelled:
+            search.stopped = NOTHING_NEW
         outcome = finish(search, session, method, settings, cancelled, memory)
         feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
         return outcome
@@ -213,7 +218,7 @@ def finish(
     search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory
 ) -> Outcome:
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
-    best, finalists = choose(search, settings)
+    best, finalists = take(search, memory, chosen_recipe(settings.choose), settings.keep)
     ranked = search.ranked
     score = final_score(search, best)
     score = best.score if score != score else score  # one that was chosen may have been no finalist
@@ -236,29 +241,6 @@ def finish(
         torch.cat(images), join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
         plot(search, method), cancelled, best.segment_start[1] if best.recipe.cuts else session.sigmas,
     )  # fmt: skip
-
-
-def choose(search: Search, settings: Settings) -> tuple[Candidate, list[Candidate]]:
-    """Return the candidate that comes out first, and all that come out: the best, or the one that the user chose."""
-    ranked, wanted = search.ranked, settings.choose.strip()
-    finalists = varied(ranked, settings.keep)
-    if not wanted:
-        return ranked[0][0], finalists
-    recipe = chosen_recipe(wanted)
-    chosen = next((candidate for candidate in search.candidates if candidate.recipe == recipe), None)
-    if chosen is None:
-        search.notes.append(NOT_AMONG)
-        return ranked[0][0], finalists
-    search.choose(chosen)
-    return chosen, [chosen, *(c for c in finalists if c is not chosen)][: settings.keep]
-
-
-def chosen_recipe(text: str) -> Recipe:
-    """Read the input `choose`."""
-    try:
-        return Recipe.from_json(text)
-    except ValueError as error:
-        raise ValueError(f"choose: it must be empty, for the best, or a candidate's recipe; {error}") from error
 
 
 def winner_noise(best: Candidate, session: ComfySession) -> Any:
@@ -321,8 +303,7 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
         raise ValueError(f"budget: {settings.budget} whole images pays for no picture: at least 1")
     if settings.keep < 1:
         raise ValueError(f"keep: {settings.keep} pictures cannot be returned: at least 1")
-    if settings.choose.strip():
-        chosen_recipe(settings.choose.strip())
+    chosen_recipe(settings.choose)
     if hasattr(settings.held_out, "dear"):
         raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
     if settings.held_out is not None and Judge(settings.held_out).asks_people:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..search.candidates import Candidate
+from ..search.journal import entry_name
+from ..search.recipes import Recipe
 
 log = logging.getLogger("noise-search")
 SIDE = 160  # pixels, the longer one
 BYTES = 10_000  # of a file, at most
 QUALITIES = (85, 70, 55, 40, 25, 10)
-NAME_DIGITS = 32
 
 
 class Thumbnails:
@@ -33,9 +32,11 @@ class Thumbnails:
         folder: where they are written to as well; None for memory only.
     """
 
-    def __init__(self, place: str, folder: Path | None = None) -> None:
-        """Start with what is in the folder."""
-        self.place, self.folder = place, folder
+    def __init__(
+        self, place: str, folder: Path | None = None, name: Callable[[Recipe, Mapping[str, Any]], str] = entry_name
+    ) -> None:
+        """Start with what is in the folder; `name` names what was made of a recipe."""
+        self.place, self.folder, self._name = place, folder, name
         self._files: dict[str, bytes] = {}
         self._written: set[str] = set()
         if folder is not None:
@@ -44,8 +45,7 @@ class Thumbnails:
 
     def name_of(self, candidate: Candidate, what: Mapping[str, Any]) -> str:
         """Return the name of what was made of a candidate: it says what the picture shows, so that it never changes."""
-        text = json.dumps([candidate.recipe.to_json(), dict(what)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]
+        return self._name(candidate.recipe, what)
 
     def add(self, name: str, pictures: Tensor) -> None:
         """Keep a small picture of the first of (F, H, W, 3)."""

@@ -52,6 +52,7 @@ class Budget:
         recalled: NFE among `nfe` whose outcome was taken from a journal.
         halted: nothing more may be spent once candidate 0 is rendered.
         waited: seconds that do not count, since the search waited for the user.
+        free: every call is allowed for the moment; see `unlimited`.
         recalled: NFE among `nfe` whose outcome was taken from a journal.
         redone: NFE, not among `nfe`, that were spent again to bring recalled runs back to where they were.
         refused: whether a model call was not allowed; whoever wants to know sets it to False before.
@@ -71,7 +72,7 @@ class Budget:
     refused: bool = False
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
-    _unlimited: bool = field(default=False, init=False)
+    free: bool = field(default=False, init=False)
     _redoing: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -100,11 +101,11 @@ class Budget:
     @contextmanager
     def unlimited(self) -> Iterator[None]:
         """Allow every call for a while: what the user asked for by name is done, and counted."""
-        before, self._unlimited = self._unlimited, True
+        before, self.free = self.free, True
         try:
             yield
         finally:
-            self._unlimited = before
+            self.free = before
 
     @contextmanager
     def redo(self) -> Iterator[None]:
@@ -117,7 +118,7 @@ class Budget:
 
     def allows(self, rows: int) -> bool:
         """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
-        free = self.run_cost is None or self._unlimited or (self._redoing and not self.halted)
+        free = self.run_cost is None or self.free or (self._redoing and not self.halted)
         allowed = free or self.nfe + rows <= self.cap - self.reserved
         self.refused = self.refused or not allowed
         return allowed

@@ -87,6 +87,11 @@ class Journal:
         """Return what was written of a run, or None."""
         return self._runs.get(name)
 
+    def knows(self, recipe: Recipe) -> bool:
+        """Whether anything of a candidate was computed: its picture, a look half-way, a draft."""
+        wanted = json.loads(recipe.to_json())
+        return any(line["recipe"] == wanted for line in self._runs.values())
+
     def scores(self, name: str, by: str) -> dict[str, float | None] | None:
         """Return the scores by a verifier's signature, by part, or None; a part that gave none has None."""
         return self._scores.get((name, by))

@@ -58,6 +58,7 @@ class Ledger:
         book: scores of the search's verifier; None if they are not to be recalled, so that looks are not either.
         given: hash of the connected noise; see `entry_name`.
         candidates: finished runs that were taken from the journal.
+        only_known: nothing new is computed, but for what the user asks for by name: the search halts where it would.
     """
 
     journal: Journal
@@ -66,6 +67,7 @@ class Ledger:
     book: ScoreBook | None = None
     given: str = ""
     candidates: int = 0
+    only_known: bool = False
 
     def name(self, recipe: Recipe, what: Mapping[str, Any]) -> str:
         """Return the name of a run, see `entry_name`."""
@@ -118,6 +120,17 @@ class RecallingSession:
             if group:
                 self._make(group, until_sigma)
 
+    def recall(self, recipe: Recipe) -> LazyRun | None:
+        """Return the finished run of a recipe, whatever it branched from, if the journal has it."""
+        run = LazyRun(recipe, ())
+        known = self._find(run, 0.0)
+        if known is None:
+            return None
+        self.ledger.budget.recall(known.nfe)
+        self.ledger.candidates += 1
+        run.learn(known, 0.0)
+        return run
+
     # What the journal knows.
 
     def _find(self, run: LazyRun, until_sigma: float) -> Known | None:
@@ -152,6 +165,9 @@ class RecallingSession:
     def _make(self, runs: Sequence[LazyRun], until_sigma: float) -> None:
         """Advance real runs, and write down what came of them."""
         budget = self.ledger.budget
+        if self.ledger.only_known and not budget.free:
+            budget.halted = True
+            return
         self._embody(runs)
         budget.refused, started = False, time.perf_counter()
         self.inner.advance([run.real for run in runs], until_sigma)

@@ -48,7 +48,7 @@ def event(curve_from: int = 0, **changes: Any) -> dict[str, Any]:
 def workflow(*nodes: tuple[int, str]) -> dict[str, Any]:
     """Return a UI-form workflow of unconnected nodes (id, type), side by side."""
     placed = [
-        {"id": i, "type": kind, "pos": [80 + 620 * n, 60], "size": [520, 800], "flags": {}, "order": n, "mode": 0, "properties": {}}
+        {"id": i, "type": kind, "pos": [80 + 620 * n, 60], "size": [520, 800], "order": n, "mode": 0, "properties": {}}
         for n, (i, kind) in enumerate(nodes)
     ]
     return {"last_node_id": 99, "last_link_id": 0, "nodes": placed, "links": [], "groups": [], "version": 0.4}
@@ -89,6 +89,14 @@ class FakeSearches:
         """Wait until a dashboard has drawn a state."""
         drawn = f'.ns-dashboard[data-id="{known["id"]}"][data-rev="{known["rev"]}"][data-phase="{known["phase"]}"]'
         self.page.wait_for_selector(drawn, state="attached", timeout=10_000)
+
+    def after(self, count: int) -> list[tuple[str, Any]]:
+        """Return what the page has sent, once there are `count` of them."""
+        for _ in range(100):
+            if len(self.posted) >= count:
+                return self.posted
+            self.page.wait_for_timeout(50)
+        raise TimeoutError(f"only {self.posted} was sent, not {count} of them")
 
     def _queue(self, route: Any) -> None:
         if route.request.method != "POST":

@@ -8,8 +8,9 @@ import re
 import pytest
 from make_help_pictures import DOCS
 from make_locales import schemas
-from node_api import NODES
 from PIL import Image
+
+from node_api import NODES
 
 MOST_BYTES = 25_000
 WHEN = re.compile(r"\*\*When to use it:\*\*|\*\*Use it\*\*|^## When", re.MULTILINE)

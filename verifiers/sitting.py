@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .choices import ASSISTANT, MODEL, REFERENCE, YOU, Choice, bradley_terry
 from .features import image_features
-from .questions import ERROR, NAME, STOP, Absent, Answer, Ended, Question
+from .questions import ERROR, NAME, STOP, Absent, Answer, Asker, Ended, Question
 from .taste import LEAST_CHOICES, Taste, fit_taste, picture_features
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Sitting:
 
     Attributes:
         verifier: what was asked for.
+        asker: carries its questions; None for the verifier's own.
         recall: gives the pictures (F, H, W, 3) of an earlier candidate; None where they are gone, or not to be shown again.
         finishing: whether the user ends the search, asked while a question is open.
         choices: all so far, in order.
@@ -35,6 +36,7 @@ class Sitting:
     """
 
     verifier: HumanVerifier
+    asker: Asker | None = None
     recall: Callable[[int], Tensor | None] = lambda index: None
     finishing: Callable[[], bool] = lambda: False
     choices: list[Choice] = field(default_factory=list)
@@ -192,7 +194,7 @@ class Sitting:
         question = Question(tuple(shown), pictures, best, asked, verifier.timeout, taste is not None, words)
         started = time.perf_counter()
         try:
-            return verifier.asker.ask(question, self.finishing)
+            return (self.asker or verifier.asker).ask(question, self.finishing)
         finally:
             self.waited += time.perf_counter() - started
 

@@ -37,6 +37,16 @@ class FakeServer:
 
     def __init__(self, client_id="page", connected=("page",)):
         self.client_id, self.sockets = client_id, dict.fromkeys(connected)
+        self.loop, self.events = self, []
+
+    def call_soon_threadsafe(self, call, *args):
+        call(*args)
+
+    def call_later(self, seconds, call):
+        threading.Timer(seconds, call).start()
+
+    def send_sync(self, event, data, sid):
+        self.events.append((event, data, sid))
 
 
 @pytest.fixture

@@ -45,12 +45,12 @@ async function setChoice(comfy, node, recipe) {
 async function use(comfy, node, state, index) {
   const recipe = await recipeOf(comfy, state, index);
   const fixed = restoreSeeds(comfy, await comfy.promptOf(state.prompt_id));
-  if (fixed) comfy.toast("info", "The seeds of this search are back in their nodes and stay fixed, so that it is the same search.");
+  if (fixed) comfy.toast("info", "The seeds of this search are back in their nodes, and fixed: so it is the same search.");
   await setChoice(comfy, node, recipe);
 }
 
 /**
- * Give every seed that changes by itself the value it had in a prompt, and fix it: with another seed it were another search.
+ * Give every seed that changes by itself the value it had in a prompt, and fix it: another seed is another search.
  * @returns {boolean} Whether any was changed.
  */
 function restoreSeeds(comfy, prompt) {
@@ -106,7 +106,8 @@ async function recipeOf(comfy, state, index) {
 }
 
 async function forget(comfy, state) {
-  const sure = await comfy.confirm("Forget this search?", "Its journal and thumbnails are deleted: queued again, it starts from nothing.");
+  const what = "Its journal and thumbnails are deleted: queued again, it starts from nothing.";
+  const sure = await comfy.confirm("Forget this search?", what);
   if (!sure) return false;
   await comfy.post("/forget", { id: state.id });
   comfy.toast("success", "The search is forgotten.");

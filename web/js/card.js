@@ -4,6 +4,9 @@ import { button, el, score, setAttribute, setText, show } from "./dom.js";
 import { family, inWords } from "./lineage.js";
 import { isLive, isOut, scoreOf } from "./store.js";
 
+const NAMES = {
+  more: "More like this", discard: "Discard", use: "Use as output", copy: "Copy recipe", add: "Add recipe node",
+};
 const TITLES = {
   more: "Search on around this candidate: new ones are made from it",
   discard: "Drop this candidate: it cannot win, and nothing is made from it (Delete)",
@@ -28,8 +31,7 @@ export class Card {
     this.calls = el("div", { class: "nsd-dim" });
     this.family = el("div", { class: "nsd-family" });
     this.buttons = {};
-    const names = { more: "More like this", discard: "Discard", use: "Use as output", copy: "Copy recipe", add: "Add recipe node" };
-    for (const [what, name] of Object.entries(names)) {
+    for (const [what, name] of Object.entries(NAMES)) {
       this.buttons[what] = button(name, () => on[what](this.index), TITLES[what]);
       this.buttons[what].dataset.do = what;
     }

@@ -157,7 +157,8 @@ function tickText(value, all) {
 }
 
 function summary({ curve, baseline, cap }) {
-  const best = curve.length ? `best score ${score(curve.at(-1)[1])} after ${curve.at(-1)[0]} of ${cap} model calls` : "no score yet";
+  const last = curve.at(-1);
+  const best = last ? `best score ${score(last[1])} after ${last[0]} of ${cap} model calls` : "no score yet";
   return baseline === null ? best : `${best}; your own seed ${score(baseline)}`;
 }
 

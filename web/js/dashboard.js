@@ -10,6 +10,8 @@ import { Strip } from "./strip.js";
 export const EVERY = 200; // ms between two redraws, at least
 const IDLE_HEIGHT = 46;
 const HEIGHT = 460;
+const NARROW = 430; // px of width below which curve and card stand one above the other (as in dashboard.css)
+const STACKED_HEIGHT = 90; // px more that this takes
 const QUESTION_HEIGHT = 300;
 const FAR = 1.5; // times larger letters: then only what matters is shown
 const PHASES = {
@@ -43,7 +45,7 @@ export class Dashboard {
   /** Height in pixels below which the parts no longer fit. */
   get minHeight() {
     if (!this.state) return IDLE_HEIGHT;
-    return HEIGHT + (this.state.question ? QUESTION_HEIGHT : 0);
+    return HEIGHT + (this.narrow ? STACKED_HEIGHT : 0) + (this.state.question ? QUESTION_HEIGHT : 0);
   }
 
   /** Take a new state. One of another run replaces all; those of one run are the pictures of a batch. */
@@ -108,8 +110,8 @@ export class Dashboard {
     const above = [this.head, this.words, this.bar, this.numbers, this.note];
     const parts = [...above, this.curve.element, this.container, this.strip.element, this.card.element];
     this.body = el("div", { class: "nsd-body" }, ...parts);
-    this.element = el("div", { class: "ns-dashboard", role: "region", "aria-label": "noise search", "data-capture-wheel": "true" });
-    this.element.append(this.idle, this.body);
+    const named = { class: "ns-dashboard", role: "region", "aria-label": "noise search", "data-capture-wheel": "true" };
+    this.element = el("div", named, this.idle, this.body);
     show(this.body, false);
   }
 
@@ -117,7 +119,8 @@ export class Dashboard {
   #watch() {
     const interactive = "button, .nsd-strip, .nsd-curve, .nsd-question, .nsd-picture";
     const stop = (event) => event.target.closest(interactive) && event.stopPropagation();
-    for (const kind of ["pointerdown", "pointerup", "pointermove", "mousedown", "click", "dblclick"]) this.element.addEventListener(kind, stop);
+    const kinds = ["pointerdown", "pointerup", "pointermove", "mousedown", "click", "dblclick"];
+    for (const kind of kinds) this.element.addEventListener(kind, stop);
     // Delete would delete the node, Space would grab the canvas; shortcuts with Ctrl are ComfyUI's.
     this.element.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.stopPropagation());
     this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: true });
@@ -146,6 +149,7 @@ export class Dashboard {
     if (this.removed || !this.visible) return;
     this.drawn = performance.now();
     this.stale = false;
+    this.narrow = this.element.clientWidth < NARROW;
     show(this.idle, !this.state);
     show(this.body, Boolean(this.state));
     this.element.style.setProperty("min-height", `${this.minHeight}px`);

@@ -1,4 +1,4 @@
-/** Small helpers for building elements. Text goes in as text, never as HTML: names and words come from other people's workflows. */
+/** Small helpers for building elements. Text goes in as text, never as HTML: it comes from other people's workflows. */
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -23,7 +23,10 @@ const comfy = {
     return answered(api.fetchApi(`/noise_search${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
   },
   toast: (severity, detail) => app.extensionManager.toast.add({ severity, summary: "Noise Search", detail, life: 6000 }),
-  confirm: (title, message) => app.extensionManager.dialog?.confirm?.({ title, message }) ?? window.confirm(`${title}\n${message}`),
+  confirm: (title, message) => {
+    const { dialog } = app.extensionManager;
+    return dialog?.confirm ? dialog.confirm({ title, message }) : window.confirm(`${title}\n${message}`);
+  },
   queue: () => app.queuePrompt(0),
   node: nodeOf,
   addNode,

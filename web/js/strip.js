@@ -142,8 +142,9 @@ export class Strip {
     const { best, chosen } = this.state;
     const index = row.i;
     const flags = {
-      "nsd-best": index === best, "nsd-chosen": index === chosen, "nsd-out": isOut(row), "nsd-selected": index === this.selected,
-      "nsd-ancestor": kin?.ancestors.includes(index), "nsd-child": kin?.children.includes(index), "nsd-shown": index === this.shown,
+      "nsd-best": index === best, "nsd-chosen": index === chosen, "nsd-out": isOut(row),
+      "nsd-selected": index === this.selected, "nsd-shown": index === this.shown,
+      "nsd-ancestor": kin?.ancestors.includes(index), "nsd-child": kin?.children.includes(index),
     };
     const names = Object.keys(flags).filter((name) => flags[name]);
     return ["nsd-tile", `nsd-is-${row.state.replace(" ", "-")}`, ...names].join(" ");
@@ -158,7 +159,8 @@ export class Strip {
     setAttribute(this.element, "data-links", wanted.map((pair) => pair.join(">")).join(" "));
     if (drawn === this.drawnLines) return;
     this.drawnLines = drawn;
-    this.lines.replaceChildren(this.lines.firstChild, ...paths.map((d) => svg("path", { d, "marker-end": `url(#${this.arrow})` })));
+    const arrows = paths.map((d) => svg("path", { d, "marker-end": `url(#${this.arrow})` }));
+    this.lines.replaceChildren(this.lines.firstChild, ...arrows);
   }
 
   #middle(index) {
@@ -241,9 +243,12 @@ function fillTile(tile, row, mark, picture) {
   setText(tile.badge, badge);
   show(tile.badge, Boolean(badge));
   const value = scoreOf(row);
-  setText(tile.score, value === null ? (row.state === "running" ? "…" : "") : (row.score === null ? "≈ " : "") + score(value));
+  const known = (row.score === null ? "≈ " : "") + score(value);
+  const unknown = row.state === "running" ? "…" : "";
+  setText(tile.score, value === null ? unknown : known);
   const told = value === null ? "no score yet" : `score ${score(value)}`;
-  setAttribute(tile, "aria-label", [`candidate ${row.i}`, told, row.i === 0 ? "your seed" : "", badge || row.state].filter(Boolean).join(", "));
+  const label = [`candidate ${row.i}`, told, row.i === 0 ? "your seed" : "", badge || row.state];
+  setAttribute(tile, "aria-label", label.filter(Boolean).join(", "));
 }
 
 /** The word on a thumbnail: what is special about it. */

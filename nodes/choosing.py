@@ -1,0 +1,63 @@
+"""The input `choose`: another candidate comes out in the place of the best, and nothing is searched anew for it."""
+
+from __future__ import annotations
+
+from ..search.candidates import Candidate, varied
+from ..search.engine import Search
+from ..search.recipes import Recipe, derived_seed
+from .remembering import Memory
+
+DRAWN = 10_000  # candidates of a search whose first noises are known as its own
+NOT_AMONG = "choose: that recipe is of no candidate of this search (is it of another seed?): the best comes out instead"
+NOTHING_NEW = "your choice comes out; nothing was searched anew"
+
+
+def chosen_recipe(text: str) -> Recipe | None:
+    """Read the input; None for the best.
+
+    Raises:
+        ValueError: it is no recipe.
+    """
+    if not text.strip():
+        return None
+    try:
+        return Recipe.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"choose: it must be empty, for the best, or a candidate's recipe; {error}") from error
+
+
+def only_known(search: Search, memory: Memory, wanted: Recipe | None) -> bool:
+    """Whether the search is to compute nothing new: it was searched before, and the choice is one of its candidates."""
+    if wanted is None or memory.ledger is None or not memory.ledger.journal.knows(wanted):
+        return False
+    memory.ledger.only_known = _is_of(search, wanted) and memory.ledger.journal.knows(search.baseline.recipe)
+    return memory.ledger.only_known
+
+
+def take(search: Search, memory: Memory, wanted: Recipe | None, keep: int) -> tuple[Candidate, list[Candidate]]:
+    """Return the candidate that comes out first, and all that come out: the best, or the one that the user chose."""
+    chosen = None if wanted is None else _candidate(search, memory, wanted)
+    if chosen is not None:
+        search.choose(chosen)
+    elif wanted is not None:
+        search.notes.append(NOT_AMONG)
+    ranked = search.ranked
+    finalists = varied(ranked, keep)
+    if chosen is None:
+        return ranked[0][0], finalists
+    return chosen, [chosen, *(c for c in finalists if c is not chosen)][:keep]
+
+
+def _candidate(search: Search, memory: Memory, wanted: Recipe) -> Candidate | None:
+    """Return the candidate of a recipe; one that the user had led the search to before is not proposed again by itself."""
+    found = next((candidate for candidate in search.candidates if candidate.recipe == wanted), None)
+    if found is None and memory.ledger is not None and memory.ledger.only_known:
+        found = Candidate(len(search.candidates), wanted)
+        search.candidates.append(found)
+    return found
+
+
+def _is_of(search: Search, recipe: Recipe) -> bool:
+    """Whether a recipe begins with a noise of this search: the journal knows those of other seeds too."""
+    own = search.baseline.recipe.start
+    return recipe.start == own or any(recipe.start == derived_seed(search.seed, index) for index in range(DRAWN))

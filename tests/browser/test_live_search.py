@@ -1,0 +1,269 @@
+"""A search on the demo model in ComfyUI's own page, watched and steered by hand: nothing is faked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+
+import pytest
+from graphs import STEPS, node, workflow
+
+pytestmark = pytest.mark.browser
+
+SHOTS = os.environ.get("NOISE_SEARCH_SHOTS")  # a folder to leave pictures in, to be looked at
+STATES = """async () => (await (await app.api.fetchApi(
+  `/noise_search/searches?client_id=${app.api.clientId ?? app.api.initialClientId}`)).json())"""
+LOOK_AT = """(id) => {
+  const [node, ds] = [app.graph.getNodeById(id), app.canvas.ds];
+  ds.scale = 1;
+  [ds.offset[0], ds.offset[1]] = [60 - node.pos[0], 980 - node.pos[1] - node.size[1]];
+  app.canvas.setDirty(true, true);
+}"""
+
+
+@pytest.fixture(scope="module")
+def remembering_server():
+    """A server that keeps journals."""
+    from live import Server
+
+    with Server(NOISE_SEARCH_JOURNAL_MB="500") as running:
+        yield running
+
+
+@pytest.fixture(params=[False, True], ids=["litegraph", "nodes2"])
+def open_page(request, remembering_server, browser):
+    """Opens pages of the server, each in a browser profile of its own."""
+    from webui import WebUI
+
+    contexts = []
+
+    def open_one():
+        context = browser.new_context(viewport={"width": 1500, "height": 1000})
+        contexts.append(context)
+        return Searcher(WebUI(context.new_page(), remembering_server, nodes2=request.param))
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+class Searcher:
+    """Somebody at a page with a search in it."""
+
+    def __init__(self, ui):
+        self.ui, self.page, self.server = ui, ui.page, ui.server
+
+    def load(self, api):
+        """Put an API-form workflow into the page; names become numbers, so that ids are those of the page."""
+        names = {name: str(place) for place, name in enumerate(api, 1)}
+        link = lambda value: [names[value[0]], value[1]] if isinstance(value, list) else value  # noqa: E731
+        numbered = {
+            names[name]: {**item, "inputs": {key: link(value) for key, value in item["inputs"].items()}}
+            for name, item in api.items()
+        }
+        self.page.evaluate("async (api) => { await app.loadApiJson(api, 'demo') }", numbered)
+        self.page.wait_for_timeout(500)
+        self.ids = {name: int(number) for name, number in names.items()}
+        return self
+
+    def board(self, name="search"):
+        self.page.evaluate(LOOK_AT, self.ids[name])
+        self.page.wait_for_timeout(300)
+        boards = self.page.locator(".ns-dashboard")
+        order = self.page.evaluate("() => app.graph.nodes.filter(n => n.type.startsWith('NSSearchSampler')).map(n => n.id)")
+        return boards.nth(order.index(self.ids[name]))
+
+    def queue(self):
+        self.page.evaluate("async () => { await app.queuePrompt(0) }")
+
+    def states(self, name="search"):
+        """What the server says of the page's searches by this node, newest first."""
+        return [state for state in self.page.evaluate(STATES) if state["node"] == str(self.ids[name])]
+
+    def state(self, name="search"):
+        return next(iter(self.states(name)), None)
+
+    def until(self, condition, name="search", timeout=90.0):
+        """Wait until the newest state fulfills a condition; return it."""
+        for _ in range(int(timeout / 0.1)):
+            state = self.state(name)
+            if state is not None and condition(state):
+                return state
+            self.page.wait_for_timeout(100)
+        raise TimeoutError(f"not in {timeout} s; the state is {json.dumps(self.state(name))[:2000]}\n{self.server.log()[-3000:]}")
+
+    def ended(self, prompts=1):
+        """Wait until so many prompts of the page have ended; return the last history entry."""
+        for _ in range(900):
+            done = [entry for entry in json.loads(self.server.get("/history")).values() if self.mine(entry)]
+            if len(done) >= prompts:
+                return done[-1]
+            self.page.wait_for_timeout(100)
+        raise TimeoutError(self.server.log()[-3000:])
+
+    def mine(self, entry):
+        return entry["prompt"][3].get("client_id") == self.page.evaluate("app.api.clientId ?? app.api.initialClientId")
+
+    def press(self, board, name):
+        board.get_by_role("button", name=name, exact=True).click()
+
+    def shot(self, name):
+        if SHOTS:
+            self.page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+seeds = itertools.count(100)  # a search that was run before is taken from its journal
+
+
+def slow(**changes):
+    """A search that takes some seconds on a small machine."""
+    return workflow(budget=60, seed=next(seeds), **changes)
+
+
+def tiles(board):
+    return board.locator(".nsd-tile").count()
+
+
+def drawn_points(board):
+    return board.locator(".nsd-line").evaluate("path => (path.getAttribute('d') ?? '').match(/H/g)?.length ?? 0")
+
+
+def test_watch_pause_resume_finish_and_choose_another(open_page):
+    user = open_page().load(slow())
+    user.queue()
+    first = user.until(lambda s: s["phase"] == "running" and len(s["curve"]) > 0)
+    board = user.board()
+    grown = user.until(lambda s: s["calls"] > first["calls"] and len(s["candidates"]) > 8)
+    user.page.wait_for_function("() => document.querySelectorAll('.nsd-tile img').length > 3", timeout=20_000)
+    seen = tiles(board)
+    user.press(board, "Pause")
+    paused = user.until(lambda s: s["phase"] == "paused")
+    user.page.wait_for_timeout(1200)
+    assert user.state()["calls"] <= paused["calls"] + 8  # within one model call, of at most eight rows
+    stopped_at = user.state()["calls"]
+    user.page.wait_for_timeout(800)
+    assert user.state()["calls"] == stopped_at < 60 * STEPS
+    assert board.get_attribute("data-phase") == "paused"
+    user.shot("paused")
+    user.press(board, "Resume")
+    more = user.until(lambda s: s["phase"] == "running" and s["calls"] > stopped_at)
+    assert len(more["curve"]) >= len(grown["curve"]) and tiles(board) >= min(seen, 8)
+    assert drawn_points(board) >= 1
+    user.press(board, "Keep best & finish")
+    ended = user.until(lambda s: s["phase"] == "ended")
+    assert ended["calls"] < 60 * STEPS
+    entry = user.ended()
+    assert entry["status"]["status_str"] == "success"
+    report = json.loads(entry["outputs"][str(user.ids["report"])]["text"][0])
+    assert report["stopped"] == "you ended it: the best so far is kept"
+    assert report["model_calls"] == ended["calls"] and report["best"]["index"] == ended["best"]
+    order = board.locator(".nsd-tile").evaluate_all(
+        "all => all.sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).map(t => Number(t.dataset.candidate))"
+    )
+    scores = {row["i"]: row["score"] for row in ended["candidates"]}
+    shown = [scores[i] for i in order if scores[i] is not None]
+    assert shown == sorted(shown, reverse=True) and order[0] == ended["best"]
+    user.shot("ended")
+
+    other = next(c["index"] for c in report["candidates"] if c["index"] == report["order"][2])
+    board.locator(f'.nsd-tile[data-candidate="{other}"]').click()
+    user.press(board, "Use as output")
+    chosen = user.until(lambda s: s["phase"] == "ended" and s["chosen"] == other)
+    entry = user.ended(2)
+    again = json.loads(entry["outputs"][str(user.ids["report"])]["text"][0])
+    assert again["kept"][0] == other == chosen["chosen"]
+    recalled = again["recalled"]
+    assert recalled["candidates"] == len(report["order"]) and recalled["redone"] == 0
+    assert recalled["model_calls"] == again["model_calls"] == len(report["order"]) * STEPS  # nothing was searched anew
+    assert again["stopped"] == "your choice comes out; nothing was searched anew"
+    user.shot("chosen")
+    assert user.ui.errors == []
+
+
+def test_a_reload_in_the_middle_finds_everything_again(open_page):
+    user = open_page().load(slow(keep=2))
+    user.queue()
+    before = user.until(lambda s: s["phase"] == "running" and sum(c["thumb"] is not None for c in s["candidates"]) > 8)
+    user.press(user.board(), "Pause")
+    user.until(lambda s: s["phase"] == "paused")
+    user.page.wait_for_timeout(500)
+    user.page.reload()
+    user.page.wait_for_function("() => window.app?.graph?.nodes?.length > 5", timeout=60_000)
+    board = user.board()
+    user.page.wait_for_function("() => document.querySelector('.ns-dashboard')?.dataset.phase === 'paused'", timeout=30_000)
+    assert tiles(board) > 4 and drawn_points(board) >= 1
+    assert user.state()["id"] == before["id"]
+    user.shot("reloaded")
+    user.press(board, "Resume")
+    user.until(lambda s: s["calls"] > before["calls"])
+    user.press(board, "Keep best & finish")
+    user.until(lambda s: s["phase"] == "ended")
+    user.page.wait_for_function("() => document.querySelector('.ns-dashboard')?.dataset.phase === 'ended'", timeout=30_000)
+    assert user.ui.errors == []
+
+
+def test_more_like_this_and_discard(open_page):
+    user = open_page().load(slow(keep=3))
+    user.queue()
+    user.until(lambda s: s["phase"] == "running" and sum(c["state"] == "finished" for c in s["candidates"]) > 8)
+    board = user.board()
+    user.press(board, "Pause")
+    paused = user.until(lambda s: s["phase"] == "paused")
+    ranked = sorted((c for c in paused["candidates"] if c["score"] is not None), key=lambda c: -c["score"])
+    lost, wanted = ranked[1]["i"], ranked[3]["i"]
+    board.locator(f'.nsd-tile[data-candidate="{lost}"]').click()
+    user.press(board, "Discard")
+    board.locator(f'.nsd-tile[data-candidate="{wanted}"]').click()
+    user.press(board, "More like this")
+    user.press(board, "Resume")
+    user.until(lambda s: any(c["parent"] == wanted and c["state"] == "finished" for c in s["candidates"]))
+    user.press(board, "Keep best & finish")
+    ended = user.until(lambda s: s["phase"] == "ended")
+    assert next(c for c in ended["candidates"] if c["i"] == lost)["score"] is None
+    report = json.loads(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
+    assert f"you asked for more like candidate {wanted}: zero-order search went on around it" in report["notes"]
+    assert report["candidates"][lost]["discarded"] and lost not in report["kept"]
+    assert user.ui.errors == []
+
+
+def test_picking_by_hand_on_the_dashboard(open_page):
+    api = workflow(budget=8, seed=next(seeds), method=["method", 0], verifier=["human", 0])
+    api["human"] = node("NSHumanVerifier", set_size=4, timeout=0.0, when_absent="error")
+    api["method"] = node("NSZeroOrderSearch", neighbors=3, cosine=0.9, on_stall="keep", draft_steps=0)
+    user = open_page().load(api)
+    user.queue()
+    picked = []
+    for number in range(3):
+        asking = user.until(lambda s, n=number: s["phase"] == "asking" and s["question"]["asked"] == n)
+        board = user.board()
+        user.page.wait_for_function("() => document.querySelectorAll('.nsd-question img').length > 1", timeout=20_000)
+        user.page.wait_for_timeout(500)
+        user.shot(f"question{number}")
+        picked.append(asking["question"]["candidates"][1])
+        board.locator(".nsd-question").press("2")
+    ended = user.until(lambda s: s["phase"] == "ended")
+    report = json.loads(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
+    assert [choice["ranking"] for choice in report["choices"]] == [[index] for index in picked]
+    assert ended["best"] == picked[-1] == report["best"]["index"]
+    assert user.ui.errors == []
+
+
+def test_two_searches_in_one_graph_and_two_browsers(open_page):
+    api = workflow(budget=3, seed=next(seeds))
+    api["second"] = node("NSSearchSampler", **{**api["search"]["inputs"], "seed": next(seeds)})
+    api["save 2"] = node("SaveImage", images=["second", 0], filename_prefix="second")
+    one, two = open_page().load(api), open_page().load(workflow(budget=3, seed=next(seeds)))
+    one.queue()
+    two.queue()
+    first, second = (one.until(lambda s: s["phase"] == "ended", name) for name in ("search", "second"))
+    other = two.until(lambda s: s["phase"] == "ended")
+    assert len({first["id"], second["id"], other["id"]}) == 3
+    for user, name, state in ((one, "search", first), (one, "second", second), (two, "search", other)):
+        board = user.board(name)
+        user.page.wait_for_function(
+            "([board, id]) => board.dataset.id === id", arg=[board.element_handle(), state["id"]], timeout=20_000
+        )
+    assert [s["id"] for s in two.page.evaluate(STATES)] == [other["id"]]
+    one.shot("two")
+    assert one.ui.errors == two.ui.errors == []
