@@ -111,7 +111,7 @@ class FakeSearches:
             refused = {"status": 409, "json": {"error": self.refuse}}
             return route.fulfill(**refused) if self.refuse else route.fulfill(json={"ok": True})
         kind, *rest = path.strip("/").split("/")
-        if kind == "thumbs":
+        if kind in ("thumbs", "questions"):
             return route.fulfill(body=_picture(rest[1]), content_type="image/svg+xml")
         if kind == "recipes":
             return route.fulfill(body=self.recipes[rest[1]], content_type="application/json")

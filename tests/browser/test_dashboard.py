@@ -303,13 +303,14 @@ def test_many_candidates_cost_little(board):
     assert board.order()[:3] == [499, 498, 497]
     count = """(board) => { window.seen = []; window.observer = new MutationObserver(all => window.seen.push(...all));
       window.observer.observe(board, { subtree: true, childList: true, attributes: true, characterData: true }) }"""
+    touched = "() => seen.filter(m => m.target.tagName !== 'IMG' && m.target.closest?.('.nsd-strip')).length"
     board.element.evaluate(count)
     # One candidate far down changes: no thumbnail is touched, but for one that comes into view.
     board.fake.update(event(rev=3, best=499, candidates=[row(3, 0.0035)]))
-    assert board.page.evaluate("() => seen.filter(m => m.target.tagName !== 'IMG' && m.target.closest?.('.nsd-strip')).length") == 0
+    assert board.page.evaluate(touched) == 0
     # Two swap their places (transform and position of each), two have a new score (text and label of each).
     board.fake.update(event(rev=4, best=499, candidates=[row(498, 0.9985, calls=32), row(497, 0.4975)]))
-    assert board.page.evaluate("() => seen.filter(m => m.target.tagName !== 'IMG' && m.target.closest?.('.nsd-strip')).length") == 8
+    assert board.page.evaluate(touched) == 8
     # However many events arrive, it is drawn at most five times a second.
     board.page.evaluate("() => { seen.length = 0 }")
     burst = """(all) => { for (const detail of all) app.api.dispatchEvent(new CustomEvent('noise_search.update', { detail })) }"""
@@ -327,6 +328,23 @@ def test_strip_scrolls_through_all(board):
     assert board.page.evaluate("() => document.activeElement.dataset.candidate") == "0"
     assert board.tile(3).is_visible()
     assert board.element.locator(".nsd-tile").count() <= 60
+
+
+def test_question_stands_above_the_strip(board):
+    asked = {
+        "id": "q1", "kind": "pick", "candidates": [0, 1, 2], "best": 2, "seconds_left": None, "asked": 1, "model_ready": False,
+    }  # fmt: skip
+    board.fake.update(event(rev=2, phase="asking", question=asked, candidates=[]))
+    board.look()  # it grew
+    assert board.text(".nsd-phase") == "Your turn"
+    pictures = board.element.locator(".ns-choice-picture")
+    assert pictures.count() == 3
+    edges = [board.element.locator(part).bounding_box() for part in (".ns-choice", ".nsd-strip")]
+    assert edges[0]["y"] + edges[0]["height"] <= edges[1]["y"]
+    pictures.nth(1).click()
+    assert board.fake.after(1) == [("/searches/abc/commands", {"command": "answer", "question": "q1", "ranking": [1]})]
+    board.fake.update(event(rev=3, question=None, candidates=[]))
+    assert not board.element.locator(".ns-choice").is_visible()
 
 
 def test_nothing_is_drawn_out_of_sight(board):
