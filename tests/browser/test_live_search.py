@@ -44,6 +44,8 @@ def open_page(request, remembering_server, browser):
         return Searcher(WebUI(context.new_page(), remembering_server, nodes2=request.param))
 
     yield open_one
+    remembering_server.post("/queue", {"clear": True})
+    remembering_server.interrupt()  # a test that failed may leave a search that waits
     for context in contexts:
         context.close()
 
@@ -113,12 +115,13 @@ class Searcher:
             self.page.screenshot(path=f"{SHOTS}/{name}.png")
 
 
+BUDGET = 300
 seeds = itertools.count(100)  # a search that was run before is taken from its journal
 
 
 def slow(**changes):
-    """A search that takes some seconds on a small machine."""
-    return workflow(budget=60, seed=next(seeds), **changes)
+    """A search that takes longer than what is done to it."""
+    return workflow(budget=BUDGET, seed=next(seeds), **changes)
 
 
 def tiles(board):
@@ -143,7 +146,7 @@ def test_watch_pause_resume_finish_and_choose_another(open_page):
     assert user.state()["calls"] <= paused["calls"] + 8  # within one model call, of at most eight rows
     stopped_at = user.state()["calls"]
     user.page.wait_for_timeout(800)
-    assert user.state()["calls"] == stopped_at < 60 * STEPS
+    assert user.state()["calls"] == stopped_at < BUDGET * STEPS
     assert board.get_attribute("data-phase") == "paused"
     user.shot("paused")
     user.press(board, "Resume")
@@ -152,7 +155,7 @@ def test_watch_pause_resume_finish_and_choose_another(open_page):
     assert drawn_points(board) >= 1
     user.press(board, "Keep best & finish")
     ended = user.until(lambda s: s["phase"] == "ended")
-    assert ended["calls"] < 60 * STEPS
+    assert ended["calls"] < BUDGET * STEPS
     entry = user.ended()
     assert entry["status"]["status_str"] == "success"
     report = json.loads(entry["outputs"][str(user.ids["report"])]["text"][0])
@@ -220,7 +223,7 @@ def test_more_like_this_and_discard(open_page):
     user.until(lambda s: any(c["parent"] == wanted and c["state"] == "finished" for c in s["candidates"]))
     user.press(board, "Keep best & finish")
     ended = user.until(lambda s: s["phase"] == "ended")
-    assert next(c for c in ended["candidates"] if c["i"] == lost)["score"] is None
+    assert lost not in [c["i"] for c in ended["candidates"] if c["score"] is not None]
     report = json.loads(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
     assert f"you asked for more like candidate {wanted}: zero-order search went on around it" in report["notes"]
     assert report["candidates"][lost]["discarded"] and lost not in report["kept"]
@@ -241,7 +244,7 @@ def test_picking_by_hand_on_the_dashboard(open_page):
         user.page.wait_for_timeout(500)
         user.shot(f"question{number}")
         picked.append(asking["question"]["candidates"][1])
-        board.locator(".nsd-question").press("2")
+        board.locator(".nsd-question button").first.press("2")
     ended = user.until(lambda s: s["phase"] == "ended")
     report = json.loads(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
     assert [choice["ranking"] for choice in report["choices"]] == [[index] for index in picked]

@@ -182,7 +182,7 @@ export class Dashboard {
     const { phase, words, stopped } = this.state;
     const live = isLive(this.state);
     setText(this.phase, PHASES[phase] ?? phase);
-    const told = live || !stopped ? words : [words, stopped].filter(Boolean).join(" · ");
+    const told = live || words.includes(stopped) ? words : [words, stopped].filter(Boolean).join(" · ");
     setText(this.words, told);
     setAttribute(this.words, "title", told);
     show(this.pause, live);

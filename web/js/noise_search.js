@@ -179,7 +179,7 @@ function addOldMenu(node) {
 }
 
 app.registerExtension({
-  name: "noise search.dashboard",
+  name: "noisesearch.dashboard",
   setup() {
     document.head.append(el("link", { rel: "stylesheet", href: new URL("dashboard.css", import.meta.url).href }));
     api.addEventListener(EVENT, take);

@@ -96,7 +96,7 @@ function menuItems(node) {
 }
 
 app.registerExtension({
-  name: "noise search.plain",
+  name: "noisesearch.plain",
   commands: [
     { id: "noise_search.reduce", label: `Noise Search: ${REDUCE.toLowerCase()}`, function: () => withSearch(reduceNode) },
     { id: "noise_search.recipe_of_picture", label: "Noise Search: take the recipe from a picture", function: () => withSearch(takeFromPicture) },

@@ -28,6 +28,6 @@ function linkTo({ filename, subfolder, type }) {
 }
 
 app.registerExtension({
-  name: "noise search.saved",
+  name: "noisesearch.saved",
   nodeCreated: (node) => node.comfyClass === "NSSaveSearch" && addLinks(node),
 });
