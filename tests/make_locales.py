@@ -32,7 +32,9 @@ def schemas() -> list[Any]:
     """Return the schema of every node of the pack, in menu order."""
     boot()
     if "noise_search" not in sys.modules:  # the tests' conftest has done it already
-        spec = importlib.util.spec_from_file_location("noise_search", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+        spec = importlib.util.spec_from_file_location(
+            "noise_search", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        )
         sys.modules["noise_search"] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return [node.define_schema() for node in importlib.import_module("noise_search.nodes").node_list()]
@@ -40,7 +42,9 @@ def schemas() -> list[Any]:
 
 def node_texts(schema: Any) -> dict[str, Any]:
     """Return a node's texts in English, in the shape that ComfyUI's page looks for."""
-    inputs = {item.id.replace(".", "_"): {"name": item.display_name or item.id, "tooltip": item.tooltip} for item in schema.inputs}
+    inputs = {
+        item.id.replace(".", "_"): {"name": item.display_name or item.id, "tooltip": item.tooltip} for item in schema.inputs
+    }
     outputs = {str(place): {"name": item.display_name, "tooltip": item.tooltip} for place, item in enumerate(schema.outputs)}
     return {"display_name": schema.display_name, "description": schema.description, "inputs": inputs, "outputs": outputs}
 

@@ -13,9 +13,10 @@ TRANSLATED = LANGUAGES[1:]
 NUMBER = re.compile(r"\d+(?:\.\d+)*")
 QUOTED = re.compile(r"(?<!\w)'[^']+'(?!\w)")  # not the apostrophe of "the paper's"
 # Names, and words that some language shares with English; no sentence is among them.
-SAME = frozenset(
-    ["budget", "cfg", "clip", "clip_vision", "eta", "image", "images", "latent", "latents", "mode", "mutation", "parents", "patience", "population", "prompt", "rho", "score", "scores", "sigma", "sigmas", "transition", "vae", "branches"]
-)
+SAME = {
+    "branches", "budget", "cfg", "clip", "clip_vision", "eta", "image", "images", "latent", "latents", "mode", "mutation",
+    "parents", "patience", "population", "prompt", "rho", "score", "scores", "sigma", "sigmas", "transition", "vae",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ ACCELERATORS = {
     "GPU :: NVIDIA CUDA", "GPU :: AMD ROCm", "GPU :: Intel Arc", "GPU :: Apple Metal", "NPU :: Huawei Ascend",
 }  # fmt: skip
 SHIPPED = {
-    "CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "example_workflows", "nodes", "pyproject.toml", "requirements.txt",
-    "search", "verifiers", "web",
+    "CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "example_workflows", "locales", "nodes", "pyproject.toml",
+    "requirements.txt", "search", "verifiers", "web",
 }  # fmt: skip
-KINDS = {".css", ".jpg", ".js", ".json", ".md", ".png", ".py", ".svg", ".toml", ".txt", ""}  # no weights, no binaries
-MOST = 3_000_000  # bytes, not compressed
+KINDS = {".css", ".jpg", ".js", ".json", ".md", ".png", ".py", ".svg", ".toml", ".txt", ".webp", ""}  # no weights, no binaries
+MOST = 5_000_000  # bytes, not compressed
 MAPPINGS = {"NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"}
 NETWORK = {"http", "requests", "socket", "urllib", "urllib3"}
 
