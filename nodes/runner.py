@@ -147,9 +147,7 @@ def graphs(
         )  # fmt: skip
 
 
-def search_row(
-    graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None, feed: Feed
-) -> Outcome:
+def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None, feed: Feed) -> Outcome:
     """Run one search to its end, the budget's end, or the user's cancel."""
 
     def called(runs: Sequence[Trajectory], denoised: Tensor) -> None:
@@ -214,9 +212,7 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
     raise error
 
 
-def finish(
-    search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory
-) -> Outcome:
+def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory) -> Outcome:
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
     best, finalists = take(search, memory, chosen_recipe(settings.choose), settings.keep)
     ranked = search.ranked

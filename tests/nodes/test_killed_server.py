@@ -24,9 +24,21 @@ BUDGET, STEPS = 32, 12
 
 def search(**changes):
     inputs = {
-        "model": ["unet", 0], "seed": 21, "steps": STEPS, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple",
-        "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0], "denoise": 1.0,
-        "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": BUDGET, "keep": 1, "method": ["method", 0],
+        "model": ["unet", 0],
+        "seed": 21,
+        "steps": STEPS,
+        "cfg": 3.5,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "positive": ["positive", 0],
+        "negative": ["negative", 0],
+        "latent_image": ["latent", 0],
+        "denoise": 1.0,
+        "vae": ["vae", 0],
+        "verifier": ["verifier", 0],
+        "budget": BUDGET,
+        "keep": 1,
+        "method": ["method", 0],
         "batching": "off",  # candidates end one after another
     }
     return {
