@@ -73,7 +73,7 @@ class Searcher:
         self.page.evaluate(LOOK_AT, self.ids[name])
         self.page.wait_for_timeout(300)
         boards = self.page.locator(".ns-dashboard")
-        order = self.page.evaluate("() => app.graph.nodes.filter(n => n.type.startsWith('NSSearchSampler')).map(n => n.id)")
+        order = self.page.evaluate("() => app.graph.nodes.filter(n => n.type.startsWith('NSSearchSampler')).map(n => Number(n.id))")
         return boards.nth(order.index(self.ids[name]))
 
     def queue(self):

@@ -149,6 +149,17 @@ def test_thumbnails_and_recipes(server):
     assert len({row["thumb"] for row in state["candidates"]}) == 4
 
 
+def test_candidates_without_a_picture_have_recipes(server):
+    graph = workflow(seed=68, budget=3)
+    graph["verifier"] = node("NSGuidanceGap", first_steps=0, prefer="high")
+    result = server.run(graph)
+    state = wait_until(server, result.prompt_id, lambda state: state["phase"] == "ended")
+    assert [row["thumb"] for row in state["candidates"]] == [None] * 3
+    for row, candidate in zip(state["candidates"], report_of(result)["candidates"], strict=True):
+        status, _, said = ask(server, f"/recipes/{state['place']}/{row['name']}")
+        assert status == 200 and Recipe.from_json(json.dumps(said)) == Recipe.from_json(candidate["recipe"])
+
+
 def test_a_workflows_id_and_the_rows_of_a_batch(server):
     graph = workflow(seed=54, budget=2)
     graph["latent"]["inputs"]["batch_size"] = 2
