@@ -391,6 +391,11 @@ def test_node_in_a_subgraph(ui):
     assert ui.page.locator('.ns-dashboard[data-id="inner"] .nsd-words').inner_text() == "within"
 
 
+def test_a_workflow_that_had_no_id_when_it_was_queued(board):
+    board.fake.update(event(id="early", workflow="00000000-0000-0000-0000-000000000000", words="no id then", prompt_id="p2"))
+    assert board.text(".nsd-words") == "no id then"
+
+
 def test_pictures_of_a_batch(board):
     board.fake.update(event(id="row2", row=1, rows=2, words="second picture", candidates=[row(0, 0.5)]))
     tabs = board.element.locator(".nsd-tabs button")
