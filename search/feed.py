@@ -6,6 +6,7 @@ So a fast search is not held up, and the last state before a long silence is sen
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 from .candidates import Candidate
 from .engine import Search
 from .recipes import Recipe
-from .state import VERSION, Plan, change, merged, snapshot
+from .state import VERSION, Plan, change, merged, names_in, snapshot
 from .words import done
 
 EVERY = 0.2  # seconds between two events
@@ -56,7 +57,7 @@ class Feed:
         about: what of a state stays the same: "id", "node", "workflow", "prompt_id", "row", "rows".
         album: its small pictures.
         search: what it follows; None before it begins and after it ended, so that its latents are free.
-        recipes: of the candidates that have a small picture, by its name.
+        recipes: of the candidates that have a small picture, by its name, and of finished ones without, by theirs.
         question: gives the question that is open, as a page is told of it, or None.
         final: the whole state of a search that ended; None before.
     """
@@ -85,7 +86,8 @@ class Feed:
         self._revision, self._due, self._waiting = 0, -EVERY, False
         self._words, self._seconds = "", 0.0
         self._thumbs: dict[int, str] = {}
-        self._met: set[int] = set()  # finished candidates
+        self._names: dict[int, str] = {}  # of finished candidates without a small picture
+        self._met: dict[int, float] = {}  # by candidate, how many looks at it were noted; infinite once finished
 
     # What the search says.
 
@@ -109,10 +111,10 @@ class Feed:
 
     def changed(self, search: Search) -> None:
         for candidate in search.candidates:
-            if candidate.status == "finished" and candidate.index not in self._met:
-                self._met.add(candidate.index)
-                if self.album.has(name := self.album.name_of(candidate, {})):  # seen in an earlier search only
-                    self._show(candidate, name)
+            seen = math.inf if candidate.status == "finished" else len(candidate.looks)
+            if self._met.get(candidate.index, 0) < seen:
+                self._met[candidate.index] = seen
+                self._meet(candidate)
         self.touch()
 
     def touch(self) -> None:
@@ -143,7 +145,7 @@ class Feed:
             self.final = self._state(search, phase, words[:WORDS], musts, best)
             self.final |= {"left": None, "stopped": stopped[:WORDS], "chosen": chosen}
             self.search = None
-            self._free({row["thumb"] for row in self.final["candidates"]})
+            self._free(names_in(self.final["candidates"]))
         self.touch()
 
     # What a page asks.
@@ -190,18 +192,30 @@ class Feed:
         return {
             "version": VERSION, "rev": 0, **self.about, "place": self.album.place, "phase": phase, "words": words,
             "seconds": round(self._seconds, 1), "left": None if left is None else round(left, 1), "stopped": "",
-            "chosen": None, "question": None, **snapshot(search, self._plan, self._thumbs, musts, best),
+            "chosen": None, "question": None, **snapshot(search, self._plan, self._thumbs, self._names, musts, best),
         }  # fmt: skip
+
+    def _meet(self, candidate: Candidate) -> None:
+        """Find the small picture of a candidate's end or last look, where only an earlier search saw it."""
+        finished = candidate.status == "finished"
+        told = {} if finished else candidate.looks[-1]
+        name = self.album.name_of(candidate, {key: told[key] for key in ("sigma", "draft_steps") if key in told})
+        if self.album.has(name):
+            self._show(candidate, name)
+        elif finished:
+            self.recipes[name] = candidate.recipe
+            self._names[candidate.index] = name
 
     def _show(self, candidate: Candidate, name: str) -> None:
         self.recipes[name] = candidate.recipe
         self._thumbs[candidate.index] = name
         if len(self.recipes) > PICTURES:
-            rows = snapshot(self.search, self._plan, self._thumbs)["candidates"]
-            self._free({row["thumb"] for row in rows} | {name})
+            rows = snapshot(self.search, self._plan, self._thumbs, self._names)["candidates"]
+            self._free(names_in(rows) | {name})
 
-    def _free(self, names: set[str | None]) -> None:
-        """Keep the small pictures of some names only."""
+    def _free(self, names: set[str]) -> None:
+        """Keep the small pictures and recipes of some names only."""
         self.recipes = {name: recipe for name, recipe in self.recipes.items() if name in names}
         self._thumbs = {index: name for index, name in self._thumbs.items() if name in names}
+        self._names = {index: name for index, name in self._names.items() if name in names}
         self.album.keep(set(self.recipes))

@@ -60,24 +60,28 @@ class Plan:
         return min(left, max(0.0, self.max_seconds - seconds)) if self.max_seconds else left
 
 
-def snapshot(search: Search, plan: Plan, thumbs: Mapping[int, str], musts: Iterable[int] = (), best: int | None = None) -> dict:
+def snapshot(
+    search: Search, plan: Plan, thumbs: Mapping[int, str], names: Mapping[int, str],
+    musts: Iterable[int] = (), best: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return the part of a state that the search itself knows.
 
     Args:
         search: at any moment.
         plan: what it set out to spend.
         thumbs: names of small pictures, by candidate.
+        names: what the recipes of candidates without a small picture are found by.
         musts: candidates to tell of however bad they are.
         best: the winner, where that is known better than by the scores.
     """
-    budget, candidates, names = search.budget, list(search.candidates), search.judge.names
+    budget, candidates, parts = search.budget, list(search.candidates), search.judge.names
     best = _best(candidates) if best is None else best
     chosen = kept(candidates, {0, *musts, *([] if best is None else [best])})
     running = search.running
     return {
         "method": plan.method,
         "verifier": search.judge.name[:NAME],
-        "parts": [name[:NAME] for name in names],
+        "parts": [part[:NAME] for part in parts],
         "calls": budget.nfe,
         "cap": plan.cap(budget.run_cost),
         "restored": budget.recalled,
@@ -85,7 +89,7 @@ def snapshot(search: Search, plan: Plan, thumbs: Mapping[int, str], musts: Itera
         "baseline": _number(search.baseline.score),
         "budget": plan.images,
         "curve": _curve(search),
-        "candidates": [_row(c, c.index in running, thumbs.get(c.index), names) for c in chosen],
+        "candidates": [_row(c, c.index in running, parts) | _found(c.index, thumbs, names) for c in chosen],
     }
 
 
@@ -198,7 +202,18 @@ def _standing(candidate: Candidate) -> tuple[bool, float, int] | None:
     return None if value is None or candidate.discarded else (finished and score is not None, value, -candidate.index)
 
 
-def _row(candidate: Candidate, running: bool, thumb: str | None, names: Sequence[str]) -> dict[str, Any]:
+def names_in(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the names that rows of candidates say."""
+    return {name for row in rows if (name := row["thumb"] or row.get("name"))}
+
+
+def _found(index: int, thumbs: Mapping[int, str], names: Mapping[int, str]) -> dict[str, Any]:
+    """Return what a candidate's picture and recipe are found by: one name, since each takes its room in every event."""
+    thumb = thumbs.get(index)
+    return {"thumb": thumb} if thumb or index not in names else {"thumb": None, "name": names[index]}
+
+
+def _row(candidate: Candidate, running: bool, parts: Sequence[str]) -> dict[str, Any]:
     look, status = _look(candidate), candidate.status
     scores = candidate.scores or look.get("scores", {})
     if running and status in ("waiting", "draft"):
@@ -208,9 +223,8 @@ def _row(candidate: Candidate, running: bool, thumb: str | None, names: Sequence
         "parent": candidate.parent,
         "state": "discarded" if candidate.discarded else status,
         "score": _number(candidate.score),
-        "scores": [_number(scores.get(name)) for name in names] if scores else [],
+        "scores": [_number(scores.get(part)) for part in parts] if scores else [],
         "calls": candidate.nfe,
-        "thumb": thumb,
         "look": _number(look.get("score")),
     }
 

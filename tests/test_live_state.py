@@ -41,8 +41,10 @@ class Names:
     place: str = "f00d"
     names: set[str] = field(default_factory=set)
     added: list[str] = field(default_factory=list)
+    asked: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
     def name_of(self, candidate: Candidate, what: dict[str, Any]) -> str:
+        self.asked.append((candidate.index, what))
         return f"{candidate.index}{''.join(what)}"
 
     def add(self, name: str, pictures: Any) -> None:
@@ -347,10 +349,33 @@ def test_restored_candidates_find_their_pictures():
         search.candidates[index].status = "finished"
     feed.changed(search)
     wire.wait(1.0)
-    assert [r["thumb"] for r in wire.events[-1]["candidates"]] == [None, "1", None]
-    assert feed.recipes == {"1": search.candidates[1].recipe}
+    found = [(r["thumb"], r.get("name")) for r in wire.events[-1]["candidates"]]
+    assert found == [(None, None), ("1", None), (None, "2")]  # without a picture the recipe has a name too
+    assert feed.recipes == {str(index): search.candidates[index].recipe for index in (1, 2)}
     feed.shown(search.candidates[:2], [search.session.decode(torch_zeros())] * 2, {})
     assert feed.album.added == ["0"]  # the other is there
+
+
+def test_restored_looks_find_their_pictures_once_each():
+    wire, search = Wire(), prepare(4)
+    feed = followed(search, wire)
+    feed.album.names |= {"1draft_steps", "2sigma"}
+    feed.begin(search)
+    draft, half, gone = (search.propose() for _ in range(3))
+    for candidate, what in ((draft, {"draft_steps": 5}), (half, {"sigma": 0.5}), (gone, {"sigma": 0.5})):
+        candidate.looks.append({**what, "scores": {"part": 0.25}, "score": 0.25})
+    for _ in range(3):
+        feed.changed(search)
+    half.looks.append({"sigma": 0.125, "scores": {"part": 0.5}, "score": 0.5})
+    draft.status = "finished"
+    for _ in range(3):
+        feed.changed(search)
+    wire.wait(1.0)
+    first, then = [(1, {"draft_steps": 5}), (2, {"sigma": 0.5}), (3, {"sigma": 0.5})], [(1, {}), (2, {"sigma": 0.125})]
+    assert feed.album.asked == first + then
+    found = [(r["thumb"], r.get("name"), r["look"]) for r in wire.events[-1]["candidates"][1:]]
+    assert found == [("1draft_steps", None, 0.25), ("2sigma", None, 0.5), (None, None, 0.25)]
+    assert feed.recipes == {"1draft_steps": draft.recipe, "1": draft.recipe, "2sigma": half.recipe}
 
 
 def torch_zeros() -> Any:
@@ -409,6 +434,19 @@ def test_events_and_outputs_stay_small(count, parts):
     assert rows[5] == next(r for r in feed.state["candidates"] if r["i"] == 5) and 0 in rows
     assert out[0]["best"] == feed.state["best"] == 5
     assert len(rows) == len(feed.state["candidates"]) or parts > 1
+
+
+def test_without_pictures_recipes_have_names():
+    search, feed, wire = large(700, 1)
+    feed._thumbs.clear()
+    feed.changed(search)
+    wire.wait(20.0)
+    assert max(len(json.dumps(event)) for event in wire.events) <= EVENT_BYTES
+    feed.end(ENDED, "done")
+    wire.wait(20.0)
+    rows = states(wire.events)[-1]["candidates"]
+    assert [(r["thumb"], r["name"]) for r in rows] == [(None, str(r["i"])) for r in rows]
+    assert len(rows) < 700 and feed.recipes == {str(r["i"]): search.candidates[r["i"]].recipe for r in rows}
 
 
 def test_outputs_of_many_rows_fit_too():

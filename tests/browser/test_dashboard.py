@@ -281,6 +281,14 @@ def test_copy_recipe(board):
     assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 1}'
 
 
+def test_copy_recipe_of_a_candidate_without_a_picture(board):
+    board.fake.recipes = {"n2": '{"noise_search": 2}'}
+    board.fake.update(event(rev=2, candidates=[row(2, 0.35, thumb=None, name="n2")]))
+    board.button("Copy recipe").click()
+    board.page.get_by_text("The recipe of #2 is in the clipboard.").wait_for(timeout=10_000)
+    assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 2}'
+
+
 @pytest.mark.parametrize(("extra", "kind"), [({}, "NSNoiseFromRecipe"), ({"cuts": [{}]}, "NSRenderCandidate")])
 def test_add_recipe_node(board, extra, kind):
     recipe = json.dumps({"noise_search": 1, "noise": "5", "seed": "5", **extra})
@@ -381,6 +389,11 @@ def test_node_in_a_subgraph(ui):
     assert ":" in where
     board.fake.update(event(id="inner", node=where, words="within"))
     assert ui.page.locator('.ns-dashboard[data-id="inner"] .nsd-words').inner_text() == "within"
+
+
+def test_a_workflow_that_had_no_id_when_it_was_queued(board):
+    board.fake.update(event(id="early", workflow="00000000-0000-0000-0000-000000000000", words="no id then", prompt_id="p2"))
+    assert board.text(".nsd-words") == "no id then"
 
 
 def test_pictures_of_a_batch(board):

@@ -149,6 +149,17 @@ def test_thumbnails_and_recipes(server):
     assert len({row["thumb"] for row in state["candidates"]}) == 4
 
 
+def test_candidates_without_a_picture_have_recipes(server):
+    graph = workflow(seed=68, budget=3)
+    graph["verifier"] = node("NSGuidanceGap", first_steps=0, prefer="high")
+    result = server.run(graph)
+    state = wait_until(server, result.prompt_id, lambda state: state["phase"] == "ended")
+    assert [row["i"] for row in state["candidates"] if row["thumb"] is not None] == [state["best"]]  # decoded in the end
+    for row, candidate in zip(state["candidates"], report_of(result)["candidates"], strict=True):
+        status, _, said = ask(server, f"/recipes/{state['place']}/{row['thumb'] or row['name']}")
+        assert status == 200 and Recipe.from_json(json.dumps(said)) == Recipe.from_json(candidate["recipe"])
+
+
 def test_a_workflows_id_and_the_rows_of_a_batch(server):
     graph = workflow(seed=54, budget=2)
     graph["latent"]["inputs"]["batch_size"] = 2
@@ -335,7 +346,7 @@ def test_commands_that_are_none(server):
     assert ask(server, where, {"command": "finish"}, kind="text/plain")[0] == 415
     assert ask(server, f"/searches/{UNKNOWN}/commands", {"command": "finish"})[0] == 404
     status, _, answer = ask(server, where, {"command": "answer", "question": UNKNOWN, "ranking": [0]})
-    assert status == 400 and "question" in answer["error"]
+    assert status == 409 and "question" in answer["error"]
     assert ask(server, f"/searches/{state['id']}")[2]["phase"] == "running"  # none of it was obeyed
     assert tell(server, state, "finish")[0] == 200
     assert server.wait(prompt_id).status == "success"

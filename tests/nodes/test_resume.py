@@ -15,7 +15,9 @@ import torch
 from remembered import keep_journals, prompt_for, remembered, told
 from searching import at_call, interrupt, parts, search_with
 
+from noise_search.nodes.live import searches
 from noise_search.nodes.noise import rows_of
+from noise_search.search.journal import THUMBS
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
@@ -74,6 +76,18 @@ def test_a_second_search_makes_no_model_call(name, journals):
     like = {"samples": rows_of(want.latents["samples"], 0, graph["latent_image"]["samples"].shape[0])}
     made = [noise.generate_noise(like) for noise in (again.noise, want.noise)]
     assert all(map(torch.equal, *map(parts_of, made)))
+
+
+@pytest.mark.parametrize("name", ["random", "drafts", "halving"])
+def test_a_second_search_shows_the_small_pictures_and_looks_of_the_first(name, journals):
+    graph, method = graph_of(name)
+    for _ in range(2):
+        remembered(graph, 3, method=method, budget=BUDGET)
+    (place,) = journals.iterdir()
+    first, again = (feed.final["candidates"] for feed in searches.at(place.name)[-2:])
+    assert again == first
+    assert all(row["thumb"] for row in first) and any(row["look"] is not None for row in first) == (name != "random")
+    assert {path.stem for path in (place / THUMBS).iterdir()} >= {row["thumb"] for row in first}
 
 
 def rows(latents):

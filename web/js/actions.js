@@ -101,8 +101,8 @@ async function add(comfy, node, state, index) {
 }
 
 async function recipeOf(comfy, state, index) {
-  const { thumb } = state.byIndex.get(index);
-  return (await comfy.get(`/recipes/${encodeURIComponent(state.place)}/${encodeURIComponent(thumb)}`)).text();
+  const { name, thumb } = state.byIndex.get(index); // `name` where there is no picture
+  return (await comfy.get(`/recipes/${encodeURIComponent(state.place)}/${encodeURIComponent(name ?? thumb)}`)).text();
 }
 
 async function forget(comfy, state) {

@@ -86,7 +86,7 @@ export class Card {
 
   #drawButtons(state, row) {
     const live = isLive(state);
-    const made = Boolean(row?.thumb);
+    const made = Boolean(row?.name ?? row?.thumb);
     const wanted = {
       more: live && row && scoreOf(row) !== null && row.state !== "discarded",
       discard: live && row && !isOut(row),

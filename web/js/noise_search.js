@@ -10,6 +10,7 @@ import { Store } from "./store.js";
 const TYPES = ["NSSearchSampler", "NSSearchSamplerAdvanced"];
 const EVENT = "noise_search.update";
 const MARGIN = 20; // px above and below an element in the classic renderer
+const NO_ID = "00000000-0000-0000-0000-000000000000"; // of a workflow in API form, until it is saved or the page reloaded
 const WIDTH = 480; // px of a new node: curve and card side by side
 export const store = new Store();
 const boards = new WeakMap(); // dashboard by node
@@ -82,7 +83,7 @@ function addNode(type, beside) {
 /** Whether a state belongs to the workflow in the page: the same ids occur in others. */
 function isHere(state) {
   const id = rootGraph()?.id;
-  return !state.workflow || !id || state.workflow === id;
+  return !state.workflow || state.workflow === NO_ID || !id || state.workflow === id;
 }
 
 /** Show every node of the page the states of its latest run. */
