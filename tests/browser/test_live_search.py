@@ -16,6 +16,16 @@ SHOTS = os.environ.get("NOISE_SEARCH_SHOTS")  # a folder to leave pictures in, t
 STATES = """async () => (await (await app.api.fetchApi(
   `/noise_search/searches?client_id=${app.api.clientId ?? app.api.initialClientId}`)).json())"""
 SEARCHES = "() => app.graph.nodes.filter(n => n.type.startsWith('NSSearchSampler')).map(n => Number(n.id))"
+LOAD = """async (api) => {
+  await app.loadApiJson(api, 'demo');
+  for (const node of app.graph.nodes)  // wide, as a new node is: of an API-form workflow it is as narrow as can be
+    if (node.type.startsWith('NSSearchSampler')) node.setSize([520, node.size[1]]);
+}"""
+MOVE = """([dx, dy]) => {
+  const ds = app.canvas.ds;
+  [ds.offset[0], ds.offset[1]] = [ds.offset[0] + dx / ds.scale, ds.offset[1] + dy / ds.scale];
+  app.canvas.setDirty(true, true);
+}"""
 LOOK_AT = """(id) => {
   const [node, ds] = [app.graph.getNodeById(id), app.canvas.ds];
   ds.scale = 1;
@@ -66,7 +76,7 @@ class Searcher:
             names[name]: {**item, "inputs": {key: link(value) for key, value in item["inputs"].items()}}
             for name, item in api.items()
         }
-        self.page.evaluate("async (api) => { await app.loadApiJson(api, 'demo') }", numbered)
+        self.page.evaluate(LOAD, numbered)
         self.page.wait_for_timeout(500)
         self.ids = {name: int(number) for name, number in names.items()}
         return self
@@ -109,12 +119,19 @@ class Searcher:
     def mine(self, entry):
         return entry["prompt"][3].get("client_id") == self.page.evaluate("app.api.clientId ?? app.api.initialClientId")
 
-    def press(self, board, name):
-        board.get_by_role("button", name=name, exact=True).click()
+    def bring(self, element):
+        """Move the canvas so that something on it is in view: a node may be taller than the page."""
+        box = element.bounding_box()
+        self.page.evaluate(MOVE, [300 - box["x"], 450 - box["y"]])
+        self.page.wait_for_timeout(300)
+        return element
 
-    def shot(self, name):
+    def press(self, board, name):
+        self.bring(board.get_by_role("button", name=name, exact=True)).click()
+
+    def shot(self, name, element=None):
         if SHOTS:
-            self.page.screenshot(path=f"{SHOTS}/{name}.png")
+            (element or self.page).screenshot(path=f"{SHOTS}/{name}.png")
 
 
 BUDGET = 300
@@ -179,7 +196,7 @@ def test_watch_pause_resume_finish_and_choose_another(open_page):
     user.shot("ended")
 
     other = next(c["index"] for c in report["candidates"] if c["index"] == report["order"][2])
-    board.locator(f'.nsd-tile[data-candidate="{other}"]').click()
+    user.bring(board.locator(f'.nsd-tile[data-candidate="{other}"]')).click()
     user.press(board, "Use as output")
     chosen = user.until(lambda s: s["phase"] == "ended" and s["chosen"] == other)
     entry = user.ended(2)
@@ -224,9 +241,9 @@ def test_more_like_this_and_discard(open_page):
     paused = user.until(lambda s: s["phase"] == "paused")
     ranked = sorted((c for c in paused["candidates"] if c["score"] is not None), key=lambda c: -c["score"])
     lost, wanted = ranked[1]["i"], ranked[3]["i"]
-    board.locator(f'.nsd-tile[data-candidate="{lost}"]').click()
+    user.bring(board.locator(f'.nsd-tile[data-candidate="{lost}"]')).click()
     user.press(board, "Discard")
-    board.locator(f'.nsd-tile[data-candidate="{wanted}"]').click()
+    user.bring(board.locator(f'.nsd-tile[data-candidate="{wanted}"]')).click()
     user.press(board, "More like this")
     user.press(board, "Resume")
     user.until(lambda s: any(c["parent"] == wanted and c["state"] == "finished" for c in s["candidates"]))

@@ -124,14 +124,14 @@ def search(model: Link = ("ckpt", 0), vae: Link = ("ckpt", 2), verifier: str = "
     values = {"seed": SEED, "control_after_generate": "fixed", **RUN, "denoise": 1.0, "budget": budget, "keep": keep, **settings}
     own = {"model": model, "positive": ("positive", 0), "negative": ("negative", 0), "latent_image": ("latent", 0),
            "vae": vae, "verifier": (verifier, 0)}  # fmt: skip
-    return Node(key, "NSSearchSampler", values, {**own, **(links or {})}, (500, 1190), title)
+    return Node(key, "NSSearchSampler", values, {**own, **(links or {})}, (500, 1260), title)
 
 
 def advanced_search(vae: Link = ("ckpt", 2), *, budget: int = 16, keep: int = 1, links: dict[str, Link] | None = None) -> Node:
     """Return an Advanced Noise Search Sampler."""
     own = {"noise": ("noise", 0), "guider": ("guider", 0), "sampler": ("sampler", 0), "sigmas": ("sigmas", 0),
            "latent_image": ("latent", 0), "vae": vae, "verifier": ("clipscore", 0)}  # fmt: skip
-    return Node("search", "NSSearchSamplerAdvanced", {"budget": budget, "keep": keep}, {**own, **(links or {})}, (500, 1000))
+    return Node("search", "NSSearchSamplerAdvanced", {"budget": budget, "keep": keep}, {**own, **(links or {})}, (500, 1070))
 
 
 def plot(key: str = "search") -> Node:
