@@ -66,6 +66,7 @@ class Searcher:
             names[name]: {**item, "inputs": {key: link(value) for key, value in item["inputs"].items()}}
             for name, item in api.items()
         }
+        self.page.wait_for_function("() => app.graph.nodes.length > 0")  # the page's own first workflow, which would come later
         self.page.evaluate("async (api) => { await app.loadApiJson(api, 'demo') }", numbered)
         self.page.wait_for_timeout(500)
         self.ids = {name: int(number) for name, number in names.items()}
