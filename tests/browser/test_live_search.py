@@ -22,6 +22,10 @@ LOOK_AT = """(id) => {
   [ds.offset[0], ds.offset[1]] = [60 - node.pos[0], 980 - node.pos[1] - node.size[1]];
   app.canvas.setDirty(true, true);
 }"""
+TO_TOP = """(board) => {
+  app.canvas.ds.offset[1] += 120 - board.getBoundingClientRect().top;
+  app.canvas.setDirty(true, true);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,10 @@ class Searcher:
         self.page.wait_for_timeout(300)
         boards = self.page.locator(".ns-dashboard")
         order = self.page.evaluate(SEARCHES)
-        return boards.nth(order.index(self.ids[name]))
+        board = boards.nth(order.index(self.ids[name]))
+        board.evaluate(TO_TOP)  # all its buttons in view, however tall it is
+        self.page.wait_for_timeout(300)
+        return board
 
     def queue(self):
         self.page.evaluate("async () => { await app.queuePrompt(0) }")
