@@ -282,10 +282,11 @@ def test_copy_recipe(board):
 
 
 def test_copy_recipe_of_a_candidate_without_a_picture(board):
-    board.fake.recipes = {"n2": '{"noise_search": 2}'}
-    board.fake.update(event(rev=2, candidates=[row(2, 0.35, thumb=None, name="n2")]))
+    board.fake.recipes = {"n1": '{"noise_search": 2}'}
+    board.fake.update(event(rev=2, candidates=[row(1, 0.2, thumb=None, name="n1")]))
+    board.tile(1).click()
     board.button("Copy recipe").click()
-    board.page.get_by_text("The recipe of #2 is in the clipboard.").wait_for(timeout=10_000)
+    board.page.get_by_text("The recipe of #1 is in the clipboard.").wait_for(timeout=10_000)
     assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 2}'
 
 

@@ -16,11 +16,6 @@ SHOTS = os.environ.get("NOISE_SEARCH_SHOTS")  # a folder to leave pictures in, t
 STATES = """async () => (await (await app.api.fetchApi(
   `/noise_search/searches?client_id=${app.api.clientId ?? app.api.initialClientId}`)).json())"""
 SEARCHES = "() => app.graph.nodes.filter(n => n.type.startsWith('NSSearchSampler')).map(n => Number(n.id))"
-LOAD = """async (api) => {
-  await app.loadApiJson(api, 'demo');
-  for (const node of app.graph.nodes)  // wide, as a new node is: of an API-form workflow it is as narrow as can be
-    if (node.type.startsWith('NSSearchSampler')) node.setSize([520, node.size[1]]);
-}"""
 MOVE = """([dx, dy]) => {
   const ds = app.canvas.ds;
   [ds.offset[0], ds.offset[1]] = [ds.offset[0] + dx / ds.scale, ds.offset[1] + dy / ds.scale];
@@ -30,6 +25,10 @@ LOOK_AT = """(id) => {
   const [node, ds] = [app.graph.getNodeById(id), app.canvas.ds];
   ds.scale = 1;
   [ds.offset[0], ds.offset[1]] = [60 - node.pos[0], 980 - node.pos[1] - node.size[1]];
+  app.canvas.setDirty(true, true);
+}"""
+TO_TOP = """(board) => {
+  app.canvas.ds.offset[1] += 120 - board.getBoundingClientRect().top;
   app.canvas.setDirty(true, true);
 }"""
 
@@ -76,7 +75,8 @@ class Searcher:
             names[name]: {**item, "inputs": {key: link(value) for key, value in item["inputs"].items()}}
             for name, item in api.items()
         }
-        self.page.evaluate(LOAD, numbered)
+        self.page.wait_for_function("() => app.graph.nodes.length > 0")  # the page's own first workflow, which would come later
+        self.page.evaluate("async (api) => { await app.loadApiJson(api, 'demo') }", numbered)
         self.page.wait_for_timeout(500)
         self.ids = {name: int(number) for name, number in names.items()}
         return self
@@ -86,7 +86,10 @@ class Searcher:
         self.page.wait_for_timeout(300)
         boards = self.page.locator(".ns-dashboard")
         order = self.page.evaluate(SEARCHES)
-        return boards.nth(order.index(self.ids[name]))
+        board = boards.nth(order.index(self.ids[name]))
+        board.evaluate(TO_TOP)  # all its buttons in view, however tall it is
+        self.page.wait_for_timeout(300)
+        return board
 
     def queue(self):
         self.page.evaluate("async () => { await app.queuePrompt(0) }")
