@@ -96,13 +96,17 @@ def fill(workflow: Workflow, values: dict[str, str | int]) -> Workflow:
 
 
 def with_reports(workflow: Workflow) -> tuple[Workflow, dict[str, str]]:
-    """Return the workflow with a stock PreviewAny on the report of every search node, and their ids by its id."""
+    """Return the workflow with a stock PreviewAny on the report of every search node, and their ids by its id.
+
+    The searches take nothing from earlier ones: what is measured is what they cost.
+    """
     searches = [node_id for node_id, node in workflow.items() if node["class_type"] in SEARCH_NODES]
     added = {
         REPORT_PREFIX + node_id: {"class_type": "PreviewAny", "inputs": {"source": [node_id, REPORT_OUTPUT]}}
         for node_id in searches
     }
-    return {**workflow, **added}, {REPORT_PREFIX + node_id: node_id for node_id in searches}
+    anew = {node_id: {**workflow[node_id], "inputs": {**workflow[node_id]["inputs"], "resume": "off"}} for node_id in searches}
+    return {**workflow, **anew, **added}, {REPORT_PREFIX + node_id: node_id for node_id in searches}
 
 
 def picture_node(workflow: Workflow, given: str | None = None) -> str | None:

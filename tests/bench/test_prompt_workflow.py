@@ -57,6 +57,8 @@ def test_reports_and_pictures():
     workflow, reports = with_reports(FLUX)
     assert reports == {"bench_report_6": "6"}
     assert workflow["bench_report_6"] == {"class_type": "PreviewAny", "inputs": {"source": ["6", 7]}}
+    assert workflow["6"]["inputs"] == {**FLUX["6"]["inputs"], "resume": "off"}  # the seconds are those of a search
+    assert {key: node for key, node in workflow.items() if key in FLUX and key != "6"} == {k: FLUX[k] for k in FLUX if k != "6"}
     assert picture_node(FLUX) == "8"
     assert picture_node(FLUX, "10") == "10"
     assert search_behind(FLUX, "8") == "6"  # through the scaling
