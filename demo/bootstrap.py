@@ -47,6 +47,7 @@ def start_comfyui(given: str | None = None, *flags: str) -> Path:
 
     comfy.options.enable_args_parsing()
     import comfy.cli_args  # noqa: F401  reads sys.argv on import
+    import utils  # noqa: F401  ComfyUI's package: once its nodes.py is imported, the name would find comfy/utils.py
 
     sys.argv = argv
     return folder
