@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import pytest
 import torch
@@ -124,7 +125,7 @@ def test_the_journal_of_another_set_up_or_version_is_set_aside(tmp_path, monkeyp
     written(tmp_path, "1" * 32)
     (note,) = Journal(tmp_path, KEY).notes
     assert "belongs to another set-up" in note
-    monkeypatch.setattr("noise_search.search.journal.VERSION", 2)
+    monkeypatch.setattr(sys.modules[Journal.__module__], "VERSION", 2)
     (note,) = Journal(tmp_path, KEY).notes
     assert "is of version 1, not 2" in note and "set-aside-2" in note
 
