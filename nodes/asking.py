@@ -21,20 +21,19 @@ from typing import Any
 
 import comfy.model_management as mm
 import numpy as np
-from aiohttp import web
 from comfy_execution.utils import get_executing_context
 from PIL import Image
-from server import PromptServer
 from torch import Tensor
 
+from ..search.helm import FINISHED
+from ..verifiers.preprocess import eight_bit
 from ..verifiers.questions import Absent, Answer, Ended, Question
+from .caller import server
 
 PICTURE_SIDE = 512  # pixels
 FRAMES_SHOWN = 4  # of a video, side by side
 LOOK_EVERY = 0.1  # seconds between two looks at the cancel button
 GRACE = 10.0  # seconds in which a page that is being reloaded comes back
-LARGEST_ANSWER = 4096  # bytes
-ROUTE = "/noise_search/questions"
 
 
 @dataclass(eq=False)
@@ -176,7 +175,7 @@ def check(finishing: Callable[[], bool]) -> None:
     """Raise if the user cancelled, or ends the search."""
     mm.throw_exception_if_processing_interrupted()
     if finishing():
-        raise Ended("you ended it: the best so far is kept")
+        raise Ended(FINISHED)
 
 
 def wait_for_page(finishing: Callable[[], bool]) -> None:
@@ -185,12 +184,12 @@ def wait_for_page(finishing: Callable[[], bool]) -> None:
     Raises:
         Absent: it is not, and did not come back in the time that a reload takes; or the prompt has none.
     """
-    server = getattr(PromptServer, "instance", None)
-    client = None if server is None else server.client_id
+    running = server()
+    client = None if running is None else running.client_id
     if client is None:
         raise Absent("nobody can be asked, since no page queued this (it came over HTTP without a client id)")
     deadline = time.monotonic() + GRACE
-    while client not in server.sockets:
+    while client not in running.sockets:
         check(finishing)
         if time.monotonic() > deadline:
             raise Absent("nobody can be asked, since the page that queued this is closed")
@@ -221,52 +220,8 @@ def jpeg(images: Tensor) -> bytes:
     """Return a JPEG file of a candidate's pictures (F, H, W, 3) in [0, 1]; of a video, up to four frames side by side."""
     count = min(len(images), FRAMES_SHOWN)
     places = [round(number * (len(images) - 1) / max(count - 1, 1)) for number in range(count)]
-    pixels = (images[places].float().clamp(0, 1) * 255).round().to("cpu").numpy().astype(np.uint8)
-    picture = Image.fromarray(np.concatenate(list(pixels), axis=1))
+    picture = Image.fromarray(np.concatenate(list(eight_bit(images[places]).numpy()), axis=1))
     picture.thumbnail((PICTURE_SIDE * count, PICTURE_SIDE))
     out = bytes_io.BytesIO()
     picture.save(out, "JPEG", quality=90)
     return out.getvalue()
-
-
-# Routes. Ids are unguessable, and nothing but open questions is given out.
-
-
-async def get_questions(request: web.Request) -> web.Response:
-    """List the open questions: {"questions": [{"id", "prompt_id", "node", "candidates", ...}]}."""
-    listed = [{**opened.as_dict(), "prompt_id": opened.prompt_id, "node": opened.node} for opened in questions.all()]
-    return web.json_response({"questions": listed})
-
-
-async def get_picture(request: web.Request) -> web.Response:
-    """Give a candidate's picture, JPEG."""
-    found = questions.picture(request.match_info["question"], int(request.match_info["candidate"]))
-    if found is None:
-        return _refused("no such picture: that question is not open (any more), or has no such candidate", 404)
-    return web.Response(body=found, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
-
-
-async def post_answer(request: web.Request) -> web.Response:
-    """Take an answer: {"ranking": [...]} or {"take_over": true}."""
-    if (request.content_length or 0) > LARGEST_ANSWER:
-        return _refused(f"an answer has at most {LARGEST_ANSWER} bytes", 413)
-    try:
-        questions.answer(request.match_info["question"], await request.json())
-    except ValueError as error:  # what is no JSON, too
-        return _refused(str(error), 400)
-    return web.json_response({"ok": True})
-
-
-def _refused(why: str, status: int) -> web.Response:
-    return web.json_response({"error": why}, status=status)
-
-
-def add_routes() -> None:
-    """Give the running server the routes; without a server, as in tools and tests, nothing happens."""
-    if (server := getattr(PromptServer, "instance", None)) is not None:
-        server.routes.get(ROUTE)(get_questions)
-        server.routes.get(ROUTE + "/{question:[0-9a-f]+}/{candidate:[0-9]{1,9}}")(get_picture)
-        server.routes.post(ROUTE + "/{question:[0-9a-f]+}")(post_answer)
-
-
-add_routes()

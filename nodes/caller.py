@@ -6,8 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_api.latest import io
+from server import PromptServer
 
 HIDDEN = [io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo]  # for the schema of a node that wants to know
+
+
+def server() -> Any:
+    """Return the running server; None in tools and tests."""
+    return getattr(PromptServer, "instance", None)
 
 
 @dataclass(frozen=True)

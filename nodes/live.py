@@ -11,22 +11,16 @@ from typing import Any
 
 import comfy.model_management as mm
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 from ..search.feed import CANCELLED, FAILED, Feed
 from ..search.state import fitted
 from .asking import questions
-from .caller import Caller
+from .caller import Caller, server
 from .thumbnails import Thumbnails
 
 EVENT = "noise_search.update"
 OUTPUT = "noise_search"  # what a search node's output is called
 ENDED = 20  # searches that are remembered after their end
-
-
-def server() -> Any:
-    """Return the running server; None in tools and tests."""
-    return getattr(PromptServer, "instance", None)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import comfy.utils
 import latent_preview
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from ..search.budget import Budget
 from ..search.trajectory import Trajectory
+from ..verifiers.preprocess import eight_bit
 
 PREVIEW_SIDE = 512  # pixels
 PREVIEW_EVERY = 0.25  # seconds
@@ -52,8 +52,7 @@ class Progress:
 
     def best(self, images: Tensor, score: float) -> None:
         """Show a new best picture (F, H, W, 3)."""
-        pixels = (images[0].clamp(0, 1) * 255).round().to("cpu").numpy().astype(np.uint8)
-        self._best = _fitted(Image.fromarray(pixels))
+        self._best = _fitted(Image.fromarray(eight_bit(images[0]).numpy()))
         self._update(self._beside(None))
 
     def _update(self, preview: Image.Image | None) -> None:

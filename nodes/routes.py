@@ -14,13 +14,14 @@ from ..search.engine import Search
 from ..search.feed import Feed
 from ..search.journal import THUMBS
 from .asking import questions
+from .caller import server
 from .journals import forget, place_folder, recipe_of
-from .live import searches, server
+from .live import searches
 from .thumbnails import read
 
 ROOT = "/noise_search"
 HEX = re.compile(r"[0-9a-f]{32}")
-BODY_BYTES = 10_000
+BODY_BYTES, ANSWER_BYTES = 10_000, 4096
 CLIENT_LETTERS = 200
 FOR_EVER = "public, max-age=31536000, immutable"
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -116,6 +117,32 @@ async def post_forget(request: web.Request) -> web.Response:
     return _json({"ok": True})
 
 
+@refusing
+async def get_questions(request: web.Request) -> web.Response:
+    """List the open questions, for scripts: {"questions": [{"id", "prompt_id", "node", "candidates", ...}]}."""
+    listed = [{**opened.as_dict(), "prompt_id": opened.prompt_id, "node": opened.node} for opened in questions.all()]
+    return _json({"questions": listed})
+
+
+@refusing
+async def get_question_picture(request: web.Request) -> web.Response:
+    """Give a picture that a question is about, JPEG."""
+    found = questions.picture(_hex(request, "question"), int(request.match_info["candidate"]))
+    if found is None:
+        raise Refused("no such picture: that question is not open (any more), or has no such candidate", 404)
+    return web.Response(body=found, content_type="image/jpeg", headers={**FRESH, **SAFE})
+
+
+@refusing
+async def post_answer(request: web.Request) -> web.Response:
+    """Take an answer: {"ranking": [...]} or {"take_over": true}."""
+    try:
+        questions.answer(_hex(request, "question"), await _body(request, ANSWER_BYTES))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    return _json({"ok": True})
+
+
 def _finish(search: Search, body: dict[str, Any]) -> None:
     search.controls.finish()
     search.controls.resume()  # it does not end while it waits
@@ -163,15 +190,15 @@ def _hex(request: web.Request, name: str) -> str:
     return text
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request, most: int = BODY_BYTES) -> dict[str, Any]:
     """Return the JSON object of a request."""
     if request.content_type != "application/json":  # which other sites' pages cannot send unasked
         raise Refused("the body must be JSON, with the header 'Content-Type: application/json'", 415)
     data = bytearray()
-    async for part in request.content.iter_chunked(BODY_BYTES):
+    async for part in request.content.iter_chunked(most):
         data += part
-        if len(data) > BODY_BYTES:
-            raise Refused(f"the body has at most {BODY_BYTES} bytes", 413)
+        if len(data) > most:
+            raise Refused(f"the body has at most {most} bytes", 413)
     try:
         body = json.loads(bytes(data))
     except (ValueError, RecursionError):
@@ -192,6 +219,9 @@ ROUTES = (
     ("GET", "/thumbs/{place}/{name}", get_thumb),
     ("GET", "/recipes/{place}/{name}", get_recipe),
     ("POST", "/forget", post_forget),
+    ("GET", "/questions", get_questions),
+    ("GET", "/questions/{question}/{candidate:[0-9]{1,9}}", get_question_picture),
+    ("POST", "/questions/{question}", post_answer),
 )
 
 

@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..search.budget import Budget, StopRules
-from ..search.candidates import Candidate
+from ..search.candidates import Candidate, calls_of
 from ..search.cascade import final_score, judge_finalists
 from ..search.controls import Controls
 from ..search.engine import Method, Search
@@ -250,13 +250,9 @@ def winner_noise(best: Candidate, session: ComfySession) -> Any:
 
 
 def plot(search: Search, method: Method) -> Tensor:
-    """Draw best score against model calls; candidates of one batch are spread over its calls."""
-    calls, scores, before = [], [], 0
-    for told in search.rounds:
-        for position, index in enumerate(told.candidates):
-            calls.append(before + round((told.nfe - before) * (position + 1) / len(told.candidates)))
-            scores.append(search.candidates[index].score)
-        before = told.nfe
+    """Draw best score against model calls."""
+    done = list(calls_of((told.candidates, told.nfe) for told in search.rounds))
+    calls, scores = [calls for calls, _ in done], [search.candidates[index].score for _, index in done]
     title = f"{method.name}: {len(search.finished.members)} full images, {search.budget.nfe} model calls"
     return draw_curve(Curve(calls, scores, search.baseline.score, title, search.judge.verifier.name))
 

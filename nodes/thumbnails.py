@@ -17,6 +17,7 @@ from torch import Tensor
 from ..search.candidates import Candidate
 from ..search.journal import entry_name
 from ..search.recipes import Recipe
+from ..verifiers.preprocess import eight_bit
 
 log = logging.getLogger("noise-search")
 SIDE = 160  # pixels, the longer one
@@ -105,4 +106,4 @@ def _pixels(picture: Tensor) -> np.ndarray:
     if scale < 1:
         size = [max(1, round(side * scale)) for side in rows.shape[2:]]
         rows = torch.nn.functional.interpolate(rows, size=size, mode="area")
-    return (rows[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return eight_bit(rows[0].permute(1, 2, 0)).numpy()

@@ -93,12 +93,12 @@ class Appraisal(Helm):
             candidate.score = score
         self.watcher.changed(self)
 
+    # Inside.
+
     def _grown(self, pool: Pool) -> None:
         self.rescore()
         if self.watch is not None:
             self.watch(pool)
-
-    # Inside.
 
     def _score_look(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None

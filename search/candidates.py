@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,6 +154,19 @@ def varied(ranked: Sequence[tuple[Candidate, float]], count: int) -> list[Candid
     first = list(runs.values())[:count]
     more = [candidate for candidate, _ in ranked if all(candidate is not one for one in first)][: count - len(first)]
     return [candidate for candidate, _ in ranked if any(candidate is one for one in (*first, *more))]
+
+
+def calls_of(rounds: Iterable[tuple[Sequence[int], int]]) -> Iterator[tuple[int, int]]:
+    """Yield (NFE, candidate's index) of all candidates, in order; those of one round are spread over its calls.
+
+    Args:
+        rounds: the candidates of each, and the NFE spent when it was told.
+    """
+    before = 0
+    for candidates, nfe in rounds:
+        for place, index in enumerate(candidates, 1):
+            yield before + round((nfe - before) * place / len(candidates)), index
+        before = nfe
 
 
 def rankable(score: float) -> float:

@@ -110,10 +110,7 @@ class RecallingSession:
             found = [(run, None) for run in waiting]
         for run, known in found:
             if known is not None:
-                self.ledger.budget.recall(known.nfe - run.nfe)
-                if known.finished and not self._what:
-                    self.ledger.candidates += 1
-                run.learn(known, until_sigma)
+                self._take(run, known, until_sigma)
         unknown = [run for run, known in found if known is None]
         # Runs that cannot share calls are made one after another anyway, and are written down as they end.
         for group in [unknown] if self.inner.looks_halfway else [[run] for run in unknown]:
@@ -126,9 +123,7 @@ class RecallingSession:
         known = self._find(run, 0.0)
         if known is None:
             return None
-        self.ledger.budget.recall(known.nfe)
-        self.ledger.candidates += 1
-        run.learn(known, 0.0)
+        self._take(run, known, 0.0)
         return run
 
     # What the journal knows.
@@ -152,6 +147,13 @@ class RecallingSession:
         for record in known.records:
             _fill(record, kept)
         return known
+
+    def _take(self, run: LazyRun, known: Known, until_sigma: float) -> None:
+        """Let a run be what the journal says of it, and count what that spares."""
+        self.ledger.budget.recall(known.nfe - run.nfe)
+        if known.finished and not self._what:
+            self.ledger.candidates += 1
+        run.learn(known, until_sigma)
 
     def _kept(self, recipe: Recipe) -> Kept | None:
         data = self.ledger.journal.state(self.ledger.name(recipe, {}))

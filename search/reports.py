@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
+from .candidates import calls_of
 from .recipes import Recipe
 
 PACK_VERSION = "0.1.0"  # of this pack, as pictures tell it; a test keeps it that of pyproject.toml
@@ -102,14 +103,10 @@ def parts_of(*reports: dict[str, Any]) -> list[str]:
 
 def curve_of(report: dict[str, Any]) -> Iterator[tuple[int, float]]:
     """Yield (model calls, score) of the scored candidates in order; those of one round are spread over its calls."""
-    before = 0
-    for told in report["rounds"]:
-        indices, calls = told["candidates"], told["model_calls"]
-        for place, index in enumerate(indices, 1):
-            score = report["candidates"][index]["score"]
-            if score is not None:
-                yield before + round((calls - before) * place / len(indices)), score
-        before = calls
+    for calls, index in calls_of((told["candidates"], told["model_calls"]) for told in report["rounds"]):
+        score = report["candidates"][index]["score"]
+        if score is not None:
+            yield calls, score
 
 
 def _recipe(candidate: dict[str, Any]) -> str:

@@ -35,16 +35,15 @@ class ScoreBook:
 
     def has(self, recipe: Recipe, what: Mapping[str, Any]) -> bool:
         """Whether the verifier has scored this."""
-        values = self._journal.scores(entry_name(recipe, what, self._given), self._by)
-        return values is not None and sorted(values) == sorted(self._names)
+        return self._values(recipe, what) is not None
 
     def get(self, recipe: Recipe, what: Mapping[str, Any]) -> Tensor | None:
         """Return raw scores (V,), float32; None if there are none, or if a part failed where it can be asked again.
 
         Of looks and drafts no picture is left to ask about: a part that failed then has NaN.
         """
-        values = self._journal.scores(entry_name(recipe, what, self._given), self._by)
-        if not self.has(recipe, what) or (not what and None in values.values()):
+        values = self._values(recipe, what)
+        if values is None or (not what and None in values.values()):
             return None
         self.recalled += 1
         row = [values[name] for name in self._names]
@@ -54,3 +53,8 @@ class ScoreBook:
         """Write down raw scores (V,)."""
         values = {name: finite_or_none(value) for name, value in zip(self._names, row, strict=True)}
         self._journal.add_scores(entry_name(recipe, what, self._given), self._by, values)
+
+    def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None] | None:
+        """Return what is written of every part; None if that is not all parts, and no other."""
+        values = self._journal.scores(entry_name(recipe, what, self._given), self._by)
+        return values if values is not None and values.keys() == set(self._names) else None

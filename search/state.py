@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .candidates import Candidate, rankable
+from .candidates import Candidate, calls_of, rankable
 from .engine import Search
 
 VERSION = 1
@@ -173,20 +173,17 @@ def thinned(points: Sequence[Any], most: int) -> list[Any]:
 
 
 def _curve(search: Search) -> list[list[Any]]:
-    """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end.
-
-    Candidates of one round are spread over its calls.
-    """
+    """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end."""
     points: list[list[Any]] = []
-    best, before = -math.inf, 0
-    for told in list(search.rounds):
-        for position, index in enumerate(told.candidates, start=1):
-            score = rankable(search.candidates[index].score)
-            if score > best:
-                best = score
-                points.append([before + round((told.nfe - before) * position / len(told.candidates)), _number(best)])
-        before = told.nfe
-    return thinned([*points, *([[before, _number(best)]] if points and points[-1][0] < before else [])], POINTS)
+    best, rounds = -math.inf, list(search.rounds)
+    for calls, index in calls_of((told.candidates, told.nfe) for told in rounds):
+        score = rankable(search.candidates[index].score)
+        if score > best:
+            best = score
+            points.append([calls, _number(best)])
+    if points and points[-1][0] < rounds[-1].nfe:
+        points.append([rounds[-1].nfe, _number(best)])
+    return thinned(points, POINTS)
 
 
 def _best(candidates: Sequence[Candidate]) -> int | None:

@@ -9,12 +9,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from whole_prompts import node
+
 PROMPT = "a red circle left of a blue square"
 STEPS = 8
 
 
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
+def demo(prompt: str) -> dict[str, Any]:
+    """Return the demo model's nodes and a prompt's: what every search on it begins with."""
+    return {
+        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
+        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
+        "clip": node("NSDemoCLIPLoader"),
+        "positive": node("CLIPTextEncode", clip=["clip", 0], text=prompt),
+        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
+        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+    }
 
 
 def workflow(**changes: Any) -> dict[str, Any]:
@@ -25,12 +35,7 @@ def workflow(**changes: Any) -> dict[str, Any]:
         "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": 4, "keep": 1, "method": ["method", 0],
     }  # fmt: skip
     return {
-        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
-        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
-        "clip": node("NSDemoCLIPLoader"),
-        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
-        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        **demo(PROMPT),
         "verifier": node("NSDemoOracle", prompt=PROMPT, mode="soft score"),
         "method": node("NSRandomSearch", draft_steps=0),
         "search": node("NSSearchSampler", **{**inputs, **changes}),

@@ -29,6 +29,7 @@ from .api_access import NAME
 from .api_client import Client, WrongAnswer
 from .api_questions import HIGHEST, Question, better, check_list, elements, five_aspects
 from .base import check_images
+from .preprocess import eight_bit
 
 FIVE_ASPECTS, CHECK_LIST, COMPARE = ASKS = ("five aspects", "check-list", "compare finalists")
 ANSWERS = 3  # to one question, before a model that gives wrong ones is given up
@@ -137,7 +138,7 @@ def data_url(image: Tensor, max_pixels: int) -> str:
     """Encode a picture (H, W, 3) in [0, 1] as the data URL of a PNG of at most `max_pixels` pixels."""
     from PIL import Image
 
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8).contiguous()
+    pixels = eight_bit(image)
     height, width = pixels.shape[:2]
     picture = Image.frombytes("RGB", (width, height), pixels.numpy().tobytes())
     if width * height > max_pixels:

@@ -21,6 +21,11 @@ def to_bchw(images: Tensor) -> Tensor:
     return images.movedim(-1, -3).float()
 
 
+def eight_bit(images: Tensor) -> Tensor:
+    """Return pictures (..., H, W, C) in [0, 1] as picture files hold them: uint8, rounded, contiguous, on the CPU."""
+    return (images.detach().float().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8).contiguous()
+
+
 def luma(pixels: Tensor) -> Tensor:
     """Return the luma (..., H, W) of pixels (..., 3, H, W): Rec. 601, same range."""
     weights = torch.tensor(LUMA, dtype=pixels.dtype, device=pixels.device)

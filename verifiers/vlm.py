@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .preprocess import eight_bit
+
 DIGITS = tuple("0123456789")
 # Bytes of activations for one token and one value of the hidden state: a generous fit to Qwen's 3.5 to 5 times wider
 # feed-forward layers, in a picture tower with four patches for a token.
@@ -156,7 +158,7 @@ def to_pil(image: Tensor, max_pixels: int | None = None) -> Any:
     """Make a PIL picture of (H, W, 3) in [0, 1], shrunk to at most `max_pixels` with its sides' ratio kept."""
     from PIL import Image
 
-    picture = Image.fromarray((image.float() * 255).round().to(device="cpu", dtype=torch.uint8).numpy())
+    picture = Image.fromarray(eight_bit(image).numpy())
     width, height = picture.size
     if max_pixels is None or width * height <= max_pixels:
         return picture

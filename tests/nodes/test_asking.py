@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from searching import interrupt, search, strict
 
-from noise_search.nodes import asking
+from noise_search.nodes import asking, caller
 from noise_search.nodes.asking import PageAsker, Questions, jpeg, read_answer
 from noise_search.nodes.verifiers_human import NSHumanVerifier
 from noise_search.search.methods.zero_order import ZeroOrderSearch
@@ -52,13 +52,13 @@ class FakeServer:
 @pytest.fixture
 def server(monkeypatch):
     fake = FakeServer()
-    monkeypatch.setattr(asking.PromptServer, "instance", fake, raising=False)
+    monkeypatch.setattr(caller.PromptServer, "instance", fake, raising=False)
     return fake
 
 
 @pytest.fixture
 def no_server(monkeypatch):
-    monkeypatch.setattr(asking.PromptServer, "instance", None, raising=False)
+    monkeypatch.setattr(caller.PromptServer, "instance", None, raising=False)
 
 
 def answering(*answers):
@@ -177,7 +177,7 @@ def test_nobody_to_ask(server, monkeypatch):
     server.client_id = None
     with pytest.raises(Absent, match="no page queued this"):
         PageAsker().ask(ASKED, lambda: False)
-    monkeypatch.setattr(asking.PromptServer, "instance", None, raising=False)
+    monkeypatch.setattr(caller.PromptServer, "instance", None, raising=False)
     with pytest.raises(Absent, match="no page queued this"):
         PageAsker().ask(ASKED, lambda: False)
 

@@ -13,41 +13,21 @@ import pytest
 
 pytestmark = pytest.mark.server
 
+from graphs import PROMPT, node, report_of, workflow
 from PIL import Image
 
 QUESTIONS = "/noise_search/questions"
-PROMPT = "a red circle left of a blue square"
-
-
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
 
 
 def judged_by_you(budget: int = 7, **settings: Any) -> dict[str, Any]:
     """Zero-order search on the demo model, judged by a person; `settings` are inputs of the human verifier."""
-    search = {
-        "model": ["unet", 0], "seed": 1, "steps": 4, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple",
-        "positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["latent", 0], "denoise": 1.0,
-        "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": budget, "keep": 1, "method": ["method", 0],
-    }  # fmt: skip
     verifier = {"set_size": 4, "timeout": 0.0, "when_absent": "model of your choices", **settings}
     return {
-        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
-        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
-        "clip": node("NSDemoCLIPLoader"),
-        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
-        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        **workflow(steps=4, budget=budget),
         "verifier": node("NSHumanVerifier", **verifier),
         "oracle": node("NSDemoOracle", prompt=PROMPT, mode="soft score"),
         "method": node("NSZeroOrderSearch", neighbors=3, cosine=0.9, on_stall="keep", draft_steps=0),
-        "search": node("NSSearchSampler", **search),
-        "report": node("PreviewAny", source=["search", 7]),
     }
-
-
-def report_of(result: Any) -> dict[str, Any]:
-    return json.loads(result.outputs["report"]["text"][0])
 
 
 def open_question(server: Any, prompt_id: str, other_than: str = "") -> dict[str, Any]:

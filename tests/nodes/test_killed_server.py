@@ -8,7 +8,7 @@ import random
 import time
 
 import pytest
-from whole_prompts import node
+from graphs import report_of, workflow
 
 from live import Server
 
@@ -18,46 +18,12 @@ import numpy as np
 from PIL import Image
 
 KILLS = 3
-PROMPT = "a red circle left of a blue square"
 BUDGET, STEPS = 32, 12
 
 
 def search(**changes):
-    inputs = {
-        "model": ["unet", 0],
-        "seed": 21,
-        "steps": STEPS,
-        "cfg": 3.5,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": ["positive", 0],
-        "negative": ["negative", 0],
-        "latent_image": ["latent", 0],
-        "denoise": 1.0,
-        "vae": ["vae", 0],
-        "verifier": ["verifier", 0],
-        "budget": BUDGET,
-        "keep": 1,
-        "method": ["method", 0],
-        "batching": "off",  # candidates end one after another
-    }
-    return {
-        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
-        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
-        "clip": node("NSDemoCLIPLoader"),
-        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
-        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
-        "verifier": node("NSDemoOracle", prompt=PROMPT, mode="soft score"),
-        "method": node("NSRandomSearch", draft_steps=0),
-        "search": node("NSSearchSampler", **{**inputs, **changes}),
-        "save": node("SaveImage", images=["search", 0], filename_prefix="found"),
-        "report": node("PreviewAny", source=["search", 7]),
-    }
-
-
-def report_of(result):
-    return json.loads(result.outputs["report"]["text"][0])
+    # Candidates end one after another.
+    return workflow(**{"seed": 21, "steps": STEPS, "budget": BUDGET, "batching": "off", **changes})
 
 
 def saved(server, result):

@@ -9,10 +9,8 @@ import pytest
 
 pytestmark = pytest.mark.server
 
-from whole_prompts import node
+from graphs import PROMPT, STEPS, demo, node, report_of
 
-PROMPT = "a red circle left of a blue square"
-STEPS = 8
 WEIGHTS = {"sharpness": 0.0, "exposure": 1.0, "colorfulness": 1.0, "contrast": 0.0}
 
 
@@ -24,12 +22,7 @@ def workflow(verifier: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "vae": ["vae", 0], "verifier": ["verifier", 0], "budget": 6, "keep": 1,
     }  # fmt: skip
     return {
-        "unet": node("UNETLoader", unet_name="noise-search-demo-mmdit.safetensors", weight_dtype="default"),
-        "vae": node("VAELoader", vae_name="noise-search-demo-vae.safetensors"),
-        "clip": node("NSDemoCLIPLoader"),
-        "positive": node("CLIPTextEncode", clip=["clip", 0], text=PROMPT),
-        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        **demo(PROMPT),
         "search": node("NSSearchSampler", **{**inputs, **changes}),
         "report": node("PreviewAny", source=["search", 7]),
         **verifier,
@@ -46,7 +39,7 @@ def foreign(kind: str) -> dict[str, Any]:
 
 
 def found(server: Any, graph: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(server.run(graph).outputs["report"]["text"][0])
+    return report_of(server.run(graph))
 
 
 def test_it_chooses_what_the_native_verifier_chooses(server):

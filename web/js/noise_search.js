@@ -5,9 +5,9 @@ import { api } from "../../../scripts/api.js";
 import { createActions } from "./actions.js";
 import { Dashboard } from "./dashboard.js";
 import { el } from "./dom.js";
+import { SEARCH_TYPES } from "./reduce.js";
 import { Store } from "./store.js";
 
-const TYPES = ["NSSearchSampler", "NSSearchSamplerAdvanced"];
 const EVENT = "noise_search.update";
 const MARGIN = 20; // px above and below an element in the classic renderer
 const NO_ID = "00000000-0000-0000-0000-000000000000"; // of a workflow in API form, until it is saved or the page reloaded
@@ -187,7 +187,7 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => takeOutputs([detail.output]));
     api.addEventListener("reconnected", refresh);
   },
-  nodeCreated: (node) => TYPES.includes(node.comfyClass) && addDashboard(node),
+  nodeCreated: (node) => SEARCH_TYPES.includes(node.comfyClass) && addDashboard(node),
   afterConfigureGraph: () => void refresh(), // not awaited: the page must not wait for us
   onNodeOutputsUpdated: (outputs) => takeOutputs(Object.values(outputs)),
   getNodeMenuItems: (node) => menuItems(node),
