@@ -83,9 +83,9 @@ class Audience:
 
     def __init__(self, caller: Caller, rows: int) -> None:
         """Note who runs the node."""
-        context, running = get_executing_context(), server()
+        context, self._server = get_executing_context(), server()
         workflow = caller.extra.get("workflow")
-        self.client: str | None = None if running is None else running.client_id
+        self.client: str | None = None if self._server is None else self._server.client_id
         self._about = {
             "node": caller.node or ("" if context is None else context.node_id),
             "workflow": _text(workflow.get("id")) if isinstance(workflow, dict) else None,
@@ -98,7 +98,7 @@ class Audience:
     def watch(self, row: int) -> Iterator[Feed]:
         """Give the feed of a row's search; an error within ends it."""
         key = uuid.uuid4().hex
-        feed = Feed({"id": key, "row": row, **self._about}, Thumbnails(key), self._send, _later)
+        feed = Feed({"id": key, "row": row, **self._about}, Thumbnails(key), self._send, self._later)
         feed.question = lambda: questions.current(self._about["prompt_id"], self._about["node"])
         searches.add(feed, self.client)
         self._feeds.append(feed)
@@ -117,13 +117,12 @@ class Audience:
 
     def _send(self, event: dict[str, Any]) -> None:
         if self.client is not None:
-            server().send_sync(EVENT, event, self.client)
+            self._server.send_sync(EVENT, event, self.client)
 
-
-def _later(seconds: float, action: Callable[[], None]) -> None:
-    """Do something on the server's loop; without a server there is nobody to tell."""
-    if (running := server()) is not None:
-        running.loop.call_soon_threadsafe(running.loop.call_later, seconds, action)
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something on the server's loop; without a server there is nobody to tell."""
+        if self._server is not None:
+            self._server.loop.call_soon_threadsafe(self._server.loop.call_later, seconds, action)
 
 
 def _text(value: Any) -> str | None:

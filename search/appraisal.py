@@ -37,7 +37,7 @@ class Appraisal(Helm):
         super().__init__(session, judge, budget, baseline, controls, watcher)
         self.finished = Pool(judge.combine)
         self.finalists: Pool | None = None
-        self.gallery = Gallery(session, keep, on_best)
+        self.gallery = Gallery(session, keep, on_best, budget.clock)
         self.watch: Callable[[Pool], None] | None = None
         for sitting in judge.sittings.values():
             sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing

@@ -6,7 +6,6 @@ models, pictures or the budget's arithmetic; the engine never knows which method
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -222,11 +221,11 @@ class Search(Appraisal):
                 self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels + self.lasting_levels)
         runs = [self._runs[c.index] for c in candidates]
         before = [run.nfe for run in runs]
-        started = time.perf_counter()
+        started = self.budget.clock()
         try:
             session.advance(runs, until_sigma)
         finally:
-            self._sampling += time.perf_counter() - started
+            self._sampling += self.budget.clock() - started
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
                 candidate.gaps, candidate.predictions = list(run.gaps), run.predictions

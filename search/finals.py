@@ -12,7 +12,6 @@ References:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -96,7 +95,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     scores = pool.combined().tolist() if pool.members else []
     if getattr(verifier, "finalists", 0):
         search.say(COMPARING)
-    started = time.perf_counter()
+    started = search.budget.clock()
     try:
         finals = finals_of(verifier, scores, lambda i: search.pictures(pool.members[i]))
     except Exception as error:
@@ -105,7 +104,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         search.judge.problems.append(f"verifier '{verifier.name}' could not compare the finalists: {error}")
         return
     finally:
-        search.judge.seconds += time.perf_counter() - started
+        search.judge.seconds += search.budget.clock() - started
     if finals is None:
         return
     index = [candidate.index for candidate in pool.members]

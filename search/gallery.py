@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,18 +19,20 @@ class Gallery:
         seconds: time spent on it.
     """
 
-    def __init__(self, session: Session, keep: int, on_best: Callable[[Tensor, float], None]) -> None:
+    def __init__(
+        self, session: Session, keep: int, on_best: Callable[[Tensor, float], None], clock: Callable[[], float]
+    ) -> None:  # fmt: skip
         """Prepare a gallery that keeps the pictures of the best `keep`, at least 1, and tells `on_best` of a new best."""
-        self._session, self._room, self._on_best = session, max(keep, 1), on_best
+        self._session, self._room, self._on_best, self._clock = session, max(keep, 1), on_best, clock
         self._kept: dict[int, Tensor] = {}
         self._shown: int | None = None
         self.decodes, self.seconds = 0, 0.0
 
     def decode(self, latent: Any, preview: bool = False) -> Tensor:
         """Return the pictures (F, H, W, 3) of a latent."""
-        started = time.perf_counter()
+        started = self._clock()
         images = self._session.decode(latent, preview)
-        self.seconds += time.perf_counter() - started
+        self.seconds += self._clock() - started
         self.decodes += 1
         return images
 

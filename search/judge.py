@@ -51,7 +51,7 @@ class Judge:
 
     def __init__(
         self, verifier: Any, *, skip_errors: bool = False,
-        is_interrupt: Callable[[BaseException], bool] = lambda error: False,
+        is_interrupt: Callable[[BaseException], bool] = lambda error: False, clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
         """Prepare a judge.
 
@@ -62,15 +62,16 @@ class Judge:
                 of all these `cheap`, `dear` and `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
+            clock: gives seconds.
         """
         self.name, dear = verifier.name, getattr(verifier, "dear", None)
-        self.dear = None if dear is None else Judge(dear, skip_errors=skip_errors, is_interrupt=is_interrupt)
+        self.dear = None if dear is None else Judge(dear, skip_errors=skip_errors, is_interrupt=is_interrupt, clock=clock)
         self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
         self.verifier = verifier if dear is None else verifier.cheap
         self._leaves = [leaf.begin() if _asks_people(leaf) else leaf for leaf in _leaves(self.verifier)]
         self.names = _unique([leaf.name for leaf in self._leaves])
         self._skip = skip_errors
-        self._is_interrupt = is_interrupt
+        self._is_interrupt, self._clock = is_interrupt, clock
         self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
         self.book: ScoreBook | None = None
@@ -154,11 +155,11 @@ class Judge:
         """Return what `score` does, without counting the candidates among the scored."""
         if not candidates:
             return torch.empty(0, len(self.names))
-        started, waited = time.perf_counter(), self.waited
+        started, waited = self._clock(), self.waited
         images = images if self.needs_pictures else [None] * len(candidates)
         shown = [Shown(*one) for one in zip(candidates, images, latents, predictions or [{}] * len(candidates), strict=True)]
         columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
-        self.seconds += time.perf_counter() - started - (self.waited - waited)
+        self.seconds += self._clock() - started - (self.waited - waited)
         return torch.stack(columns, dim=1)
 
     def enter(self, candidates: Sequence[Candidate], raw: Tensor) -> None:
@@ -184,6 +185,10 @@ class Judge:
         raw = torch.stack([next(rows) if row is None else row for row in known])
         self.enter(candidates, raw)
         return raw
+
+    def settled(self, candidate: Candidate, what: Mapping[str, Any], measure: Callable[[], float | None]) -> float | None:
+        """Return what was measured of a candidate when it was first searched for; measure it now if that is not known."""
+        return measure() if self.book is None else self.book.settled(candidate.recipe, what, measure)
 
     def revise(self, pool: Pool) -> None:
         """Bring the raw scores of a pool up to date where new answers changed earlier ones."""

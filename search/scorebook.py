@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from .candidates import finite_or_none
 from .journal import Journal, entry_name
 from .recipes import Recipe
+
+SETTLED = "settled"  # in the place of a part's name
 
 
 class ScoreBook:
@@ -53,6 +55,23 @@ class ScoreBook:
         """Write down raw scores (V,)."""
         values = {name: finite_or_none(value) for name, value in zip(self._names, row, strict=True)}
         self._journal.add_scores(entry_name(recipe, what, self._given), self._by, values)
+
+    def settled(self, recipe: Recipe, what: Mapping[str, Any], measure: Callable[[], float | None]) -> float | None:
+        """Return a number that was measured once, so that what is decided by it is decided again when searched again.
+
+        Args:
+            recipe: of the candidate that it was measured of.
+            what: names the number.
+            measure: measures it if it is not written down; what it gives then is, but for None.
+        """
+        name = entry_name(recipe, what, self._given)
+        known = self._journal.scores(name, self._by)
+        if known is not None:
+            return known[SETTLED]
+        value = measure()
+        if value is not None:
+            self._journal.add_scores(name, self._by, {SETTLED: value})
+        return value
 
     def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None] | None:
         """Return what is written of every part; None if that is not all parts, and no other."""

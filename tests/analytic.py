@@ -335,8 +335,9 @@ def prepare(
     keep: int = 1, skip_errors: bool = False, on_best: Callable = lambda images, score: None, **session: Any,
 ) -> Search:  # fmt: skip
     """Return a search that has not begun."""
-    budget = Budget(images, rules or StopRules(), clock=clock or Clock())
-    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors)
+    clock = clock or Clock()
+    budget = Budget(images, rules or StopRules(), clock=clock)
+    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
     return Search(AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best)
 
 

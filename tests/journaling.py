@@ -15,7 +15,7 @@ from noise_search.search.budget import Budget, StopRules
 from noise_search.search.engine import Search
 from noise_search.search.journal import Journal
 from noise_search.search.judge import Judge
-from noise_search.search.methods.auto_search import choose_for
+from noise_search.search.methods.auto_search import AutoSearch, choose_for
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
@@ -64,6 +64,7 @@ METHODS = {
     "spectral with drafts": SpectralSearch(draft_steps=5),
     "trust region": TrustRegionSearch(),
     "auto": AUTO,
+    "auto search": AutoSearch(),
 }
 
 
@@ -99,11 +100,12 @@ def _numbered(tensors: dict[str, torch.Tensor], name: str) -> dict[float, torch.
 
 def prepare(
     folder: Path, images: int, verifier: Any = None, *, key: str = KEY, by: str = "verifier", seed: int = SEED,
-    rules: StopRules | None = None, skip_errors: bool = False, **session: Any,
+    rules: StopRules | None = None, skip_errors: bool = False, clock: Clock | None = None, **session: Any,
 ) -> Search:  # fmt: skip
     """Return a search with a journal in a folder that has not begun."""
-    budget = Budget(images, rules or StopRules(), clock=Clock())
-    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors)
+    clock = clock or Clock()
+    budget = Budget(images, rules or StopRules(), clock=clock)
+    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
     journal = Journal(folder, key)
     judge.book = ScoreBook(journal, by, judge.names)
     inner = AnalyticSession(budget, **session)

@@ -15,19 +15,12 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 
 
-@pytest.fixture(autouse=True)
-def cheap_scoring(monkeypatch):
-    """Here a model call takes next to no time, so that what is measured would be chance."""
-    monkeypatch.setattr(AutoSearch, "_share_of_time", staticmethod(lambda search: 0.25))
-
-
 def test_what_a_draft_takes_of_a_candidate_s_time():
     """8 s of sampling for 20 steps, 2 s for the rest: a draft of 5 steps takes 2 + 2 of 10."""
     search = SimpleNamespace(steps=20, seconds={"sampling": 8.0, "decoding": 1.5}, judge=SimpleNamespace(seconds=0.5))
-    assert SHARE_OF_TIME(search) == pytest.approx(0.4)
+    assert AutoSearch._share_of_time(search) == pytest.approx(0.4)
 
 
-SHARE_OF_TIME = AutoSearch._share_of_time
 DEFAULT, STOCHASTIC = "draft search, then refinement search", "random search, then refinement search"
 
 

@@ -78,6 +78,42 @@ def test_the_new_candidates_of_random_search_are_all_that_is_paid(tmp_path):
     assert len(more.session.inner.started) == 3 and more.session.ledger.candidates == 8
 
 
+class Slow(Quadratic):
+    """Takes as long for a picture as so many model calls."""
+
+    def __init__(self, clock, seconds):
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def values(self, images):
+        self.clock.now += self.seconds * len(images)
+        return super().values(images)
+
+
+def timed(folder, seconds, method=METHODS["auto search"], clock=None):
+    """A search whose model calls take a second each, and scores so many."""
+    clock = clock or Clock()
+    return run(method, IMAGES, folder, Slow(clock, seconds), clock=clock, on_call=clock.tick)
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(1, "draft search, then"), (25, "random search")])
+def test_what_was_chosen_by_measured_time_is_chosen_again(tmp_path, seconds, chosen):
+    """A draft of 5 steps takes 6 seconds of 21, or 30 of 45; what an earlier search left behind takes none."""
+    first = timed(tmp_path, seconds)
+    assert first.notes[0].startswith(f"auto search chose {chosen}")
+    again = timed(tmp_path, 50 - seconds)
+    assert said(again) == said(first) and made(again) == 0
+
+
+def test_of_what_an_earlier_search_left_behind_no_time_is_known(tmp_path, monkeypatch):
+    """All that is done for a candidate 0 that is known is to decode it: that is not what a candidate takes."""
+    clock, decode = Clock(), analytic.AnalyticSession.decode
+    monkeypatch.setattr(analytic.AnalyticSession, "decode", lambda *given: (clock.tick(), decode(*given))[1])
+    timed(tmp_path, 1, METHODS["random"], clock)
+    for _ in range(2):
+        assert timed(tmp_path, 1, clock=clock).notes[0].startswith("auto search chose draft search, then")
+
+
 def test_a_state_that_is_gone_or_damaged_is_rendered_again_and_said(tmp_path):
     want = plain(METHODS["random"], 8)
     first = run(METHODS["random"], 8, tmp_path)

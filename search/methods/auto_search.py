@@ -86,7 +86,7 @@ class AutoSearch:
         search.lasting_levels = around
         if search.over():
             return
-        method, why = choose_for(search, search.images, self._share_of_time(search))
+        method, why = choose_for(search, search.images, self._settled_share(search))
         search.method = method.name
         search.notes.append(f"auto search chose {method.name}: {why}")
         if self.stop_early and not search.judge.asks_people:  # nobody is asked whether a moved picture is as good
@@ -100,6 +100,17 @@ class AutoSearch:
     def wanted_levels(self, search: Search) -> tuple[float, ...]:
         """Return the noise levels at which the method that may be chosen leaves the winner of the one before it."""
         return RefinementSearch().wanted_levels(search)
+
+    def _settled_share(self, search: Search) -> float:
+        """What a draft takes of a full candidate's time, as it was when this was first searched; 0 if not known.
+
+        Of a candidate 0 that an earlier search left behind, there is no time to measure.
+        """
+        what = {"share_of_time": DraftSearch().steps_of(search)}
+        measured = search.judge.settled(
+            search.origin, what, lambda: None if search.budget.recalled else self._share_of_time(search)
+        )
+        return measured or 0.0
 
     @staticmethod
     def _share_of_time(search: Search) -> float:

@@ -24,6 +24,7 @@ METHODS = {
     "cuts": ("NSRefinementSearch", {"start": 0.75, "children": 4}),
     "jitter": ("NSRandomSearch", {"draft_steps": 0, "proposal": ["proposal", 0]}),
 }
+SMALL = {"1": node("PrimitiveString", value=""), "2": node("PreviewAny", source=["1", 0])}
 # What stands where the search was, besides what was there: by the kind of the winner's recipe, and the node.
 MADE = {
     ("seed", False): KSAMPLER,
@@ -75,6 +76,7 @@ def id_of(graph: dict[str, Any], kind: str) -> str:
 def open_graph(page: Any, graph: dict[str, Any]) -> None:
     """Open an API-form workflow, on a server that has nothing of it in its cache: a node tells the page when it is run."""
     page.server.post("/free", {"free_memory": True})
+    page.server.run(SMALL)  # the server may look at what it was asked to free only after the next prompt
     page.page.evaluate("async (graph) => { await app.loadApiJson(graph, 'test') }", graph)
     page.page.wait_for_timeout(300)
 
