@@ -30,10 +30,10 @@ serve: setup
 	$(BIN)/python $(COMFYUI)/main.py $(SERVE_FLAGS) --port $(PORT) --base-directory $(CURDIR)/$(BASE) \
 		--database-url sqlite:///:memory: --disable-api-nodes --preview-method latent2rgb
 
-bench: setup
+bench: setup browser
 	$(BIN)/python bench/run.py
 
-bench-quick: setup
+bench-quick: setup browser
 	$(BIN)/python bench/run.py --quick
 
 # The browser tests need a browser; they are skipped where none can be installed.

@@ -18,6 +18,8 @@ SMALL = ["--model", "small", "--methods", "random", "draft, then refinement", "-
 PARTS = {  # name: script, arguments of the full run, arguments of the quick one (None: left out)
     "speed": ("speed", [], None),
     "memory": ("memory", [], None),
+    "journal": ("journal", [], ["--pairs", "1"]),
+    "page": ("page", [], ["--candidates", "100"]),
     "ranks": ("ranks", [], ["--prompts", "2", "--candidates", "32"]),
     "pruning": ("pruning", [], []),
     "grid": ("grid", ["--seeds", "5"], ["--quick"]),

@@ -44,6 +44,18 @@ def workflow(**changes: Any) -> dict[str, Any]:
     }
 
 
+def numbered(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow with numbers in place of names, from 1 in order, as the page has them."""
+    ids = {name: str(number) for number, name in enumerate(graph, 1)}
+
+    def renamed(value: Any) -> Any:
+        return [ids[value[0]], value[1]] if isinstance(value, list) else value
+
+    return {
+        ids[name]: {**one, "inputs": {key: renamed(value) for key, value in one["inputs"].items()}} for name, one in graph.items()
+    }
+
+
 def report_of(result: Any) -> dict[str, Any]:
     """Return the report of a search that ran on a server, as its result shows it."""
     return json.loads(result.outputs["report"]["text"][0])

@@ -8,7 +8,7 @@ import os
 import re
 
 import pytest
-from graphs import STEPS, node, workflow
+from graphs import STEPS, node, numbered, workflow
 
 pytestmark = pytest.mark.browser
 
@@ -69,16 +69,10 @@ class Searcher:
 
     def load(self, api):
         """Put an API-form workflow into the page; names become numbers, so that ids are those of the page."""
-        names = {name: str(place) for place, name in enumerate(api, 1)}
-        link = lambda value: [names[value[0]], value[1]] if isinstance(value, list) else value  # noqa: E731
-        numbered = {
-            names[name]: {**item, "inputs": {key: link(value) for key, value in item["inputs"].items()}}
-            for name, item in api.items()
-        }
         self.page.wait_for_function("() => app.graph.nodes.length > 0")  # the page's own first workflow, which would come later
-        self.page.evaluate("async (api) => { await app.loadApiJson(api, 'demo') }", numbered)
+        self.page.evaluate("async (api) => { await app.loadApiJson(api, 'demo') }", numbered(api))
         self.page.wait_for_timeout(500)
-        self.ids = {name: int(number) for name, number in names.items()}
+        self.ids = {name: number for number, name in enumerate(api, 1)}
         return self
 
     def board(self, name="search"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import node, workflow
+from graphs import node, numbered, workflow
 from PIL import Image
 
 pytestmark = pytest.mark.browser
@@ -56,17 +56,6 @@ def searching(kind: str, advanced: bool, **changes: Any) -> dict[str, Any]:
         shared = ("latent_image", "vae", "verifier", "budget", "keep", "method")
         graph["search"] = node("NSSearchSamplerAdvanced", **own, **{name: simple[name] for name in shared})
     return numbered(graph)
-
-
-def numbered(graph: dict[str, Any]) -> dict[str, Any]:
-    ids = {name: str(number) for number, name in enumerate(graph, 1)}
-
-    def renamed(value: Any) -> Any:
-        return [ids[value[0]], value[1]] if isinstance(value, list) else value
-
-    return {
-        ids[name]: {**one, "inputs": {key: renamed(value) for key, value in one["inputs"].items()}} for name, one in graph.items()
-    }
 
 
 def id_of(graph: dict[str, Any], kind: str) -> str:
