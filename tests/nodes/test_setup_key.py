@@ -102,6 +102,13 @@ def test_what_only_chooses_does_not(folders, node, name, value):
     assert key(changed(node, name, value)) == key()
 
 
+@pytest.mark.parametrize("words", [1, 35, 40, 70, 100])
+def test_prompts_of_any_length_are_settings(folders, words):
+    """The longest name that a file can have is 255 bytes, and most prompts are longer."""
+    assert key(changed("3", "text", "a cat, " * words)) != key()
+    assert verifier_signature(changed("7", "prompt", "a cat, " * words), "11", "verifier")
+
+
 def test_ids_titles_order_and_other_nodes_do_not(folders):
     def moved(value):
         return [f"1:{value[0]}", value[1]] if isinstance(value, list) else value
@@ -167,7 +174,8 @@ def test_large_files_are_sampled_from_end_to_end(tmp_path):
     assert len(seen | {fingerprint(path)}) == 5
 
 
-@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", ".", "", "a\nb", "a\0b", "x" * 5000, "style"])
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", ".", "", "a\nb", "a\0b", "x" * 5000, "style",
+                                  "a cat, " * 40])  # fmt: skip
 def test_no_file_outside_is_read(folders, name):
     (folders / "secret.txt").write_text("secret")
     assert fingerprints(name) == []
