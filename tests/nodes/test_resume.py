@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from inprocess import boot
@@ -12,11 +14,14 @@ boot()
 
 import comfy.model_management as mm
 import torch
+from comfy.nested_tensor import NestedTensor
 from remembered import keep_journals, prompt_for, remembered, told
 from searching import at_call, interrupt, parts, search_with
 
+from noise_search.nodes.graph import LeftoverNoise, samples_of
 from noise_search.nodes.live import searches
 from noise_search.nodes.noise import rows_of
+from noise_search.nodes.states import StateCodec
 from noise_search.search.journal import THUMBS
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -29,6 +34,7 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import JitterProposal
+from noise_search.search.recipes import Recipe
 from noise_search.verifiers.guidance_gap import GuidanceGap
 from toys import counted, empty_latent
 
@@ -194,6 +200,20 @@ def test_leftover_noise_is_kept_too(journals):
         again = remembered(graph, 3, budget=3)
     assert calls.rows == 0
     assert torch.equal(again.latents["samples"], want.latents["samples"]) and torch.equal(again.images, want.images)
+
+
+@pytest.mark.parametrize("kind", ["eps", "nested", "flow"])
+def test_latents_are_recalled_to_where_new_ones_are(kind, monkeypatch):
+    """With ComfyUI's --gpu-only that is the card, and those of one batch must lie together; here it is no device at all."""
+    (latent,) = parts_of(empty_latent(kind)["samples"])[:1]
+    whole = {"eps": latent, "nested": NestedTensor((latent, latent)), "flow": LeftoverNoise(latent, latent)}[kind]
+    run = SimpleNamespace(latent=whole, records=[], segment_start=None, predictions={0.5: latent})
+    codec = StateCodec(torch.device("cpu"))
+    data = codec.pack(run)
+    monkeypatch.setattr(mm, "intermediate_device", lambda: torch.device("meta"))
+    kept = codec.unpack(data, Recipe(1, 1))
+    found = [samples_of(kept.latent), getattr(kept.latent, "denoised", latent.to("meta")), kept.predictions[0.5]]
+    assert {part.device.type for one in found for part in parts_of(one)} == {"meta"}
 
 
 def test_without_a_prompt_it_says_why_only_if_asked(journals):
