@@ -186,9 +186,16 @@ class Judge:
         self.enter(candidates, raw)
         return raw
 
-    def settled(self, candidate: Candidate, what: Mapping[str, Any], measure: Callable[[], float | None]) -> float | None:
-        """Return what was measured of a candidate when it was first searched for; measure it now if that is not known."""
-        return measure() if self.book is None else self.book.settled(candidate.recipe, what, measure)
+    def settled(
+        self, candidate: Candidate, what: Mapping[str, Any], measure: Callable[[], float | None], against: Candidate | None = None
+    ) -> float | None:
+        """Return what was measured of a candidate, or of it against another, when it was first searched for.
+
+        It is measured now if that is not known.
+        """
+        if self.book is None:
+            return measure()
+        return self.book.settled(candidate.recipe, what, measure, None if against is None else against.recipe)
 
     def revise(self, pool: Pool) -> None:
         """Bring the raw scores of a pool up to date where new answers changed earlier ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import analytic
 import pytest
@@ -11,6 +12,7 @@ from journaling import METHODS, Killed, finished_lines, go, killed_at, made, pre
 
 from noise_search.search.budget import Budget, StopRules
 from noise_search.search.cascade import judge_finalists
+from noise_search.search.finals import compare_finalists
 from noise_search.search.journal import LOST
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.scorebook import ScoreBook
@@ -187,6 +189,40 @@ def test_a_cascade_asks_neither_judge_again(tmp_path):
     assert asked[0] == 8 and asked[1] >= 4 and nothing == [0, 0]
     assert [c.index for c, _ in again.ranked] == [c.index for c, _ in first.ranked]
     assert (again.judge.scored, again.judge.dear.scored) == (first.judge.scored, first.judge.dear.scored)
+
+
+class Undecided(Quadratic):
+    """Grades all alike, and of two pictures prefers one that it draws by lot."""
+
+    finalists, near = 4, 0.5
+
+    def __init__(self, lots):
+        super().__init__()
+        self.lots, self.compared = random.Random(lots), 0
+
+    def values(self, images):
+        return super().values(images) * 0
+
+    def compare(self, first, second):
+        self.compared += 1
+        return self.lots.random()
+
+
+def test_finalists_are_compared_once(tmp_path):
+    """A comparison may be paid for, and a second answer be another."""
+
+    def searched(images, lots):
+        search = prepare(tmp_path, images, verifier := Undecided(lots))
+        for _ in METHODS["random"].run(search):
+            pass
+        compare_finalists(search, lambda error: False)
+        search.close()
+        return search, verifier.compared
+
+    first, asked = searched(6, 1)
+    again, nothing = searched(6, 2)
+    assert (asked, nothing) == (12, 0) and again.finals == first.finals and said(again) == said(first)
+    assert searched(8, 3)[1] == 0  # the first of equals are still the finalists
 
 
 def test_an_ensemble_whose_scale_the_first_set_scores_the_same(tmp_path):
