@@ -116,6 +116,26 @@ def test_of_what_an_earlier_search_left_behind_no_time_is_known(tmp_path, monkey
         assert timed(tmp_path, 1, clock=clock).notes[0].startswith("auto search chose draft search, then")
 
 
+class Shaky(Quadratic):
+    """Scores by the first number, and a little by lot."""
+
+    def __init__(self, lots, shake):
+        super().__init__()
+        self.lots, self.shake = random.Random(lots), shake
+
+    def values(self, images):
+        return super().values(images) + analytic.torch.tensor([self.lots.gauss(0, self.shake) for _ in images])
+
+
+def test_what_a_verifier_said_of_a_moved_picture_it_says_again(tmp_path):
+    """The noise of a verifier that answers by lot is another each time, and the search would end where it did not."""
+    first = run(METHODS["auto search"], IMAGES, tmp_path, verifier := Shaky(1, 0.0))
+    asked = verifier.pictures
+    again = run(METHODS["auto search"], IMAGES, tmp_path, verifier := Shaky(2, 1e6))
+    assert said(again) == said(first) and made(again) == 0 and not again.stopped
+    assert asked > 4 and verifier.pictures == 0
+
+
 def test_a_state_that_is_gone_or_damaged_is_rendered_again_and_said(tmp_path):
     want = plain(METHODS["random"], 8)
     first = run(METHODS["random"], 8, tmp_path)
