@@ -67,10 +67,7 @@ class Memory:
         return "" if self.ledger is None else self.ledger.name(recipe, what)
 
     def lend(self, judge: Judge, source: str) -> Judge:
-        """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it.
-
-        What people said depends on what else they were shown: they keep books of their own.
-        """
+        """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it."""
         if self.ledger is None:
             return judge
         try:
@@ -79,7 +76,7 @@ class Memory:
             return judge
         journal, given = self.ledger.journal, self.ledger.given
         for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
-            if one is not None and not one.asks_people:
+            if one is not None:
                 one.book = ScoreBook(journal, signature, one.names, given)
         if source == CHOOSES:
             self.ledger.book = judge.book

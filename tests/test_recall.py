@@ -9,6 +9,7 @@ import analytic
 import pytest
 from analytic import Clock, LowFrequency, Quadratic
 from journaling import METHODS, Killed, finished_lines, go, killed_at, made, prepare, run, said
+from persons import Person
 
 from noise_search.search.budget import Budget, StopRules
 from noise_search.search.cascade import judge_finalists
@@ -18,6 +19,7 @@ from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.scorebook import ScoreBook
 from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.ensemble import Ensemble
+from noise_search.verifiers.human import HumanVerifier
 
 IMAGES = 12
 NEEDS_STEP_NOISE = ("FK", "branching", "branching lineages", "rollover")
@@ -105,6 +107,19 @@ def test_what_was_chosen_by_measured_time_is_chosen_again(tmp_path, seconds, cho
     assert first.notes[0].startswith(f"auto search chose {chosen}")
     again = timed(tmp_path, 50 - seconds)
     assert said(again) == said(first) and made(again) == 0
+
+
+def test_it_is_chosen_again_where_a_person_judges(tmp_path, monkeypatch):
+    """A decode of 30 seconds beside model calls of one: that is written down too, though what a person said is not."""
+    clock, decode = Clock(), analytic.AnalyticSession.decode
+    monkeypatch.setattr(analytic.AnalyticSession, "decode", lambda *given: ([clock.tick() for _ in range(30)], decode(*given))[1])
+    found = []
+    for _ in range(2):
+        person = Person(lambda images: float(images[0, 0, 0, 0]))
+        found.append(run(METHODS["auto search"], IMAGES, tmp_path, HumanVerifier(person), clock=clock, on_call=clock.tick))
+        assert len(person.asked) > 1
+    assert found[0].notes[0].startswith("auto search chose random search: scoring takes so long")
+    assert said(found[1]) == said(found[0])
 
 
 def test_of_what_an_earlier_search_left_behind_no_time_is_known(tmp_path, monkeypatch):
