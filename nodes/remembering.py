@@ -70,8 +70,9 @@ class Memory:
         """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it."""
         if self.ledger is None:
             return judge
+        reached = [judge.verifier] if judge.dear is None else [judge.verifier, judge.dear.verifier]
         try:
-            by = verifier_signature(self._caller.prompt, self._caller.node, source)
+            by = verifier_signature(self._caller.prompt, self._caller.node, source, reached)
         except (Unreadable, OSError, RecursionError):  # what it is made of is not known: it is asked again
             return judge
         journal, given = self.ledger.journal, self.ledger.given

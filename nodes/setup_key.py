@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfyui_version
@@ -22,9 +22,10 @@ CHOICES = {
     "batching", "choose", "resume",
 }  # fmt: skip
 
-# What objects hold that other nodes computed: hints of controls, CLIP_VISION_OUTPUTs, and adapters of weights, LoRAs among them.
+# What objects hold that other nodes computed: hints of controls, CLIP_VISION_OUTPUTs, and adapters of weights, LoRAs among them;
+# a verifier's prompt and reference, its parts' too, and what the nodes of a `SubGraph` were given.
 HELD = ("cond_hint_original", "extra_concat_orig", "previous_controlnet", "image_embeds", "last_hidden_state",
-        "penultimate_hidden_states", "weights")  # fmt: skip
+        "penultimate_hidden_states", "weights", "prompt", "reference", "parts", "assistant", "run", "given")  # fmt: skip
 SAMPLE = 64  # numbers of each tensor that is patched into a model
 
 
@@ -62,12 +63,19 @@ def setup_key(prompt: Mapping[str, Any], node: str, graph: Graph, batching: str)
     return _hash(said)
 
 
-def verifier_signature(prompt: Mapping[str, Any], node: str, name: str) -> str:
-    """Return what determines the scores of the verifier that is connected to a node's input `name`, 32 hex digits."""
+def verifier_signature(prompt: Mapping[str, Any], node: str, name: str, reached: Sequence[Any] = ()) -> str:
+    """Return what determines the scores of the verifier that is connected to a node's input `name`, 32 hex digits.
+
+    Args:
+        prompt: the whole prompt in API form.
+        node: the search node's id in it.
+        name: of the input.
+        reached: what is connected there, a cascade as its two verifiers.
+    """
     inputs = _node(prompt, node).get("inputs", {})
     if not is_link(inputs.get(name)):
         raise Unreadable(f"nothing is connected to '{name}'")
-    return _hash(Signatures(prompt).of(inputs[name]))
+    return _hash([Signatures(prompt).of(inputs[name]), _digest(reached)])
 
 
 def noise_hash(graph: Graph) -> str:

@@ -36,7 +36,7 @@ from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import JitterProposal
 from noise_search.search.recipes import Recipe
 from noise_search.verifiers.guidance_gap import GuidanceGap
-from toys import counted, empty_latent
+from toys import ToyVerifier, counted, empty_latent
 
 REFINED = Chain(RandomSearch(), RefinementSearch(), 0.7)
 STEPS, BUDGET = 12, 6
@@ -189,6 +189,24 @@ def test_runs_are_shared_by_verifiers_and_scores_are_not(journals):
     assert calls.rows == 0
     assert told(again.report) == told(one.report) and told(gap.report) == told(other.report)
     assert again.score != gap.score
+
+
+class Like(ToyVerifier):
+    """Scores by the distance from a picture that another node gave it."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.reference = torch.full((1, 8, 8, 3), value)
+
+    def score(self, images, latents=None):
+        return -(images.mean((1, 2, 3)) - self.reference.mean()).abs()
+
+
+def test_scores_by_another_reference_picture_are_not_taken(journals):
+    graph = parts("eps")
+    one, other, again = (remembered(graph, 3, method=RandomSearch(), verifier=Like(value)) for value in (0.0, 1.0, 0.0))
+    assert other.report["recalled"]["candidates"] == 4 and other.report["verifier_calls"] == 4
+    assert told(again.report) == told(one.report) and again.report["verifier_calls"] == 0 and other.score != one.score
 
 
 def test_leftover_noise_is_kept_too(journals):

@@ -198,6 +198,25 @@ def test_the_verifier_is_told_by_what_it_is_made_of(folders):
     assert verifier_signature(PROMPT, "11", "verifier") != before
 
 
+class Inside:
+    """A part of a verifier, or a `SubGraph`."""
+
+    def __init__(self, **held):
+        self.__dict__ |= held
+
+
+def test_the_verifier_is_told_by_what_other_nodes_gave_it(folders):
+    """The picture that it compares with may be the winner of a search that somebody ended elsewhere."""
+    seen = [Inside(reference=torch.full((1, 8, 8, 3), value)) for value in (0.0, 1.0)]
+    texts = [Inside(prompt=text) for text in ("a cat", "a dog")]
+    graphs_ = [Inside(run=Inside(given={"4": {0: [torch.full((1,), value)]}})) for value in (0.0, 1.0)]
+    reached = [[one] for one in (*seen, *texts, *graphs_)] + [[Inside(parts=(texts[0], one))] for one in seen] + [texts]
+    signatures = [verifier_signature(PROMPT, "11", "verifier", one) for one in reached]
+    assert len(set(signatures)) == 9
+    again = [Inside(reference=torch.ones(1, 8, 8, 3), cache=object())]
+    assert verifier_signature(PROMPT, "11", "verifier", again) == signatures[1]
+
+
 @pytest.mark.parametrize("prompt", [{}, {**PROMPT, "2": {"class_type": "X", "inputs": {"model": ["2", 0]}}},
                                     {name: node for name, node in PROMPT.items() if name != "9"}])  # fmt: skip
 def test_what_cannot_be_read_is_no_key(folders, prompt):
