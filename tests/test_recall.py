@@ -14,9 +14,11 @@ from persons import Person
 from noise_search.search.budget import Budget, StopRules
 from noise_search.search.cascade import judge_finalists
 from noise_search.search.finals import compare_finalists
+from noise_search.search.helm import FINISHED
 from noise_search.search.journal import LOST
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.scorebook import ScoreBook
+from noise_search.search.steering import steered
 from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.ensemble import Ensemble
 from noise_search.verifiers.human import HumanVerifier
@@ -170,6 +172,45 @@ def test_the_state_of_a_parent_that_is_gone_is_made_again(tmp_path):
     for state in (tmp_path / "states").iterdir():
         state.unlink()
     assert said(run(METHODS["refinement"], 8, tmp_path)) == said(want)
+
+
+@pytest.mark.parametrize("name", ["path", "backtracking"])
+@pytest.mark.parametrize("call", [25, 37])
+def test_a_search_can_be_ended_while_the_parent_of_a_run_is_made_again(tmp_path, name, call):
+    run(METHODS[name], 6, tmp_path, stochastic=True)
+    for state in (tmp_path / "states").iterdir():
+        state.unlink()
+    made_so_far = []
+
+    def on_call():
+        made_so_far.append(search.budget.redone)
+        if len(made_so_far) == call:
+            search.controls.finish()
+
+    search = prepare(tmp_path, 8, stochastic=True, on_call=on_call)
+    list(steered(search, METHODS[name]))
+    assert search.stopped == FINISHED and search.ranked and search.budget.redone > 0
+    assert made_so_far[call - 1] > made_so_far[call - 2]  # it was
+    assert len(made_so_far) <= call + 1
+
+
+def test_a_run_that_is_brought_back_can_be_discarded(tmp_path):
+    """It does not go on from there."""
+    run(METHODS["halving"], 6, tmp_path)
+    for state in (tmp_path / "states").iterdir():
+        state.unlink()
+    redone = []
+
+    def on_call():
+        if search.budget.redone and not redone:
+            redone.extend(index for index in search.running if index)
+            for index in redone:
+                search.controls.discard(index)
+
+    search = prepare(tmp_path, 6, on_call=on_call)
+    list(steered(search, METHODS["halving"]))
+    given_up = [search.candidates[index] for index in redone]
+    assert given_up and all(candidate.status == "discarded" for candidate in given_up)
 
 
 def test_a_run_whose_score_was_not_written_is_scored_from_what_it_left(tmp_path):
