@@ -17,6 +17,7 @@ from noise_search.search.finals import compare_finalists
 from noise_search.search.helm import FINISHED
 from noise_search.search.journal import LOST
 from noise_search.search.methods.auto_search import choose_for
+from noise_search.search.methods.chain import Chain
 from noise_search.search.scorebook import ScoreBook
 from noise_search.search.steering import steered
 from noise_search.verifiers.cascade import Cascade
@@ -172,6 +173,14 @@ def test_the_state_of_a_parent_that_is_gone_is_made_again(tmp_path):
     for state in (tmp_path / "states").iterdir():
         state.unlink()
     assert said(run(METHODS["refinement"], 8, tmp_path)) == said(want)
+
+
+@pytest.mark.parametrize("name", ["random", "halving", "draft search", "FK", "FK after random", "path", "evolution"])
+def test_how_many_runs_go_together_decides_nothing(tmp_path, name):
+    """Memory may have run out in the first search, and does not where nothing is computed."""
+    method = {**METHODS, "FK after random": Chain(METHODS["random"], METHODS["FK"], 0.4)}[name]
+    first, again = (said(run(method, 24, tmp_path, stochastic=True, wave=wave)) for wave in (8, 32))
+    assert len(first.pop("rounds")) >= len(again.pop("rounds")) and first == again
 
 
 @pytest.mark.parametrize("name", ["path", "backtracking"])
