@@ -100,7 +100,9 @@ class Memory:
 
 
 @contextmanager
-def remembering(session: ComfySession, caller: Caller | None, resume: str, batching: str) -> Iterator[Memory]:
+def remembering(
+    session: ComfySession, caller: Caller | None, resume: str, batching: str, forgotten: set[str]
+) -> Iterator[Memory]:  # fmt: skip
     """Give a search its memory, and close it in the end.
 
     Args:
@@ -108,11 +110,12 @@ def remembering(session: ComfySession, caller: Caller | None, resume: str, batch
         caller: the prompt around the node; without one nothing is remembered.
         resume: the node's input: "on", "fresh" to forget first, or "off".
         batching: the node's input.
+        forgotten: keys of what was forgotten for other rows of the batch: rows that are alike share one journal.
     """
     journal, why = None, ""
     if resume != OFF and room() > 0:
         try:
-            journal = _opened(session, caller or Caller(), resume == FRESH, batching)
+            journal = _opened(session, caller or Caller(), resume == FRESH, batching, forgotten)
         except (Unreadable, OSError, RecursionError) as error:
             said = resume == FRESH or isinstance(error, OSError)
             why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
@@ -123,10 +126,11 @@ def remembering(session: ComfySession, caller: Caller | None, resume: str, batch
             close_journal(journal)
 
 
-def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str) -> Journal:
+def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str, forgotten: set[str]) -> Journal:
     if not caller.node:
         raise Unreadable("the node was called without its prompt")
     key = setup_key(caller.prompt, caller.node, session.graph, batching)
-    if fresh:
+    if fresh and key not in forgotten:
         forget(key)
+        forgotten.add(key)
     return open_journal(key)

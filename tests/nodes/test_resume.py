@@ -146,6 +146,18 @@ def test_fresh_forgets_and_off_reads_and_writes_nothing(journals):
     assert calls.rows == 4 * 24  # the last alone was spared
 
 
+def test_fresh_forgets_once_what_rows_of_a_batch_share(journals):
+    """Rows that are alike have one journal: what the first has just written is not what was there before."""
+    graph = parts("eps", latent=empty_latent("eps", batch=2))
+    remembered(graph, 3, resume="on")
+    with counted() as calls:
+        remembered(graph, 3, resume="fresh")
+    assert calls.rows == 2 * 24 and len(list(journals.iterdir())) == 1
+    with counted() as calls:
+        remembered(graph, 3)
+    assert calls.rows == 0
+
+
 def test_the_candidates_of_other_seeds_and_given_noise_are_their_own(journals):
     graph = parts("eps")
     noises = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(2)]
