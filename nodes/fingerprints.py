@@ -20,8 +20,8 @@ def fingerprints(name: str) -> list[str]:
     """Return a hash of each file, or folder of files, that a text names in ComfyUI's model folders or its input folder."""
     if not name or len(name) > LONGEST_NAME or "\n" in name or "\0" in name:
         return []
-    paths = dict.fromkeys(path for path in _named(name) if path.is_file() or _is_model(path))
-    return [fingerprint(path) if path.is_file() else _of_folder(path) for path in paths]
+    paths = dict.fromkeys(path for path in _named(name) if _is_file(path) or _is_model(path))
+    return [fingerprint(path) if _is_file(path) else _of_folder(path) for path in paths]
 
 
 def fingerprint(path: Path) -> str:
@@ -46,7 +46,12 @@ def _sampled(path: Path, size: int) -> str:
 
 
 def _is_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in OF_MODELS)
+    return any(_is_file(folder / name) for name in OF_MODELS)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; no text is too long to ask, as it is for `Path.is_file` up to Python 3.13."""
+    return os.path.isfile(path)
 
 
 def _of_folder(folder: Path) -> str:

@@ -67,19 +67,17 @@ class Memory:
         return "" if self.ledger is None else self.ledger.name(recipe, what)
 
     def lend(self, judge: Judge, source: str) -> Judge:
-        """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it.
-
-        What people said depends on what else they were shown: they keep books of their own.
-        """
+        """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it."""
         if self.ledger is None:
             return judge
+        reached = [judge.verifier] if judge.dear is None else [judge.verifier, judge.dear.verifier]
         try:
-            by = verifier_signature(self._caller.prompt, self._caller.node, source)
+            by = verifier_signature(self._caller.prompt, self._caller.node, source, reached)
         except (Unreadable, OSError, RecursionError):  # what it is made of is not known: it is asked again
             return judge
         journal, given = self.ledger.journal, self.ledger.given
         for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
-            if one is not None and not one.asks_people:
+            if one is not None:
                 one.book = ScoreBook(journal, signature, one.names, given)
         if source == CHOOSES:
             self.ledger.book = judge.book
@@ -102,7 +100,9 @@ class Memory:
 
 
 @contextmanager
-def remembering(session: ComfySession, caller: Caller | None, resume: str, batching: str) -> Iterator[Memory]:
+def remembering(
+    session: ComfySession, caller: Caller | None, resume: str, batching: str, forgotten: set[str]
+) -> Iterator[Memory]:  # fmt: skip
     """Give a search its memory, and close it in the end.
 
     Args:
@@ -110,11 +110,12 @@ def remembering(session: ComfySession, caller: Caller | None, resume: str, batch
         caller: the prompt around the node; without one nothing is remembered.
         resume: the node's input: "on", "fresh" to forget first, or "off".
         batching: the node's input.
+        forgotten: keys of what was forgotten for other rows of the batch: rows that are alike share one journal.
     """
     journal, why = None, ""
     if resume != OFF and room() > 0:
         try:
-            journal = _opened(session, caller or Caller(), resume == FRESH, batching)
+            journal = _opened(session, caller or Caller(), resume == FRESH, batching, forgotten)
         except (Unreadable, OSError, RecursionError) as error:
             said = resume == FRESH or isinstance(error, OSError)
             why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
@@ -125,10 +126,11 @@ def remembering(session: ComfySession, caller: Caller | None, resume: str, batch
             close_journal(journal)
 
 
-def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str) -> Journal:
+def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str, forgotten: set[str]) -> Journal:
     if not caller.node:
         raise Unreadable("the node was called without its prompt")
     key = setup_key(caller.prompt, caller.node, session.graph, batching)
-    if fresh:
+    if fresh and key not in forgotten:
         forget(key)
+        forgotten.add(key)
     return open_journal(key)

@@ -51,7 +51,11 @@ NOT_ASKED = ", by the first verifier of the cascade: the second was not asked"
 
 @dataclass
 class Settings:
-    """The search inputs that both search nodes share; see `nodes/search.py` for what each means."""
+    """The search inputs that both search nodes share; see `nodes/search.py` for what each means.
+
+    Attributes:
+        forgotten: see `remembering`.
+    """
 
     verifier: Any
     budget: int
@@ -64,6 +68,7 @@ class Settings:
     batching: str = "auto"
     choose: str = ""
     resume: str = "on"
+    forgotten: set[str] = field(default_factory=set, init=False)
 
 
 @dataclass
@@ -157,7 +162,7 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, c
     budget = Budget(settings.budget, settings.limits)
     progress.begin(budget)
     session = ComfySession(graph, budget, batching=settings.batching, called=called)
-    with remembering(session, caller, settings.resume, settings.batching) as memory:
+    with remembering(session, caller, settings.resume, settings.batching, settings.forgotten) as memory:
         feed.album = memory.album(feed.album)
         judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
         # Every row of a batch draws other candidates; row 0's are those of a batch of one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfyui_version
@@ -21,6 +21,12 @@ CHOICES = {
     "noise", "seed", "verifier", "budget", "keep", "method", "limits", "held_out", "on_cancel", "on_verifier_error",
     "batching", "choose", "resume",
 }  # fmt: skip
+
+# What objects hold that other nodes computed: hints of controls, CLIP_VISION_OUTPUTs, and adapters of weights, LoRAs among them;
+# a verifier's prompt and reference, its parts' too, and what the nodes of a `SubGraph` were given.
+HELD = ("cond_hint_original", "extra_concat_orig", "previous_controlnet", "image_embeds", "last_hidden_state",
+        "penultimate_hidden_states", "weights", "prompt", "reference", "parts", "assistant", "run", "given")  # fmt: skip
+SAMPLE = 64  # numbers of each tensor that is patched into a model
 
 
 class Unreadable(ValueError):
@@ -50,18 +56,26 @@ def setup_key(prompt: Mapping[str, Any], node: str, graph: Graph, batching: str)
         "conditioning": _digest(getattr(graph.guider, "original_conds", None)),
         "row of a batch": graph.row_of_batch,
         "model": [type(patcher.model).__qualname__, str(patcher.model_dtype()), patcher.load_device.type],
+        "patches": _digest(getattr(patcher, "patches", None), SAMPLE),
         "versions": [comfyui_version.__version__, torch.__version__],
         "batching": batching == "on",
     }
     return _hash(said)
 
 
-def verifier_signature(prompt: Mapping[str, Any], node: str, name: str) -> str:
-    """Return what determines the scores of the verifier that is connected to a node's input `name`, 32 hex digits."""
+def verifier_signature(prompt: Mapping[str, Any], node: str, name: str, reached: Sequence[Any] = ()) -> str:
+    """Return what determines the scores of the verifier that is connected to a node's input `name`, 32 hex digits.
+
+    Args:
+        prompt: the whole prompt in API form.
+        node: the search node's id in it.
+        name: of the input.
+        reached: what is connected there, a cascade as its two verifiers.
+    """
     inputs = _node(prompt, node).get("inputs", {})
     if not is_link(inputs.get(name)):
         raise Unreadable(f"nothing is connected to '{name}'")
-    return _hash(Signatures(prompt).of(inputs[name]))
+    return _hash([Signatures(prompt).of(inputs[name]), _digest(reached)])
 
 
 def noise_hash(graph: Graph) -> str:
@@ -111,37 +125,48 @@ def _node(prompt: Mapping[str, Any], node: str) -> Mapping[str, Any]:
     return prompt[node]
 
 
-def _digest(value: Any) -> str:
-    """Return a hash of the numbers and texts in a value; objects of other kinds are told by the nodes that made them."""
+def _digest(value: Any, sample: int = 0) -> str:
+    """Return a hash of the numbers and texts in a value; what else objects of other kinds are is told by the nodes before.
+
+    Args:
+        value: any.
+        sample: at most so many numbers of each tensor count, evenly spread from the first to the last; 0 for all.
+    """
     digest = hashlib.sha256()
-    _feed(digest, value)
+    _feed(digest, value, sample)
     return digest.hexdigest()[:32]
 
 
-def _feed(digest: Any, value: Any) -> None:
+def _feed(digest: Any, value: Any, sample: int) -> None:
     if isinstance(value, Tensor) and not value.is_nested:
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(_bytes_of(value))
+        digest.update(_bytes_of(value, sample))
     elif getattr(value, "is_nested", False):
-        _feed(digest, list(value.unbind()))
+        _feed(digest, list(value.unbind()), sample)
     elif isinstance(value, Mapping):
         for name in sorted(value, key=str):
             digest.update(f"{name}:".encode())
-            _feed(digest, value[name])
+            _feed(digest, value[name], sample)
     elif isinstance(value, (list, tuple)):
         digest.update(f"[{len(value)}".encode())
         for inner in value:
-            _feed(digest, inner)
+            _feed(digest, inner, sample)
     elif isinstance(value, (bool, int, float, str, type(None))):
         digest.update(f"{value!r};".encode())
     else:
         digest.update(f"<{type(value).__qualname__}>".encode())
+        _feed(digest, {name: getattr(value, name) for name in HELD if hasattr(value, name)}, sample)
 
 
-def _bytes_of(tensor: Tensor) -> Any:
+def _bytes_of(tensor: Tensor, sample: int) -> Any:
     try:
-        return tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy()
+        flat = tensor.detach().flatten()
+        if sample and flat.numel() > sample:
+            flat = flat[torch.linspace(0, flat.numel() - 1, sample, dtype=torch.float64).long().to(flat.device)]
+        return flat.to("cpu").contiguous().view(torch.uint8).numpy()
     except (RuntimeError, TypeError, NotImplementedError) as error:  # of a class that another pack made
+        if sample:
+            return b""
         raise Unreadable(f"a value of type {type(tensor).__qualname__} cannot be read: {error}") from error
 
 

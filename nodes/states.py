@@ -14,7 +14,7 @@ from ..search.calls import Record
 from ..search.recall import Kept
 from ..search.recipes import Recipe
 from ..search.trajectory import Trajectory
-from .graph import LeftoverNoise
+from .graph import LeftoverNoise, to_intermediate
 
 Tensors = dict[str, Tensor]
 
@@ -38,11 +38,12 @@ class StateCodec:
         return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
 
     def unpack(self, data: bytes, recipe: Recipe) -> Kept:
-        """Return what was packed. Records have x, not the model's answer."""
+        """Return what was packed, latents where those of new runs are. Records have x, not the model's answer."""
         tensors = load(data)
         records = [self._record(tensors, i, sigma, recipe) for i, sigma in enumerate(tensors["records"].tolist())]
         segment = (tensors["segment.noise"], tensors["segment.sigmas"]) if "segment.noise" in tensors else None
-        return Kept(_latent_in(tensors, "latent"), records, segment, _levels_in(tensors, "predictions"))
+        predictions = {level: _placed(latent) for level, latent in _levels_in(tensors, "predictions").items()}
+        return Kept(_placed(_latent_in(tensors, "latent")), records, segment, predictions)
 
     def _record(self, tensors: Tensors, i: int, sigma: float, recipe: Recipe) -> Record:
         gaps = tuple(tensors[f"records.{i}.gaps"].tolist())
@@ -66,6 +67,13 @@ def _latent_in(tensors: Tensors, name: str) -> Any:
         return LeftoverNoise(_latent_in(tensors, f"{name}.noisy"), _latent_in(tensors, f"{name}.denoised"))
     count = sum(other.startswith(f"{name}.") for other in tensors)
     return NestedTensor([tensors[f"{name}.{i}"] for i in range(count)])
+
+
+def _placed(latent: Any) -> Any:
+    """Return a latent where those of new runs are."""
+    if isinstance(latent, LeftoverNoise):
+        return LeftoverNoise(to_intermediate(latent.samples), to_intermediate(latent.denoised))
+    return to_intermediate(latent)
 
 
 def _levels(name: str, levels: Sequence[float]) -> Tensors:

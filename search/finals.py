@@ -69,23 +69,32 @@ def play(scores: Sequence[float], compare: Callable[[int, int], float], finalist
     return Finals(shares, refined, len(chosen) * (len(chosen) - 1))
 
 
-def finals_of(verifier: Any, scores: Sequence[float], pictures: Callable[[int], Tensor]) -> Finals | None:
+def finals_of(
+    verifier: Any, scores: Sequence[float], pictures: Callable[[int], Tensor],
+    known: Callable[[int, int, Callable[[], float]], float] = lambda i, j, measure: measure(),
+) -> Finals | None:  # fmt: skip
     """Let a verifier compare the best of a pool; None if it is not one that compares, or has nothing to compare.
 
     Args:
         verifier: Perhaps a `PairwiseVerifier`. Within an ensemble it is not asked: the ensemble's order is not its own.
         scores: (N,), NaN for no score.
         pictures: Gives the pictures (F, H, W, 3) of the one at a position.
+        known: Gives the outcome for two positions if it is written down, else what it is handed to ask with.
     """
     finalists = getattr(verifier, "finalists", 0)
     if not finalists:
         return None
-    return play(scores, lambda i, j: verifier.compare(pictures(i), pictures(j)), finalists, verifier.near)
+
+    def compare(i: int, j: int) -> float:
+        return known(i, j, lambda: _probability(verifier.compare(pictures(i), pictures(j))))
+
+    return play(scores, compare, finalists, verifier.near)
 
 
 def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bool]) -> None:
     """Refine the scores of a search's best candidates, and note in `search.finals` what was compared.
 
+    What an earlier search compared is not compared again: that may be paid for, and the answer be another.
     A comparison that fails must not cost the winner: the order by scores stays, and the failure is among the problems.
     Nor has the cheap judge of a cascade a say in what the dear one decided.
     """
@@ -95,9 +104,13 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     scores = pool.combined().tolist() if pool.members else []
     if getattr(verifier, "finalists", 0):
         search.say(COMPARING)
+
+    def known(i: int, j: int, measure: Callable[[], float]) -> float:
+        return search.judge.settled(pool.members[i], {"better": True}, measure, pool.members[j])
+
     started = search.budget.clock()
     try:
-        finals = finals_of(verifier, scores, lambda i: search.pictures(pool.members[i]))
+        finals = finals_of(verifier, scores, lambda i: search.pictures(pool.members[i]), known)
     except Exception as error:
         if is_interrupt(error):
             raise

@@ -67,9 +67,9 @@ class Journal:
         self._scores: dict[tuple[str, str], dict[str, float | None]] = {}
         (self.folder / STATES).mkdir(parents=True, exist_ok=True)
         path = self.folder / FILE
-        whole = self._read(path)
+        whole, size = self._read(path)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
-        if whole is not None:
+        if whole < size:  # else nothing is cut: another process may have written since
             os.ftruncate(self._file, whole)
         if not whole:
             self._append(self._header(), sync=True)
@@ -140,15 +140,15 @@ class Journal:
     def _header(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION, "key": self._key}
 
-    def _read(self, path: Path) -> int | None:
-        """Take in a file; return how many of its bytes are whole lines, or None if there is none (any more)."""
+    def _read(self, path: Path) -> tuple[int, int]:
+        """Take in a file; return how many of its bytes are whole lines, and how many it has: none if there is none (any more)."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return None
+            return 0, 0
         *lines, rest = data.split(b"\n")
         if not lines and _line(self._header()).startswith(rest):
-            return 0
+            return 0, len(data)
         whole = len(data) - len(rest)
         entries = [_parsed(line) for line in lines]
         if len(lines) > 1 and entries[-1] is None:
@@ -156,10 +156,10 @@ class Journal:
         why = self._why_foreign(entries)
         if why:
             self._set_aside(path, why)
-            return None
+            return 0, 0
         for entry in entries[1:]:
             self._take(entry)
-        return whole
+        return whole, len(data)
 
     def _why_foreign(self, entries: list[dict[str, Any] | None]) -> str:
         """Say why these lines are no journal to go on from; empty if they are one."""

@@ -46,7 +46,8 @@ class Judge:
         scored: candidates scored, every look and draft counted.
         seconds: time spent in verifiers.
         problems: what went wrong and was passed over, in words.
-        book: what it said of candidates before; None if there is no journal.
+        book: what it said of candidates before; None if there is no journal. What people said depends on what else they
+            were shown, and is not taken from it.
     """
 
     def __init__(
@@ -171,13 +172,13 @@ class Judge:
 
     def recalled(self, candidates: Sequence[Candidate], what: Mapping[str, Any]) -> list[Tensor | None]:
         """Return for each candidate the raw scores (V,) that are known from before, or None; `what`: see `entry_name`."""
-        return [None if self.book is None else self.book.get(c.recipe, what) for c in candidates]
+        return [None if self.book is None or self.asks_people else self.book.get(c.recipe, what) for c in candidates]
 
     def merged(
         self, candidates: Sequence[Candidate], what: Mapping[str, Any], known: Sequence[Tensor | None], new: Tensor
     ) -> Tensor:
         """Return the raw scores (n, V) of candidates, those that were known and the `new` ones (m, V), and remember all."""
-        if self.book is not None:
+        if self.book is not None and not self.asks_people:
             asked = [c for c, row in zip(candidates, known, strict=True) if row is None]
             for candidate, row in zip(asked, new.tolist(), strict=True):
                 self.book.put(candidate.recipe, what, row)
@@ -186,9 +187,16 @@ class Judge:
         self.enter(candidates, raw)
         return raw
 
-    def settled(self, candidate: Candidate, what: Mapping[str, Any], measure: Callable[[], float | None]) -> float | None:
-        """Return what was measured of a candidate when it was first searched for; measure it now if that is not known."""
-        return measure() if self.book is None else self.book.settled(candidate.recipe, what, measure)
+    def settled(
+        self, candidate: Candidate, what: Mapping[str, Any], measure: Callable[[], float | None], against: Candidate | None = None
+    ) -> float | None:
+        """Return what was measured of a candidate, or of it against another, when it was first searched for.
+
+        It is measured now if that is not known.
+        """
+        if self.book is None:
+            return measure()
+        return self.book.settled(candidate.recipe, what, measure, None if against is None else against.recipe)
 
     def revise(self, pool: Pool) -> None:
         """Bring the raw scores of a pool up to date where new answers changed earlier ones."""

@@ -86,8 +86,10 @@ class LazyRun:
         self.real, self._known, self.reached = None, known, min(self.reached, reached)
 
     def embody(self, real: Run) -> None:
-        """Go on with a real run, which stands where this one does."""
+        """Go on with a real run, which stands where this one does; end it if this one was given up meanwhile."""
         self._spared, self.real = self.nfe - real.nfe, real
+        if self.closed:
+            real.close()
 
     def close(self) -> None:
         """End the run for good."""

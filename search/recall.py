@@ -170,10 +170,12 @@ class RecallingSession:
         if self.ledger.only_known and not budget.free:
             budget.halted = True
             return
-        self._embody(runs)
+        if not self._embody(runs):
+            return
+        runs = [run for run in runs if not run.closed]
         budget.refused, started = False, time.perf_counter()
         self.inner.advance([run.real for run in runs], until_sigma)
-        share = (time.perf_counter() - started) / len(runs)
+        share = (time.perf_counter() - started) / max(len(runs), 1)
         for run in runs:
             if run.finished and not run.closed:  # perhaps at a look already, if that is at the last call
                 self._write(run, 0.0, share)
@@ -188,10 +190,16 @@ class RecallingSession:
             line["gaps"] = [finite_or_none(gap) for gap in run.gaps]
         ledger.journal.add_run(self.ledger.name(run.recipe, what), line, None if what else ledger.codec.pack(run.real))
 
-    def _embody(self, runs: Sequence[LazyRun]) -> None:
-        """Make real runs of those that are none yet, and bring them to where they are known to be, many at once."""
+    def _embody(self, runs: Sequence[LazyRun]) -> bool:
+        """Make real runs of those that are none yet, and bring them to where they are known to be, many at once.
+
+        Returns:
+            Whether there are; not if the user ended the search while what they branch from was made again.
+        """
         new = [run for run in runs if run.real is None]
         self._resolve([run.origin for run in new if run.origin is not None])
+        if any(run.origin is not None and run.origin.real is None for run in new):
+            return False
         made = [(run, self._begin(run)) for run in new]
         back: defaultdict[float, list[Run]] = defaultdict(list)
         for run, real in made:
@@ -207,6 +215,7 @@ class RecallingSession:
             raise
         for run, real in made:
             run.embody(real)
+        return True
 
     def _begin(self, run: LazyRun) -> Run:
         if run.origin is None:
@@ -233,12 +242,15 @@ class RecallingSession:
             return
         runs = [run_to(*wanted) for wanted in missing]
         try:
-            self._embody(runs)
+            if not self._embody(runs):
+                return
             with self.ledger.budget.redo():
                 for level in sorted({run.keep[0] for run in runs}, reverse=True):
                     self.inner.advance([run.real for run in runs if run.keep[0] == level], level)
             for run, wanted in zip(runs, missing.values(), strict=True):
-                real = next(record for record in run.real.records if same_level(record.sigma, run.keep[0]))
+                real = next((record for record in run.real.records if same_level(record.sigma, run.keep[0])), None)
+                if real is None and not self.ledger.budget.halted:
+                    raise ValueError(f"sampler: a run that was made again made no model call at the noise level {run.keep[0]:g}")
                 for record in wanted:
                     record.real = real
         finally:

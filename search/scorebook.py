@@ -56,14 +56,18 @@ class ScoreBook:
         values = {name: finite_or_none(value) for name, value in zip(self._names, row, strict=True)}
         self._journal.add_scores(entry_name(recipe, what, self._given), self._by, values)
 
-    def settled(self, recipe: Recipe, what: Mapping[str, Any], measure: Callable[[], float | None]) -> float | None:
+    def settled(
+        self, recipe: Recipe, what: Mapping[str, Any], measure: Callable[[], float | None], against: Recipe | None = None
+    ) -> float | None:
         """Return a number that was measured once, so that what is decided by it is decided again when searched again.
 
         Args:
             recipe: of the candidate that it was measured of.
             what: names the number.
             measure: measures it if it is not written down; what it gives then is, but for None.
+            against: of the other, of what is measured of two.
         """
+        what = what if against is None else {**what, "against": entry_name(against, {}, self._given)}
         name = entry_name(recipe, what, self._given)
         known = self._journal.scores(name, self._by)
         if known is not None:

@@ -168,6 +168,22 @@ def test_a_full_disk_ends_the_writing_and_is_said(tmp_path, monkeypatch):
     assert Journal(tmp_path, KEY).scores(NAME, "other") is None
 
 
+def test_what_another_process_writes_while_it_is_opened_stays(tmp_path, monkeypatch):
+    written(tmp_path)
+    other, opened, late = Journal(tmp_path, KEY), os.open, [True]
+
+    def open_late(*how):
+        while late:
+            late.pop()
+            other.add_scores(NAME, "other", {"clip": 1.0})
+        return opened(*how)
+
+    monkeypatch.setattr(os, "open", open_late)
+    Journal(tmp_path, KEY).add_scores(NAME, "third", {"clip": 2.0})
+    found = Journal(tmp_path, KEY)
+    assert found.scores(NAME, "other") == {"clip": 1.0} and found.scores(NAME, "third") == {"clip": 2.0}
+
+
 def test_names_tell_recipes_looks_and_given_noise_apart():
     plain, cut = Recipe(1, 2), Recipe(1, 2).branched(Cut(0.5, 0.7, 3, 4))
     whats = [{}, {"sigma": 0.5}, {"sigma": 0.5000000000000001}, {"draft_steps": 5}, {"draft_steps": 5, "sigma": 0.5}]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import random
 
 import analytic
 import pytest
 from analytic import Clock, LowFrequency, Quadratic
 from journaling import METHODS, Killed, finished_lines, go, killed_at, made, prepare, run, said
+from persons import Person
 
 from noise_search.search.budget import Budget, StopRules
 from noise_search.search.cascade import judge_finalists
+from noise_search.search.finals import compare_finalists
+from noise_search.search.helm import FINISHED
 from noise_search.search.journal import LOST
 from noise_search.search.methods.auto_search import choose_for
+from noise_search.search.methods.chain import Chain
 from noise_search.search.scorebook import ScoreBook
+from noise_search.search.steering import steered
 from noise_search.verifiers.cascade import Cascade
 from noise_search.verifiers.ensemble import Ensemble
+from noise_search.verifiers.human import HumanVerifier
 
 IMAGES = 12
 NEEDS_STEP_NOISE = ("FK", "branching", "branching lineages", "rollover")
@@ -105,6 +112,19 @@ def test_what_was_chosen_by_measured_time_is_chosen_again(tmp_path, seconds, cho
     assert said(again) == said(first) and made(again) == 0
 
 
+def test_it_is_chosen_again_where_a_person_judges(tmp_path, monkeypatch):
+    """A decode of 30 seconds beside model calls of one: that is written down too, though what a person said is not."""
+    clock, decode = Clock(), analytic.AnalyticSession.decode
+    monkeypatch.setattr(analytic.AnalyticSession, "decode", lambda *given: ([clock.tick() for _ in range(30)], decode(*given))[1])
+    found = []
+    for _ in range(2):
+        person = Person(lambda images: float(images[0, 0, 0, 0]))
+        found.append(run(METHODS["auto search"], IMAGES, tmp_path, HumanVerifier(person), clock=clock, on_call=clock.tick))
+        assert len(person.asked) > 1
+    assert found[0].notes[0].startswith("auto search chose random search: scoring takes so long")
+    assert said(found[1]) == said(found[0])
+
+
 def test_of_what_an_earlier_search_left_behind_no_time_is_known(tmp_path, monkeypatch):
     """All that is done for a candidate 0 that is known is to decode it: that is not what a candidate takes."""
     clock, decode = Clock(), analytic.AnalyticSession.decode
@@ -112,6 +132,26 @@ def test_of_what_an_earlier_search_left_behind_no_time_is_known(tmp_path, monkey
     timed(tmp_path, 1, METHODS["random"], clock)
     for _ in range(2):
         assert timed(tmp_path, 1, clock=clock).notes[0].startswith("auto search chose draft search, then")
+
+
+class Shaky(Quadratic):
+    """Scores by the first number, and a little by lot."""
+
+    def __init__(self, lots, shake):
+        super().__init__()
+        self.lots, self.shake = random.Random(lots), shake
+
+    def values(self, images):
+        return super().values(images) + analytic.torch.tensor([self.lots.gauss(0, self.shake) for _ in images])
+
+
+def test_what_a_verifier_said_of_a_moved_picture_it_says_again(tmp_path):
+    """The noise of a verifier that answers by lot is another each time, and the search would end where it did not."""
+    first = run(METHODS["auto search"], IMAGES, tmp_path, verifier := Shaky(1, 0.0))
+    asked = verifier.pictures
+    again = run(METHODS["auto search"], IMAGES, tmp_path, verifier := Shaky(2, 1e6))
+    assert said(again) == said(first) and made(again) == 0 and not again.stopped
+    assert asked > 4 and verifier.pictures == 0
 
 
 def test_a_state_that_is_gone_or_damaged_is_rendered_again_and_said(tmp_path):
@@ -133,6 +173,53 @@ def test_the_state_of_a_parent_that_is_gone_is_made_again(tmp_path):
     for state in (tmp_path / "states").iterdir():
         state.unlink()
     assert said(run(METHODS["refinement"], 8, tmp_path)) == said(want)
+
+
+@pytest.mark.parametrize("name", ["random", "halving", "draft search", "FK", "FK after random", "path", "evolution"])
+def test_how_many_runs_go_together_decides_nothing(tmp_path, name):
+    """Memory may have run out in the first search, and does not where nothing is computed."""
+    method = {**METHODS, "FK after random": Chain(METHODS["random"], METHODS["FK"], 0.4)}[name]
+    first, again = (said(run(method, 24, tmp_path, stochastic=True, wave=wave)) for wave in (8, 32))
+    assert len(first.pop("rounds")) >= len(again.pop("rounds")) and first == again
+
+
+@pytest.mark.parametrize("name", ["path", "backtracking"])
+@pytest.mark.parametrize("call", [25, 37])
+def test_a_search_can_be_ended_while_the_parent_of_a_run_is_made_again(tmp_path, name, call):
+    run(METHODS[name], 6, tmp_path, stochastic=True)
+    for state in (tmp_path / "states").iterdir():
+        state.unlink()
+    made_so_far = []
+
+    def on_call():
+        made_so_far.append(search.budget.redone)
+        if len(made_so_far) == call:
+            search.controls.finish()
+
+    search = prepare(tmp_path, 8, stochastic=True, on_call=on_call)
+    list(steered(search, METHODS[name]))
+    assert search.stopped == FINISHED and search.ranked and search.budget.redone > 0
+    assert made_so_far[call - 1] > made_so_far[call - 2]  # it was
+    assert len(made_so_far) <= call + 1
+
+
+def test_a_run_that_is_brought_back_can_be_discarded(tmp_path):
+    """It does not go on from there."""
+    run(METHODS["halving"], 6, tmp_path)
+    for state in (tmp_path / "states").iterdir():
+        state.unlink()
+    redone = []
+
+    def on_call():
+        if search.budget.redone and not redone:
+            redone.extend(index for index in search.running if index)
+            for index in redone:
+                search.controls.discard(index)
+
+    search = prepare(tmp_path, 6, on_call=on_call)
+    list(steered(search, METHODS["halving"]))
+    given_up = [search.candidates[index] for index in redone]
+    assert given_up and all(candidate.status == "discarded" for candidate in given_up)
 
 
 def test_a_run_whose_score_was_not_written_is_scored_from_what_it_left(tmp_path):
@@ -187,6 +274,40 @@ def test_a_cascade_asks_neither_judge_again(tmp_path):
     assert asked[0] == 8 and asked[1] >= 4 and nothing == [0, 0]
     assert [c.index for c, _ in again.ranked] == [c.index for c, _ in first.ranked]
     assert (again.judge.scored, again.judge.dear.scored) == (first.judge.scored, first.judge.dear.scored)
+
+
+class Undecided(Quadratic):
+    """Grades all alike, and of two pictures prefers one that it draws by lot."""
+
+    finalists, near = 4, 0.5
+
+    def __init__(self, lots):
+        super().__init__()
+        self.lots, self.compared = random.Random(lots), 0
+
+    def values(self, images):
+        return super().values(images) * 0
+
+    def compare(self, first, second):
+        self.compared += 1
+        return self.lots.random()
+
+
+def test_finalists_are_compared_once(tmp_path):
+    """A comparison may be paid for, and a second answer be another."""
+
+    def searched(images, lots):
+        search = prepare(tmp_path, images, verifier := Undecided(lots))
+        for _ in METHODS["random"].run(search):
+            pass
+        compare_finalists(search, lambda error: False)
+        search.close()
+        return search, verifier.compared
+
+    first, asked = searched(6, 1)
+    again, nothing = searched(6, 2)
+    assert (asked, nothing) == (12, 0) and again.finals == first.finals and said(again) == said(first)
+    assert searched(8, 3)[1] == 0  # the first of equals are still the finalists
 
 
 def test_an_ensemble_whose_scale_the_first_set_scores_the_same(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
-from ..candidates import Pool
+from ..candidates import Pool, finite_or_none
 from ..engine import Method, Round, Search
 from .chain import Chain
 from .draft_search import DraftSearch
@@ -90,7 +92,7 @@ class AutoSearch:
         search.method = method.name
         search.notes.append(f"auto search chose {method.name}: {why}")
         if self.stop_early and not search.judge.asks_people:  # nobody is asked whether a moved picture is as good
-            noise = verifier_noise(search)
+            noise = settled_noise(search)
             search.watch = lambda pool: stop_without_spread(search, pool, noise)
         try:
             yield from method.run(search)
@@ -121,13 +123,23 @@ class AutoSearch:
         return (sampling * steps / search.steps + fixed) / max(sampling + fixed, 1e-9)
 
 
+def settled_noise(search: Search) -> torch.Tensor:
+    """Return `verifier_noise` as it was when this was first searched: another answer of the verifier may end it elsewhere."""
+    measured = cache(lambda: verifier_noise(search).tolist())
+    noise = [
+        search.judge.settled(search.origin, {"noise_of": name}, lambda i=i: finite_or_none(measured()[i]))
+        for i, name in enumerate(search.judge.names)
+    ]
+    return torch.tensor([math.nan if value is None else value for value in noise])
+
+
 def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
     candidate = search.origin
     moved = [search.pictures(candidate).roll(shift, (1, 2)) for shift in SHIFTS]
     promised = search.promised([candidate], search.judge)[0]
     with_it = [{level: pictures.roll(shift, (1, 2)) for level, pictures in promised.items()} for shift in SHIFTS]
-    raw = search.judge.score([candidate] * len(moved), moved, [candidate.latent] * len(moved), with_it)
+    raw = search.judge.ask([candidate] * len(moved), moved, [candidate.latent] * len(moved), with_it)
     own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 

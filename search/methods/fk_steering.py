@@ -153,7 +153,7 @@ class FKSteering:
     def _resample(self, search: Search, field: list[Particle], cut: float, up: float | None, level: int) -> list[Particle]:
         """Give every slot but candidate 0's an offspring; the first of a particle is the particle itself."""
         kept = [p for p in field if p.candidate is search.origin]
-        u = uniform(search.seed, "resample", level, len(search.rounds))
+        u = uniform(search.seed, "resample", level, len(search.finished.members))
         offspring = systematic_resample([p.log_weight for p in field], len(field) - len(kept), u)
         out = [Particle(p.candidate, 0.0, p.memory) for p in kept]
         for particle, count in zip(field, offspring, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from inprocess import boot
@@ -12,11 +14,14 @@ boot()
 
 import comfy.model_management as mm
 import torch
+from comfy.nested_tensor import NestedTensor
 from remembered import keep_journals, prompt_for, remembered, told
 from searching import at_call, interrupt, parts, search_with
 
+from noise_search.nodes.graph import LeftoverNoise, samples_of
 from noise_search.nodes.live import searches
 from noise_search.nodes.noise import rows_of
+from noise_search.nodes.states import StateCodec
 from noise_search.search.journal import THUMBS
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -29,8 +34,9 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import JitterProposal
+from noise_search.search.recipes import Recipe
 from noise_search.verifiers.guidance_gap import GuidanceGap
-from toys import counted, empty_latent
+from toys import ToyVerifier, counted, empty_latent
 
 REFINED = Chain(RandomSearch(), RefinementSearch(), 0.7)
 STEPS, BUDGET = 12, 6
@@ -140,6 +146,18 @@ def test_fresh_forgets_and_off_reads_and_writes_nothing(journals):
     assert calls.rows == 4 * 24  # the last alone was spared
 
 
+def test_fresh_forgets_once_what_rows_of_a_batch_share(journals):
+    """Rows that are alike have one journal: what the first has just written is not what was there before."""
+    graph = parts("eps", latent=empty_latent("eps", batch=2))
+    remembered(graph, 3, resume="on")
+    with counted() as calls:
+        remembered(graph, 3, resume="fresh")
+    assert calls.rows == 2 * 24 and len(list(journals.iterdir())) == 1
+    with counted() as calls:
+        remembered(graph, 3)
+    assert calls.rows == 0
+
+
 def test_the_candidates_of_other_seeds_and_given_noise_are_their_own(journals):
     graph = parts("eps")
     noises = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(2)]
@@ -185,6 +203,24 @@ def test_runs_are_shared_by_verifiers_and_scores_are_not(journals):
     assert again.score != gap.score
 
 
+class Like(ToyVerifier):
+    """Scores by the distance from a picture that another node gave it."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.reference = torch.full((1, 8, 8, 3), value)
+
+    def score(self, images, latents=None):
+        return -(images.mean((1, 2, 3)) - self.reference.mean()).abs()
+
+
+def test_scores_by_another_reference_picture_are_not_taken(journals):
+    graph = parts("eps")
+    one, other, again = (remembered(graph, 3, method=RandomSearch(), verifier=Like(value)) for value in (0.0, 1.0, 0.0))
+    assert other.report["recalled"]["candidates"] == 4 and other.report["verifier_calls"] == 4
+    assert told(again.report) == told(one.report) and again.report["verifier_calls"] == 0 and other.score != one.score
+
+
 def test_leftover_noise_is_kept_too(journals):
     graph = parts("flow", steps=STEPS)
     graph["sigmas"] = graph["sigmas"][:8]
@@ -194,6 +230,20 @@ def test_leftover_noise_is_kept_too(journals):
         again = remembered(graph, 3, budget=3)
     assert calls.rows == 0
     assert torch.equal(again.latents["samples"], want.latents["samples"]) and torch.equal(again.images, want.images)
+
+
+@pytest.mark.parametrize("kind", ["eps", "nested", "flow"])
+def test_latents_are_recalled_to_where_new_ones_are(kind, monkeypatch):
+    """With ComfyUI's --gpu-only that is the card, and those of one batch must lie together; here it is no device at all."""
+    (latent,) = parts_of(empty_latent(kind)["samples"])[:1]
+    whole = {"eps": latent, "nested": NestedTensor((latent, latent)), "flow": LeftoverNoise(latent, latent)}[kind]
+    run = SimpleNamespace(latent=whole, records=[], segment_start=None, predictions={0.5: latent})
+    codec = StateCodec(torch.device("cpu"))
+    data = codec.pack(run)
+    monkeypatch.setattr(mm, "intermediate_device", lambda: torch.device("meta"))
+    kept = codec.unpack(data, Recipe(1, 1))
+    found = [samples_of(kept.latent), getattr(kept.latent, "denoised", latent.to("meta")), kept.predictions[0.5]]
+    assert {part.device.type for one in found for part in parts_of(one)} == {"meta"}
 
 
 def test_without_a_prompt_it_says_why_only_if_asked(journals):

@@ -13,6 +13,9 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
+import comfy.clip_vision
+import comfy.controlnet
+import comfy.weight_adapter
 import folder_paths
 import torch
 from searching import parts
@@ -102,6 +105,13 @@ def test_what_only_chooses_does_not(folders, node, name, value):
     assert key(changed(node, name, value)) == key()
 
 
+@pytest.mark.parametrize("words", [1, 35, 40, 70, 100])
+def test_prompts_of_any_length_are_settings(folders, words):
+    """The longest name that a file can have is 255 bytes, and most prompts are longer."""
+    assert key(changed("3", "text", "a cat, " * words)) != key()
+    assert verifier_signature(changed("7", "prompt", "a cat, " * words), "11", "verifier")
+
+
 def test_ids_titles_order_and_other_nodes_do_not(folders):
     def moved(value):
         return [f"1:{value[0]}", value[1]] if isinstance(value, list) else value
@@ -139,12 +149,72 @@ def test_what_reached_the_node_changes_it():
     assert noise_hash(graph_of(4)) != noise_hash(graph_of(3)) == noise_hash(graph_of(3))
 
 
+def with_hint(value, strength=1.0, previous=None):
+    """A graph whose conditioning holds a control with a hint of one value, behind another."""
+    model = toy_model("eps")
+    control = comfy.controlnet.ControlBase().set_cond_hint(torch.full((1, 3, 64, 64), value), strength)
+    control.set_previous_controlnet(previous)
+    positive = [[tensor, {**more, "control": control}] for tensor, more in cond(model, 1)]
+    return graph_of(guider=guider(model, positive=positive))
+
+
+def with_seen(value):
+    """A graph whose conditioning holds what a CLIP vision model saw."""
+    model, output = toy_model("eps"), comfy.clip_vision.Output()
+    output.image_embeds = torch.full((1, 8), value)
+    positive = [[tensor, {**more, "clip_vision_output": output}] for tensor, more in cond(model, 1)]
+    return graph_of(guider=guider(model, positive=positive))
+
+
+def test_what_objects_in_the_conditioning_were_given_changes_it():
+    """The nodes that made it may be a search that somebody ended elsewhere, or choose a picture by themselves."""
+    first = comfy.controlnet.ControlBase().set_cond_hint(torch.ones(1, 3, 64, 64))
+    made = [with_hint(0.0), with_hint(0.5), with_hint(0.5, previous=first), with_seen(0.0), with_seen(0.5)]
+    keys = [key(graph=graph) for graph in made]
+    assert len(set(keys)) == 5 and keys[1] == key(graph=with_hint(0.5)) and keys[4] == key(graph=with_seen(0.5))
+
+
+def with_lora(seed, rank=4):
+    """A graph whose model is patched with random weights, as a LoRA node patches it."""
+    model, random = toy_model("eps"), torch.Generator().manual_seed(seed)
+    name, weight = next((name, w) for name, w in model.model.state_dict().items() if w.ndim == 2)
+    up, down = (torch.randn(shape, generator=random) for shape in ((weight.shape[0], rank), (rank, weight.shape[1])))
+    adapter = comfy.weight_adapter.LoRAAdapter(set(), (up, down, 1.0, None, None, None))
+    model.add_patches({name: adapter}, 0.5)
+    return graph_of(guider=guider(model, positive=cond(model, 1), negative=cond(model, 2)))
+
+
+def test_what_the_model_is_patched_with_changes_it():
+    """ComfyUI keeps what it loaded of a LoRA whose file was written anew; its pictures are not those of the new file."""
+    keys = [key(graph=graph) for graph in (graph_of(), with_lora(1), with_lora(2), with_lora(1), with_lora(1, rank=200))]
+    assert len(set(keys)) == 4 and keys[1] == keys[3]
+
+
 def test_the_verifier_is_told_by_what_it_is_made_of(folders):
     before = verifier_signature(PROMPT, "11", "verifier")
     assert verifier_signature(changed("11", "cfg", 1.0), "11", "verifier") == before
     assert verifier_signature(changed("7", "prompt", "a dog"), "11", "verifier") != before
     (folders / "text_encoders" / "c.safetensors").write_bytes(b"another")
     assert verifier_signature(PROMPT, "11", "verifier") != before
+
+
+class Inside:
+    """A part of a verifier, or a `SubGraph`."""
+
+    def __init__(self, **held):
+        self.__dict__ |= held
+
+
+def test_the_verifier_is_told_by_what_other_nodes_gave_it(folders):
+    """The picture that it compares with may be the winner of a search that somebody ended elsewhere."""
+    seen = [Inside(reference=torch.full((1, 8, 8, 3), value)) for value in (0.0, 1.0)]
+    texts = [Inside(prompt=text) for text in ("a cat", "a dog")]
+    graphs_ = [Inside(run=Inside(given={"4": {0: [torch.full((1,), value)]}})) for value in (0.0, 1.0)]
+    reached = [[one] for one in (*seen, *texts, *graphs_)] + [[Inside(parts=(texts[0], one))] for one in seen] + [texts]
+    signatures = [verifier_signature(PROMPT, "11", "verifier", one) for one in reached]
+    assert len(set(signatures)) == 9
+    again = [Inside(reference=torch.ones(1, 8, 8, 3), cache=object())]
+    assert verifier_signature(PROMPT, "11", "verifier", again) == signatures[1]
 
 
 @pytest.mark.parametrize("prompt", [{}, {**PROMPT, "2": {"class_type": "X", "inputs": {"model": ["2", 0]}}},
@@ -167,7 +237,8 @@ def test_large_files_are_sampled_from_end_to_end(tmp_path):
     assert len(seen | {fingerprint(path)}) == 5
 
 
-@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", ".", "", "a\nb", "a\0b", "x" * 5000, "style"])
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", ".", "", "a\nb", "a\0b", "x" * 5000, "style",
+                                  "a cat, " * 40])  # fmt: skip
 def test_no_file_outside_is_read(folders, name):
     (folders / "secret.txt").write_text("secret")
     assert fingerprints(name) == []
