@@ -6,11 +6,12 @@ import math
 import threading
 
 import pytest
-from analytic import AnalyticSession, Clock, Quadratic, best, prepare, run, said, statuses, winner
+from analytic import AnalyticSession, Clock, Listed, Quadratic, best, prepare, run, said, statuses, winner
 
 from noise_search.search.controls import Controls
 from noise_search.search.helm import FINISHED
 from noise_search.search.methods.auto_search import AutoSearch
+from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
@@ -234,3 +235,45 @@ def test_choosing_a_pruned_candidate_renders_it_beyond_the_budget():
     alone.candidates[0].recipe = Recipe(pruned.recipe.start, pruned.recipe.seed)
     drive(alone, RandomSearch())
     assert pruned.score == pytest.approx(alone.candidates[0].score, rel=1e-6)
+
+
+def asking_when_scored(search, call, ask):
+    """Have the user ask something while the verifier looks for the `call`-th time; return the search."""
+    inner, calls = search.judge.verifier.score, []
+
+    def score(images, latents=None):
+        calls.append(len(images))
+        if len(calls) == call:
+            ask(search)
+        return inner(images, latents)
+
+    search.judge.verifier.score = score
+    return search
+
+
+@pytest.mark.parametrize("look", [2, 3])
+def test_a_run_that_waits_half_way_is_no_picture_when_it_is_discarded(look):
+    def ask(search):
+        for index in search.running - {0}:
+            search.controls.discard(index)
+
+    search = drive(asking_when_scored(prepare(8), look, ask), HalvingSearch())
+    dropped = [c for c in search.candidates if c.discarded]
+    assert dropped and all(c.status in ("discarded", "pruned") and c.scores == {} for c in dropped)
+    assert all(c.nfe == STEPS for c, _ in search.ranked)
+
+
+@pytest.mark.parametrize("method", [HalvingSearch(), PathSearch(), FKSteering(renoise=1), BacktrackingSearch()])
+def test_what_an_image_costs_is_not_changed_by_discarding_candidate_0(method):
+    search = prepare(8)
+    ask_at(search, 2, lambda controls: controls.discard(0))
+    drive(search, method)
+    assert search.budget.run_cost == STEPS
+    assert 7 * STEPS < search.budget.nfe <= 8 * STEPS
+    assert winner(search) != 0
+
+
+def test_discard_is_heard_while_the_last_pictures_are_scored():
+    search = prepare(8, Listed(numbers=range(8)))
+    drive(asking_when_scored(search, 1, lambda search: search.controls.discard(7)), RandomSearch())
+    assert winner(search) == 6 and search.candidates[7].discarded
