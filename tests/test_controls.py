@@ -273,6 +273,15 @@ def test_what_an_image_costs_is_not_changed_by_discarding_candidate_0(method):
     assert winner(search) != 0
 
 
+@pytest.mark.parametrize("asked", [1, STEPS + 3, STEPS + 9, 2 * STEPS + 5, 3 * STEPS + 2, 4 * STEPS])
+def test_backtracking_goes_on_without_what_was_discarded(asked):
+    search = prepare(8)
+    ask_at(search, asked, lambda controls: [controls.discard(index) for index in range(1, len(search.candidates))])
+    drive(search, BacktrackingSearch())
+    assert search.budget.nfe > 6 * STEPS
+    assert not search.ranked[0][0].discarded
+
+
 def test_discard_is_heard_while_the_last_pictures_are_scored():
     search = prepare(8, Listed(numbers=range(8)))
     drive(asking_when_scored(search, 1, lambda search: search.controls.discard(7)), RandomSearch())
