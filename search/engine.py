@@ -195,6 +195,7 @@ class Search(Appraisal):
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
         if candidate.status == "finished":
             return
+        self.say(words.rendering([candidate]))
         before = self.budget.nfe
         with self.budget.unlimited():
             self._runs[candidate.index] = replay(self.session, candidate.recipe)

@@ -282,6 +282,39 @@ def test_backtracking_goes_on_without_what_was_discarded(asked):
     assert not search.ranked[0][0].discarded
 
 
+@every_method
+@pytest.mark.parametrize("after", [1, STEPS + 1, STEPS + 60])
+@pytest.mark.parametrize("again", [Controls.finish, lambda controls: controls.favor(0)], ids=["finish", "more"])
+def test_what_is_asked_after_finish_changes_nothing(method, after, again):
+    once, more = prepare(20), prepare(20)
+    ask_at(once, after, Controls.finish)
+    ask_at(more, after, Controls.finish, lambda controls: None, again, again)
+    for search in (once, more):
+        drive(search, method)
+    assert said(more) == said(once)
+    assert more.stopped == FINISHED
+
+
+def test_finish_after_the_drafts_renders_no_other():
+    method = Chain(DraftSearch(), RefinementSearch(), 0.5)
+    search = prepare(20)
+    search.watcher.doing = lambda words: search.controls.finish() if words.startswith("refinement") else None
+    drive(search, method)
+    drafts = [(c.looks[-1]["score"], c.status) for c in search.candidates if c.looks]
+    assert max(drafts)[1] == "finished" and ("draft" in dict(drafts).values())
+    finals = round(10 / 5)
+    assert search.budget.nfe <= 10 * STEPS and statuses(search).count("finished") == 1 + finals
+
+
+def test_finish_while_the_best_draft_is_rendered_ends_with_it():
+    search = prepare(20)
+    search.watcher.doing = lambda words: search.controls.finish() if "in full" in words else None
+    drive(search, DraftSearch())
+    drafts = [(c.looks[-1]["score"], -c.index) for c in search.candidates if c.looks]
+    assert search.candidates[-max(drafts)[1]].status == "finished"
+    assert search.budget.nfe <= 20 * STEPS
+
+
 def test_discard_is_heard_while_the_last_pictures_are_scored():
     search = prepare(8, Listed(numbers=range(8)))
     drive(asking_when_scored(search, 1, lambda search: search.controls.discard(7)), RandomSearch())
