@@ -29,6 +29,7 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
             search.budget.halted = False
             with suppress(Halted):  # it may be asked to end once more
                 yield from search.render([search.baseline])
+        search.checkpoint()  # what was asked while the last pictures were scored
         search.give_up()
         favorite, search.favorite = search.favorite, None
         if favorite is None or search.ended:

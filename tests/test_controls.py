@@ -319,3 +319,10 @@ def test_discard_is_heard_while_the_last_pictures_are_scored():
     search = prepare(8, Listed(numbers=range(8)))
     drive(asking_when_scored(search, 1, lambda search: search.controls.discard(7)), RandomSearch())
     assert winner(search) == 6 and search.candidates[7].discarded
+
+
+def test_finish_is_heard_while_the_last_pictures_are_scored():
+    search = prepare(4)
+    search.watcher.doing = lambda words: search.controls.finish() if "scoring" in words else None
+    drive(search, RandomSearch())
+    assert search.stopped == FINISHED and not search.controls.finishing
