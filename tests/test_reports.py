@@ -171,6 +171,17 @@ def test_the_page_shows_everything():
     assert lineage(one, 3) == [3, 1]
 
 
+def test_scores_of_a_cascade_are_not_mixed():
+    made = report(kept=[1, 3], cascade={"verifier": "dear", "scores": {"0": 40.0, "1": 60.0, "3": 50.0}})
+    made["baseline"]["score"], made["best"]["score"] = 40.0, 60.0
+    (one,) = reports = read(made)
+    assert [summary_of(*pair)["score"] for pair in kept_candidates(reports)] == [60.0, 50.0]
+    text = report_page(reports, [["data:,", "data:,"]])
+    assert "candidate 1, score 60" in text and "candidate 3, score 50" in text and "your seed: 0.25" in text
+    for forged in ("dear", {"scores": 1}, {"scores": {"3": "50"}}):
+        assert summary_of({**one, "cascade": forged}, one["candidates"][3])["score"] == 0.5
+
+
 def test_nothing_in_a_report_becomes_markup():
     made = report(
         verifier=HOSTILE, notes=[HOSTILE], problems=[HOSTILE], stopped=HOSTILE, seed=HOSTILE,
