@@ -114,10 +114,18 @@ def test_csv_of_a_batch_tells_the_searches_apart():
 
 @pytest.mark.parametrize(("value", "safe"), [
     ("=1+1", "'=1+1"), ("+1", "'+1"), ("-cmd|' /C calc'!A0", "'-cmd|' /C calc'!A0"), ("@SUM(1)", "'@SUM(1)"),
-    ("  =1", "'  =1"), ("\t=1", "' =1"), ("＝1", "'＝1"), ("a\nb", "a b"), ("plain", "plain"), (-0.5, -0.5), (None, None),
+    ("  =1", "'  =1"), ("\t=1", "' =1"), ("＝1", "'＝1"), ("a\nb", "a b"), ("plain", "plain"), ("a;=1;b; -2", "a;'=1;b; '-2"),
+    ('a;"=1"', "a;\"'=1\""), ("sigma 1: -0.5; sigma 2: 1", "sigma 1: -0.5; sigma 2: 1"), (-0.5, -0.5), (None, None),
 ])  # fmt: skip
 def test_no_cell_is_a_formula(value, safe):
     assert cell(value) == safe
+
+
+@pytest.mark.parametrize("text", ['x;=HYPERLINK("a")', "x; @SUM(1)", 'x;"=1+1"', 'x;""=1+1'])
+def test_no_cell_is_a_formula_where_cells_are_split_at_semicolons(text):
+    table = candidates_csv(read(report(candidates=[candidate(0, status=text, part=text)])))
+    cells = [one for row in csv.reader(io.StringIO(table), delimiter=";") for one in row]
+    assert len(cells) > 2 and not [one for one in cells if one.lstrip().startswith(("=", "@"))]
 
 
 def test_column_names_are_no_formulas_and_break_no_line():
