@@ -193,6 +193,7 @@ def run(search: Search, settings: Settings) -> tuple[Method, bool]:
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
         judge_finalists(search)
         compare_finalists(search, is_interrupt)
+        search.checkpoint()  # what was asked meanwhile
     except BaseException as error:
         return method, keep_or_raise(error, search, settings)
     finally:

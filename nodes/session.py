@@ -210,7 +210,8 @@ class ComfySession:
     def _advance(self, runs: Sequence[Trajectory], until_sigma: float) -> None:
         if self.why_alone:
             for run in runs:
-                self._sample([run], 0.0)
+                if run.alive:  # the user may have dropped it since
+                    self._sample([run], 0.0)
         else:
             for group in self._rounds([run for run in runs if run.alive]):
                 self._sample(group, until_sigma)

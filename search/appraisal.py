@@ -89,7 +89,7 @@ class Appraisal(Helm):
         return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
 
     def rescore(self) -> None:
-        for candidate, score in self.ranked:
+        for candidate, score in self.finished.ranked():  # finalists too: scores of a cascade's two judges cannot be compared
             candidate.score = score
         self.watcher.changed(self)
 

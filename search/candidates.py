@@ -146,7 +146,9 @@ def varied(ranked: Sequence[tuple[Candidate, float]], count: int) -> list[Candid
     """Return the best `count` candidates, best first; of those that branched from one run the best, while others are left.
 
     Branches are alike: somebody who wants to see four pictures wants to see four layouts. Those without a score come last.
+    What the user discarded is among them only if nothing else is there.
     """
+    ranked = [pair for pair in ranked if not pair[0].discarded] or ranked[:1]
     runs: dict[Recipe, Candidate] = {}
     for candidate, score in ranked:
         if not math.isnan(score):

@@ -19,9 +19,10 @@ def judge_finalists(search: Search) -> None:
     """Ask the dear judge about the best candidates and candidate 0, once each; they lead from then on, in its order.
 
     Pictures that were dropped are decoded again. A finalist without a score stays among the others; if the judge
-    fails, or the user cancels, the search is left as it was. Without a cascade nothing happens.
+    fails, or the user cancels, the search is left as it was. Nothing is asked about what the user discarded. Without a
+    cascade nothing happens.
     """
-    judge, ranked = search.judge.dear, [candidate for candidate, _ in search.ranked]
+    judge, ranked = search.judge.dear, [candidate for candidate, _ in search.ranked if not candidate.discarded]
     if judge is None or not ranked:
         return
     chosen = ranked[: search.judge.finalists_among(len(ranked))]

@@ -195,6 +195,7 @@ class Search(Appraisal):
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
         if candidate.status == "finished":
             return
+        self.say(words.rendering([candidate]))
         before = self.budget.nfe
         with self.budget.unlimited():
             self._runs[candidate.index] = replay(self.session, candidate.recipe)
@@ -215,6 +216,7 @@ class Search(Appraisal):
 
     def _advance(self, session: Session, candidates: Sequence[Candidate], until_sigma: float) -> None:
         self.checkpoint()
+        self.prune([c for c in candidates if c.index in self._runs and not self._may_run(c)], status="cut off")
         candidates = [c for c in candidates if self._may_run(c)]
         for candidate in candidates:
             if candidate.index not in self._runs:
@@ -234,7 +236,7 @@ class Search(Appraisal):
             self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
             lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
         else:
-            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or c.discarded]
+            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or not self._may_run(c)]
         self.prune(lost, status="cut off")
 
     def _score_finished(self, wave: Sequence[Candidate]) -> Iterator[Round]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .curve import draw_svg
 from .markup import escaped, said
-from .reports import curve_of, parts_of
+from .reports import curve_of, parts_of, score_of
 from .tables import looks_text
 
 MAX_ROWS = 1000  # of the table, best first
@@ -86,7 +86,8 @@ def report_page(reports: Sequence[dict[str, Any]], pictures: Sequence[Sequence[s
 def _search(report: dict[str, Any], pictures: Sequence[str], number: int) -> str:
     cost = report["model_calls_per_image"]
     budget = cost and report["budget"]["images"] * cost
-    curve = draw_svg(list(curve_of(report)), report["baseline"]["score"], budget or None, report["verifier"])
+    own = report["candidates"][report["baseline"]["index"]]["score"]  # on the curve's scale: a cascade's first verifier's
+    curve = draw_svg(list(curve_of(report)), own, budget or None, report["verifier"])
     winner = report["candidates"][report["kept"][0]]
     return (
         f"<section><h2>{said(report['method']['name'])}</h2>{_facts(report)}\n"
@@ -124,7 +125,7 @@ def _facts(report: dict[str, Any]) -> str:
 def _pictures(report: dict[str, Any], pictures: Sequence[str]) -> str:
     shown = []
     for index, uri in zip(report["kept"], pictures):  # noqa: B905 - fewer pictures than kept ones may be shown
-        score = said(report["candidates"][index]["score"])
+        score = said(score_of(report, report["candidates"][index]))
         alt = f"candidate {index}"
         shown.append(f'<figure><img src="{uri}" alt="{alt}"><figcaption>{alt}, score {score}</figcaption></figure>')
     return "".join(shown) or "<p>None was given.</p>"

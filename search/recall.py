@@ -114,8 +114,8 @@ class RecallingSession:
         unknown = [run for run, known in found if known is None]
         # Runs that cannot share calls are made one after another anyway, and are written down as they end.
         for group in [unknown] if self.inner.looks_halfway else [[run] for run in unknown]:
-            if group:
-                self._make(group, until_sigma)
+            if left := [run for run in group if not run.closed]:  # the user may have dropped some since
+                self._make(left, until_sigma)
 
     def recall(self, recipe: Recipe) -> LazyRun | None:
         """Return the finished run of a recipe, whatever it branched from, if the journal has it."""

@@ -71,7 +71,7 @@ def summary_of(report: dict[str, Any], candidate: dict[str, Any]) -> dict[str, A
         "noise_search": VERSION,
         "recipe": json.loads(_recipe(candidate)),
         "candidate": candidate["index"],
-        "score": best["score"] if candidate["index"] == best["index"] else candidate["score"],
+        "score": score_of(report, candidate),
         "scores": candidate["scores"],
         "sigmas": report["sigmas"] if len(report["sigmas"]) <= MAX_LEVELS else None,
         "search": {
@@ -87,6 +87,17 @@ def summary_of(report: dict[str, Any], candidate: dict[str, Any]) -> dict[str, A
             "gain": report["gain"],
         },
     }
+
+
+def score_of(report: dict[str, Any], candidate: dict[str, Any]) -> float | None:
+    """Return the score that a candidate stands in the order by: of a cascade's finalists, the second verifier's."""
+    for short in (report["best"], report["baseline"]):
+        if candidate["index"] == short["index"] and short["score"] is not None:
+            return short["score"]
+    cascade = report.get("cascade")
+    scores = cascade.get("scores") if isinstance(cascade, dict) else None
+    score = scores.get(str(candidate["index"])) if isinstance(scores, dict) else None
+    return score if type(score) in NUMBER else candidate["score"]
 
 
 def winner_summary(reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from math import isfinite
+from math import isfinite, nan
 
 from .candidates import Candidate
 from .engine import Method, Round, Search
@@ -27,7 +27,9 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
             yield from method.run(search)
         if search.baseline.status != "finished":
             search.budget.halted = False
-            yield from search.render([search.baseline])
+            with suppress(Halted):  # it may be asked to end once more
+                yield from search.render([search.baseline])
+        search.checkpoint()  # what was asked while the last pictures were scored
         search.give_up()
         favorite, search.favorite = search.favorite, None
         if favorite is None or search.ended:
@@ -37,18 +39,20 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
         search.notes.append(f"you asked for more like candidate {favorite.index}: {method.name} went on around it")
         search.go_on_from(_startable(search, favorite))
     if search.ended == FINISHED:
-        yield from _commit(search)
+        _commit(search)
     search.stopped, search.method = search.ended or search.stopped, ""
 
 
-def _commit(search: Search) -> Iterator[Round]:
+def _commit(search: Search) -> None:
     """Render the best draft in full when the user ends a search of drafts: it is what they saw leading."""
-    drafts = [c for c in search.candidates if c.status == "draft" and not c.discarded and isfinite(c.looks[-1]["score"])]
-    if not drafts:
-        return
-    ended, search.ended, search.stopped, search.budget.halted = search.ended, "", "", False  # it is paid for as any other
-    yield from search.render([max(drafts, key=lambda c: c.looks[-1]["score"])])
-    search.ended = ended
+    drafts = [(score, c) for c in search.candidates if not c.discarded and isfinite(score := _draft_score(c))]
+    if drafts:
+        search.choose(max(drafts, key=lambda draft: draft[0])[1])
+
+
+def _draft_score(candidate: Candidate) -> float:
+    """Return the score of a candidate's last draft; NaN without any."""
+    return next((look["score"] for look in reversed(candidate.looks) if "draft_steps" in look), nan)
 
 
 def _startable(search: Search, favorite: Candidate) -> Candidate:

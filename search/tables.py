@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 from .reports import parts_of
 
 FORMULA = tuple("=+-@＝＋－＠")  # what spreadsheets take for the start of a formula, wide forms too
+AFTER_SEMICOLON = re.compile(rf'(;[\s"]*)(?=[{re.escape("".join(FORMULA))}])')  # where spreadsheets of some countries split
 CONTROL = {code: " " for code in range(32)}
 
 
 def candidates_csv(reports: list[dict[str, Any]]) -> str:
     """Return one line per candidate under a line of column names; of several reports, with the number of the search first.
 
-    Text that a spreadsheet would run as a formula begins with an apostrophe.
+    Text that a spreadsheet would run as a formula begins with an apostrophe, also where it follows a semicolon: in many
+    languages that is what spreadsheets expect between cells.
 
     Args:
         reports: as `read_reports` gives them.
@@ -37,7 +40,7 @@ def cell(value: Any) -> Any:
     """Return a value as it may stand in a spreadsheet: numbers as they are, None as nothing, text without effect."""
     if value is None or isinstance(value, (int, float)):
         return value
-    text = str(value).translate(CONTROL)
+    text = AFTER_SEMICOLON.sub(r"\1'", str(value).translate(CONTROL))
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 

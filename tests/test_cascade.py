@@ -217,3 +217,25 @@ def test_nothing_happens_without_a_cascade_or_a_candidate():
 def test_it_is_the_same_every_time_and_for_every_wave():
     made = [ended(HalvingSearch(), 8, Cascade(Quadratic(), Layout(), 3), wave=wave) for wave in (8, 8, 1)]
     assert said(made[0]) == said(made[1]) == said(made[2])
+
+
+def test_what_was_discarded_is_not_judged_again():
+    search = run(RandomSearch(), 6, Cascade(Quadratic(), dear := Stripes("dear"), 6))
+    for index in (0, 3):
+        search.controls.discard(index)
+    search.checkpoint()
+    judge_finalists(search)
+    assert dear.pictures == 4
+    assert {c.index for c in search.finalists.members} == {1, 2, 4, 5}
+    assert [c.index for c, _ in search.ranked[-2:]] == [0, 3]
+
+
+def test_a_discard_after_the_dear_judge_mixes_no_scores():
+    search = ended(RandomSearch(), 6, Cascade(Quadratic(), Stripes("dear"), 6))
+    before, (first, second) = {c.index: c.score for c in search.candidates}, (c for c, _ in search.ranked[:2])
+    search.controls.discard(first.index)
+    search.checkpoint()
+    assert search.ranked[0][0] is second
+    assert {c.index: c.score for c in search.candidates if c is not first} == {
+        index: score for index, score in before.items() if index != first.index
+    }

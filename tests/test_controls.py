@@ -6,11 +6,12 @@ import math
 import threading
 
 import pytest
-from analytic import AnalyticSession, Clock, Quadratic, best, prepare, run, said, statuses, winner
+from analytic import AnalyticSession, Clock, Listed, Quadratic, best, prepare, run, said, statuses, winner
 
 from noise_search.search.controls import Controls
 from noise_search.search.helm import FINISHED
 from noise_search.search.methods.auto_search import AutoSearch
+from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
@@ -234,3 +235,94 @@ def test_choosing_a_pruned_candidate_renders_it_beyond_the_budget():
     alone.candidates[0].recipe = Recipe(pruned.recipe.start, pruned.recipe.seed)
     drive(alone, RandomSearch())
     assert pruned.score == pytest.approx(alone.candidates[0].score, rel=1e-6)
+
+
+def asking_when_scored(search, call, ask):
+    """Have the user ask something while the verifier looks for the `call`-th time; return the search."""
+    inner, calls = search.judge.verifier.score, []
+
+    def score(images, latents=None):
+        calls.append(len(images))
+        if len(calls) == call:
+            ask(search)
+        return inner(images, latents)
+
+    search.judge.verifier.score = score
+    return search
+
+
+@pytest.mark.parametrize("look", [2, 3])
+def test_a_run_that_waits_half_way_is_no_picture_when_it_is_discarded(look):
+    def ask(search):
+        for index in search.running - {0}:
+            search.controls.discard(index)
+
+    search = drive(asking_when_scored(prepare(8), look, ask), HalvingSearch())
+    dropped = [c for c in search.candidates if c.discarded]
+    assert dropped and all(c.status in ("discarded", "pruned") and c.scores == {} for c in dropped)
+    assert all(c.nfe == STEPS for c, _ in search.ranked)
+
+
+@pytest.mark.parametrize("method", [HalvingSearch(), PathSearch(), FKSteering(renoise=1), BacktrackingSearch()])
+def test_what_an_image_costs_is_not_changed_by_discarding_candidate_0(method):
+    search = prepare(8)
+    ask_at(search, 2, lambda controls: controls.discard(0))
+    drive(search, method)
+    assert search.budget.run_cost == STEPS
+    assert 7 * STEPS < search.budget.nfe <= 8 * STEPS
+    assert winner(search) != 0
+
+
+@pytest.mark.parametrize("asked", [1, STEPS + 3, STEPS + 9, 2 * STEPS + 5, 3 * STEPS + 2, 4 * STEPS])
+def test_backtracking_goes_on_without_what_was_discarded(asked):
+    search = prepare(8)
+    ask_at(search, asked, lambda controls: [controls.discard(index) for index in range(1, len(search.candidates))])
+    drive(search, BacktrackingSearch())
+    assert search.budget.nfe > 6 * STEPS
+    assert not search.ranked[0][0].discarded
+
+
+@every_method
+@pytest.mark.parametrize("after", [1, STEPS + 1, STEPS + 60])
+@pytest.mark.parametrize("again", [Controls.finish, lambda controls: controls.favor(0)], ids=["finish", "more"])
+def test_what_is_asked_after_finish_changes_nothing(method, after, again):
+    once, more = prepare(20), prepare(20)
+    ask_at(once, after, Controls.finish)
+    ask_at(more, after, Controls.finish, lambda controls: None, again, again)
+    for search in (once, more):
+        drive(search, method)
+    assert said(more) == said(once)
+    assert more.stopped == FINISHED
+
+
+def test_finish_after_the_drafts_renders_no_other():
+    method = Chain(DraftSearch(), RefinementSearch(), 0.5)
+    search = prepare(20)
+    search.watcher.doing = lambda words: search.controls.finish() if words.startswith("refinement") else None
+    drive(search, method)
+    drafts = [(c.looks[-1]["score"], c.status) for c in search.candidates if c.looks]
+    assert max(drafts)[1] == "finished" and ("draft" in dict(drafts).values())
+    finals = round(10 / 5)
+    assert search.budget.nfe <= 10 * STEPS and statuses(search).count("finished") == 1 + finals
+
+
+def test_finish_while_the_best_draft_is_rendered_ends_with_it():
+    search = prepare(20)
+    search.watcher.doing = lambda words: search.controls.finish() if "in full" in words else None
+    drive(search, DraftSearch())
+    drafts = [(c.looks[-1]["score"], -c.index) for c in search.candidates if c.looks]
+    assert search.candidates[-max(drafts)[1]].status == "finished"
+    assert search.budget.nfe <= 20 * STEPS
+
+
+def test_discard_is_heard_while_the_last_pictures_are_scored():
+    search = prepare(8, Listed(numbers=range(8)))
+    drive(asking_when_scored(search, 1, lambda search: search.controls.discard(7)), RandomSearch())
+    assert winner(search) == 6 and search.candidates[7].discarded
+
+
+def test_finish_is_heard_while_the_last_pictures_are_scored():
+    search = prepare(4)
+    search.watcher.doing = lambda words: search.controls.finish() if "scoring" in words else None
+    drive(search, RandomSearch())
+    assert search.stopped == FINISHED and not search.controls.finishing

@@ -402,3 +402,9 @@ def test_a_skipped_failure_ranks_last():
     assert [c.as_dict()["score"] for c in search.candidates] == [2.0, None, 4.0, None, 6.0]
     assert len(search.judge.problems) == 2
     assert search.notes == []
+
+
+def test_what_was_discarded_comes_out_only_where_nothing_else_does():
+    ranked = [(Candidate(index, Recipe(index, index), discarded=index > 1), 0.0) for index in range(4)]
+    assert [c.index for c in varied(ranked, 4)] == [0, 1]
+    assert [c.index for c in varied(ranked[2:], 4)] == [2]

@@ -114,10 +114,18 @@ def test_csv_of_a_batch_tells_the_searches_apart():
 
 @pytest.mark.parametrize(("value", "safe"), [
     ("=1+1", "'=1+1"), ("+1", "'+1"), ("-cmd|' /C calc'!A0", "'-cmd|' /C calc'!A0"), ("@SUM(1)", "'@SUM(1)"),
-    ("  =1", "'  =1"), ("\t=1", "' =1"), ("＝1", "'＝1"), ("a\nb", "a b"), ("plain", "plain"), (-0.5, -0.5), (None, None),
+    ("  =1", "'  =1"), ("\t=1", "' =1"), ("＝1", "'＝1"), ("a\nb", "a b"), ("plain", "plain"), ("a;=1;b; -2", "a;'=1;b; '-2"),
+    ('a;"=1"', "a;\"'=1\""), ("sigma 1: -0.5; sigma 2: 1", "sigma 1: -0.5; sigma 2: 1"), (-0.5, -0.5), (None, None),
 ])  # fmt: skip
 def test_no_cell_is_a_formula(value, safe):
     assert cell(value) == safe
+
+
+@pytest.mark.parametrize("text", ['x;=HYPERLINK("a")', "x; @SUM(1)", 'x;"=1+1"', 'x;""=1+1'])
+def test_no_cell_is_a_formula_where_cells_are_split_at_semicolons(text):
+    table = candidates_csv(read(report(candidates=[candidate(0, status=text, part=text)])))
+    cells = [one for row in csv.reader(io.StringIO(table), delimiter=";") for one in row]
+    assert len(cells) > 2 and not [one for one in cells if one.lstrip().startswith(("=", "@"))]
 
 
 def test_column_names_are_no_formulas_and_break_no_line():
@@ -169,6 +177,17 @@ def test_the_page_shows_everything():
     assert seen.tags.count("svg") == 1 and seen.tags.count("tr") == 1 + 4 and seen.tags.count("img") == 1
     assert ("src", "data:image/jpeg;base64,AAAA") in seen.attributes and "one note" in text
     assert lineage(one, 3) == [3, 1]
+
+
+def test_scores_of_a_cascade_are_not_mixed():
+    made = report(kept=[1, 3], cascade={"verifier": "dear", "scores": {"0": 40.0, "1": 60.0, "3": 50.0}})
+    made["baseline"]["score"], made["best"]["score"] = 40.0, 60.0
+    (one,) = reports = read(made)
+    assert [summary_of(*pair)["score"] for pair in kept_candidates(reports)] == [60.0, 50.0]
+    text = report_page(reports, [["data:,", "data:,"]])
+    assert "candidate 1, score 60" in text and "candidate 3, score 50" in text and "your seed: 0.25" in text
+    for forged in ("dear", {"scores": 1}, {"scores": {"3": "50"}}):
+        assert summary_of({**one, "cascade": forged}, one["candidates"][3])["score"] == 0.5
 
 
 def test_nothing_in_a_report_becomes_markup():

@@ -130,6 +130,8 @@ class _Descent:
                 place = self._look([current], mark)[0]
             else:
                 break
+            if current.discarded and current is not search.baseline:
+                break
             current, before = self._improved(current, mark, place, before)
             rest = search.calls(level)
         yield from search.render([current])
@@ -177,10 +179,14 @@ class _Descent:
         return self.search.rows + self.search.calls(up, self.levels[mark])
 
     def _look(self, candidates: Sequence[Candidate], mark: int) -> list[int]:
-        """Run candidates to a checkpoint and score what they promise; return the places of their scores in `seen`."""
+        """Run candidates to a checkpoint and score what they promise; return the places of their scores in `seen`.
+
+        One that was discarded on its way has no look; nor has it a score in any pool.
+        """
         search = self.search
         self.looks[mark] = search.look(candidates, self.levels[mark], self.looks[mark])
-        raw = [[candidate.looks[-1]["scores"][name] for name in search.judge.names] for candidate in candidates]
+        said = [candidate.looks[-1]["scores"] if candidate.looks else {} for candidate in candidates]
+        raw = [[scores.get(name, math.nan) for name in search.judge.names] for scores in said]
         self.seen.add(candidates, torch.tensor(raw))
         return list(range(len(self.seen.members) - len(candidates), len(self.seen.members)))
 

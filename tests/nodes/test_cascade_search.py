@@ -14,6 +14,7 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 from searching import Broken, decoded, interrupt, parts, search_with, stock_with, strict  # noqa: E402
 
+from noise_search.nodes.live import searches  # noqa: E402
 from noise_search.nodes.verifiers_cascade import NSVerifierCascade  # noqa: E402
 from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
@@ -125,3 +126,19 @@ def test_its_report_is_json_where_the_dear_one_fails():
 def test_the_node_says_what_is_wrong():
     with pytest.raises(ValueError, match="input 'dear' is a cascade itself"):
         cascade(dear=cascade())
+
+
+def test_a_discard_while_the_finalists_are_judged_is_heard():
+    plain = search_with(parts("eps"), 3, verifier=cascade(), budget=6, method=RandomSearch()).report
+
+    class Discarding:
+        name, score_range, needs_prompt, trusts_previews = SHARP.name, (0.0, 1.0), False, True
+
+        def score(self, images, latents=None):
+            feed = list(searches._listed.values())[-1].feed
+            feed.search.controls.discard(plain["best"]["index"])
+            return SHARP.score(images)
+
+    report = search_with(parts("eps"), 3, verifier=cascade(dear=Discarding()), budget=6, method=RandomSearch()).report
+    assert report["order"][0] == plain["order"][1]
+    assert report["candidates"][plain["best"]["index"]]["discarded"]

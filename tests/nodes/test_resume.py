@@ -251,3 +251,18 @@ def test_without_a_prompt_it_says_why_only_if_asked(journals):
     assert search_with(graph, 3).report["notes"] == search_with(graph, 3, resume="off").report["notes"]
     (note,) = search_with(graph, 3, resume="fresh").report["notes"]
     assert note == "resume: this search is not written to disk and cannot be gone on with: the node was called without its prompt"
+
+
+@pytest.mark.parametrize("search", [search_with, remembered], ids=["plain", "with a journal"])
+@pytest.mark.parametrize("what", ["finish", "discard"])
+def test_runs_that_go_alone_are_not_begun_once_they_are_dropped(journals, search, what):
+    def drop():
+        running = list(searches._listed.values())[-1].feed.search
+        controls = running.controls
+        controls.finish() if what == "finish" else [controls.discard(candidate.index) for candidate in running.candidates[1:]]
+
+    graph = parts("eps", steps=STEPS)
+    with at_call(1, drop) as rows:
+        report = search(graph, 3, batching="off", method=RandomSearch(), budget=4).report
+    assert len(rows) == report["model_calls"] == STEPS
+    assert [c["model_calls"] for c in report["candidates"]] == [STEPS, 0, 0, 0]
