@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from dashboard_states import FakeSearches, event, row, state, workflow
@@ -266,6 +267,81 @@ def test_use_as_output_and_back_to_best(board):
     assert board.fake.after(2)[1][1]["prompt"]["1"]["inputs"]["choose"] == ""
 
 
+def end_and_use(board, **queued):
+    """Have the search end, press "Use as output" for candidate 1, and return what the page queues: inputs by node."""
+    board.fake.recipes = {"t0": json.dumps({"noise_search": 1, "noise": "12", "seed": "12"}), "t1": '{"noise_search": 1}'}
+    for name, value in queued.items():
+        setattr(board.fake, name, value)
+    board.fake.update(event(rev=2, phase="ended", left=None, candidates=[]))
+    board.tile(1).click()
+    board.button("Use as output").click()
+    ((_, posted),) = board.fake.after(1)
+    return {name: one["inputs"] for name, one in posted["prompt"].items()}
+
+
+def test_use_as_output_while_the_rest_of_the_workflow_runs(board):
+    used = {"1": {"class_type": "NSSearchSampler", "inputs": {"seed": 4711}}}
+    assert end_and_use(board, running=[[0, "p0", {}, {}, []], [1, "p1", used, {}, []]])["1"]["seed"] == 4711
+
+
+def test_use_as_output_when_the_server_forgot_the_prompt(board):
+    inputs = end_and_use(board)["1"]
+    assert inputs["seed"] == 12  # of candidate 0
+    assert json.loads(inputs["choose"]) == {"noise_search": 1}
+
+
+def test_use_as_output_where_a_primitive_gives_the_seed(board):
+    board.page.evaluate(
+        """() => {
+          const [search, primitive] = [app.graph.getNodeById(1), LiteGraph.createNode("PrimitiveNode")];
+          app.graph.add(primitive);
+          primitive.connect(0, search, search.inputs.findIndex(input => input.name === "seed"));
+          primitive.widgets[0].value = 999;
+          primitive.widgets.find(widget => widget.name === "control_after_generate").value = "randomize";
+        }"""
+    )
+    used = {"1": {"class_type": "NSSearchSampler", "inputs": {"seed": 4711}}}
+    assert end_and_use(board, history={"p1": {"prompt": [1, "p1", used, {}, []]}})["1"]["seed"] == 4711
+    of_primitive = "() => app.graph.nodes.find(n => n.type === 'PrimitiveNode').widgets.map(w => w.value)"
+    assert board.page.evaluate(of_primitive)[:2] == [4711, "fixed"]
+
+
+def test_use_as_output_in_a_subgraph_that_is_given_its_seed(ui):
+    board = Board(ui, (1, "NSSearchSampler"))
+    where = ui.page.evaluate(
+        """() => {
+          const { subgraph, node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(1)]));
+          const inner = subgraph.nodes.find(n => n.type === "NSSearchSampler");
+          for (const [name, type] of [["seed", "INT"], ["choose", "STRING"]]) {
+            const slot = inner.inputs.find(input => input.name === name);
+            if (slot.link == null) subgraph.addInput(name, type).connect(slot, inner);  // newer frontends have done it
+          }
+          node.widgets.find(widget => widget.name === "seed").value = 999;
+          window.host = node;
+          app.canvas.openSubgraph(subgraph, node);
+          return `${node.id}:${inner.id}`;
+        }"""
+    )
+    ui.page.wait_for_timeout(300)
+    ui.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    board.fake.recipes = {"t2": '{"noise_search": 1}', "t1": '{"noise_search": 2}'}
+    used = {where: {"class_type": "NSSearchSampler", "inputs": {"seed": 4711}}}
+    board.fake.history = {"p1": {"prompt": [1, "p1", used, {}, []]}}
+    board.fake.update(state(id="inner", node=where, phase="ended"))
+    board.element = ui.page.locator('.ns-dashboard[data-id="inner"]')
+    board.tile(1).evaluate("tile => tile.click()")
+    board.button("Use as output").evaluate("button => button.click()")
+    ((_, posted),) = board.fake.after(1)
+    inputs = posted["prompt"][where]["inputs"]
+    assert (inputs["seed"], inputs["choose"]) == (4711, '{"noise_search": 2}')
+    given = "(name) => window.host.widgets.find(widget => widget.name === name).value"
+    assert ui.page.evaluate(given, "seed") == 4711  # fixed
+    board.fake.update(event(id="inner", node=where, phase="ended", rev=2, chosen=1, candidates=[]))
+    board.button("Back to best").evaluate("button => button.click()")
+    board.fake.after(2)
+    assert ui.page.evaluate(given, "choose") == ""
+
+
 def test_choice_of_another_search_is_said(board):
     board.page.evaluate("() => { app.graph.getNodeById(1).widgets.find(w => w.name === 'choose').value = '{}' }")
     board.fake.update(event(rev=2, phase="ended", candidates=[]))
@@ -290,7 +366,9 @@ def test_copy_recipe_of_a_candidate_without_a_picture(board):
     assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 2}'
 
 
-@pytest.mark.parametrize(("extra", "kind"), [({}, "NSNoiseFromRecipe"), ({"cuts": [{}]}, "NSRenderCandidate")])
+@pytest.mark.parametrize(("extra", "kind"), [
+    ({}, "NSNoiseFromRecipe"), ({"cuts": [{}]}, "NSRenderCandidate"), ({"noise": "given"}, "NSRenderCandidate"),
+])  # fmt: skip
 def test_add_recipe_node(board, extra, kind):
     recipe = json.dumps({"noise_search": 1, "noise": "5", "seed": "5", **extra})
     board.fake.recipes = {"t2": recipe}

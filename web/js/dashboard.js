@@ -101,7 +101,7 @@ export class Dashboard {
     this.done = el("div", { class: "nsd-done" });
     this.bar.append(this.done);
     this.noteText = el("span");
-    this.noteButton = button("", () => this.actions.clearChoice());
+    this.noteButton = button("", () => this.actions.clearChoice(this.state));
     this.note = el("div", { class: "nsd-note", hidden: "" }, this.noteText, this.noteButton);
     this.container = el("div", { class: "nsd-question", hidden: "" });
     this.left = el("span", { class: "nsd-left" });
@@ -208,7 +208,7 @@ export class Dashboard {
   /** What the node's `choose` input means for this search. */
   #drawNote() {
     const { chosen, best } = this.state;
-    const told = Boolean(this.actions.choice()) && !isLive(this.state); // before the end, it may still come up
+    const told = Boolean(this.actions.choice(this.state)) && !isLive(this.state); // before the end, it may still come up
     show(this.note, told);
     if (!told) return;
     setText(this.noteButton, chosen === null ? "Clear the choice" : "Back to best");

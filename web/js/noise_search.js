@@ -50,8 +50,10 @@ async function answered(request) {
 
 /** What was queued under a prompt id, in API form; undefined once the server no longer knows. */
 async function promptOf(id) {
-  const history = await (await answered(api.fetchApi(`/history/${encodeURIComponent(id)}`))).json();
-  return history[id]?.prompt[2];
+  const read = async (path) => (await answered(api.fetchApi(path))).json();
+  const { queue_running } = await read("/queue"); // nodes after the search may run still: the history comes at their end
+  const running = queue_running.find((queued) => queued[1] === id);
+  return (running ?? (await read(`/history/${encodeURIComponent(id)}`))[id]?.prompt)?.[2];
 }
 
 function rootGraph() {
