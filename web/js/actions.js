@@ -105,8 +105,7 @@ async function toClipboard(text) {
 
 async function add(comfy, node, state, index) {
   const recipe = await recipeOf(comfy, state, index);
-  // A branched run is more than its first noise: only Render Candidate makes it again.
-  const type = JSON.parse(recipe).cuts ? "NSRenderCandidate" : "NSNoiseFromRecipe";
+  const type = kindOf(JSON.parse(recipe)) === "render" ? "NSRenderCandidate" : "NSNoiseFromRecipe";
   const added = comfy.addNode(type, node);
   setWidget(added, added.widgets.find(({ name }) => name === "recipe"), recipe);
 }
