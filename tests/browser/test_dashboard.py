@@ -512,6 +512,31 @@ def test_missed_events_are_made_up_for(board):
     assert board.text(".nsd-words") == "random search: new noises"
 
 
+def test_a_page_that_comes_late_gets_the_whole(board):
+    board.fake.searches = [state(id="late", rev=3, prompt_id="p2", candidates=[row(n, 0.1) for n in range(8)])]
+    board.fake.send(event(id="late", rev=3, prompt_id="p2", candidates=[row(7, 0.1)]))  # its curve is new as a whole
+    board.fake.drawn(board.fake.searches[0])
+    assert board.order() == list(range(8))
+    board.fake.searches = [state(id="late", rev=6, prompt_id="p2", candidates=[row(n, 0.1) for n in range(12)])]
+    board.fake.send(event(id="late", rev=6, prompt_id="p2", candidates=[row(11, 0.1)]))  # 8 to 10 came in 4 and 5
+    board.fake.drawn(board.fake.searches[0])
+    assert board.order() == list(range(12))
+
+
+def test_an_event_that_overtakes_an_answer_is_not_lost(board):
+    answers = [state(rev=rev, words=f"state {rev}") for rev in (5, 6)]
+
+    def answer(route):
+        if len(answers) == 2:
+            board.fake.send(event(rev=6, words="state 6", candidates=[]))  # before the answer, which is older
+        route.fulfill(json=answers.pop(0))
+
+    board.page.route(re.compile("/noise_search/searches/abc$"), answer)
+    board.fake.send(event(rev=5, words="state 5", candidates=[]))
+    board.fake.drawn(state(rev=6))
+    assert board.text(".nsd-words") == "state 6"
+
+
 def test_output_of_a_run_is_shown(board):
     done = state(id="done", rev=3, prompt_id="p5", phase="ended", left=None, words="all spent")
     board.fake.send({"node": "1", "output": {"noise_search": [done]}, "prompt_id": "p5"}, "executed")

@@ -14,7 +14,7 @@ const NO_ID = "00000000-0000-0000-0000-000000000000"; // of a workflow in API fo
 const WIDTH = 480; // px of a new node: curve and card side by side
 export const store = new Store();
 const boards = new WeakMap(); // dashboard by node
-const fetching = new Set();
+const fetching = new Map(); // revision that is wanted, by search
 
 const comfy = {
   url: (path) => api.apiURL(`/noise_search${path}`),
@@ -114,16 +114,20 @@ async function refresh() {
 }
 
 function take({ detail }) {
-  const state = store.merge(detail);
-  if (!state) fetchWhole(detail.id);
-  else attachAll();
+  if (store.merge(detail)) attachAll();
+  else fetchWhole(detail);
 }
 
-async function fetchWhole(id) {
-  if (fetching.has(id)) return;
-  fetching.add(id);
+async function fetchWhole({ id, rev }) {
+  const busy = fetching.has(id);
+  fetching.set(id, rev);
+  if (busy) return;
   try {
-    store.put(await (await comfy.get(`/searches/${encodeURIComponent(id)}`)).json());
+    let state, wanted;
+    do {
+      wanted = fetching.get(id);
+      state = store.put(await (await comfy.get(`/searches/${encodeURIComponent(id)}`)).json());
+    } while (fetching.get(id) > Math.max(wanted, state.rev)); // more came while the answer was on its way
     attachAll();
   } catch (error) {
     console.warn(`Noise Search: search ${id} is not shown: ${error.message}`);

@@ -43,9 +43,9 @@ export class Store {
   merge(event) {
     const from = event.curve_from ?? 0;
     const known = this.states.get(key(event));
-    if (!known) return from === 0 ? this.put(event) : null;
+    if (!known) return event.rev === 1 ? this.put(event) : null;
     if (known.rev > event.rev) return known;
-    if (from > known.curve.length) return null;
+    if (event.rev > known.rev + 1 || from > known.curve.length) return null;
     const byIndex = new Map(known.byIndex);
     for (const row of event.candidates) byIndex.set(row.i, row);
     for (const index of event.dropped ?? []) byIndex.delete(index);
