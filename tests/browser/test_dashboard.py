@@ -537,6 +537,14 @@ def test_an_event_that_overtakes_an_answer_is_not_lost(board):
     assert board.text(".nsd-words") == "state 6"
 
 
+def test_a_search_that_the_server_lost_has_failed(board):
+    board.fake.searches = [state(id="other", node="7")]
+    board.fake.send(None, "reconnected")
+    board.element.and_(board.page.locator('[data-phase="failed"]')).wait_for(timeout=10_000)
+    assert board.text(".nsd-words").startswith("the server no longer knows it")
+    assert board.text(".nsd-left") == "" and board.order() == [2, 1, 0, 3]
+
+
 def test_output_of_a_run_is_shown(board):
     done = state(id="done", rev=3, prompt_id="p5", phase="ended", left=None, words="all spent")
     board.fake.send({"node": "1", "output": {"noise_search": [done]}, "prompt_id": "p5"}, "executed")

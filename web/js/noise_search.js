@@ -6,7 +6,7 @@ import { createActions } from "./actions.js";
 import { Dashboard } from "./dashboard.js";
 import { el } from "./dom.js";
 import { SEARCH_TYPES } from "./reduce.js";
-import { Store } from "./store.js";
+import { isLive, Store } from "./store.js";
 
 const EVENT = "noise_search.update";
 const MARGIN = 20; // px above and below an element in the classic renderer
@@ -106,7 +106,10 @@ async function refresh() {
   const client = api.clientId ?? api.initialClientId;
   if (!client) return;
   try {
-    store.putAll(await (await comfy.get(`/searches?client_id=${encodeURIComponent(client)}`)).json());
+    const before = store.all().filter(isLive);
+    const listed = await (await comfy.get(`/searches?client_id=${encodeURIComponent(client)}`)).json();
+    store.lose(before.filter(({ id }) => !listed.some((state) => state.id === id)));
+    store.putAll(listed);
     attachAll();
   } catch (error) {
     console.warn(`Noise Search: searches of before the reload are not shown: ${error.message}`);
