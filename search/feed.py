@@ -161,7 +161,7 @@ class Feed:
 
     @property
     def output(self) -> dict[str, Any]:
-        """The last state, for a node's output."""
+        """The last state, for a node's output; what is left out of it there replaces nothing that a page has from events."""
         with self._lock:
             return {**self.final, "rev": self._revision}
 

@@ -545,6 +545,16 @@ def test_a_search_that_the_server_lost_has_failed(board):
     assert board.text(".nsd-left") == "" and board.order() == [2, 1, 0, 3]
 
 
+def test_time_to_answer_runs_out_however_often_it_is_drawn(board):
+    asked = {"id": "q1", "kind": "pick", "candidates": [0, 1], "best": 0, "seconds_left": 30.0, "timeout": 30.0, "asked": 0,
+             "model_ready": False, "accuracy": ""}  # fmt: skip
+    board.fake.update(event(rev=2, phase="asking", question=asked, candidates=[]))
+    board.page.wait_for_timeout(2500)
+    board.fake.send(state(id="elsewhere", node="77", prompt_id="p2"))  # all are drawn anew
+    board.page.wait_for_timeout(600)
+    assert int(board.text(".ns-left").split()[0]) <= 27
+
+
 def test_output_of_a_run_is_shown(board):
     done = state(id="done", rev=3, prompt_id="p5", phase="ended", left=None, words="all spent")
     board.fake.send({"node": "1", "output": {"noise_search": [done]}, "prompt_id": "p5"}, "executed")
