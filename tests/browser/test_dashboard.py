@@ -566,6 +566,22 @@ def test_output_of_a_run_is_shown(board):
     assert board.text(".nsd-words") == "from the history"
 
 
+SUMMARY = "() => app.graph.getNodeById(1).properties.noise_search ?? null"
+
+
+def test_what_was_found_goes_to_the_workflow_that_was_queued(board):
+    """Another workflow may be open when a run ends, and its nodes have the same ids."""
+    other = "11111111-2222-3333-4444-555555555555"
+    found = {"noise_search": [state(id="found", workflow=other, phase="ended")], "noise_search_found": [{"recipe": "theirs"}]}
+    board.fake.send({"node": "1", "output": found, "prompt_id": "p1"}, "executed")
+    assert board.page.evaluate(SUMMARY) is None
+    board.ui.load({**workflow((1, "NSSearchSampler")), "id": other})
+    assert board.page.evaluate(SUMMARY) == {"recipe": "theirs"}
+    found = {"noise_search": [state(id="own", workflow=other, phase="ended")], "noise_search_found": [{"recipe": "own"}]}
+    board.fake.send({"node": "1", "output": found, "prompt_id": "p2"}, "executed")
+    assert board.page.evaluate(SUMMARY) == {"recipe": "own"}
+
+
 def test_forget_menu(board):
     items = """() => {
       const node = app.graph.getNodeById(1), options = [];

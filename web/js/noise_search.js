@@ -61,7 +61,7 @@ function rootGraph() {
 }
 
 /** The node of an execution id: "5", or "1:2" for node 2 within subgraph node 1. */
-function nodeOf(executionId) {
+export function nodeOf(executionId) {
   const path = String(executionId).split(":");
   const last = path.pop();
   let graph = rootGraph();
@@ -83,7 +83,7 @@ function addNode(type, beside) {
 }
 
 /** Whether a state belongs to the workflow in the page: the same ids occur in others. */
-function isHere(state) {
+export function isHere(state) {
   const id = rootGraph()?.id;
   return !state.workflow || state.workflow === NO_ID || !id || state.workflow === id;
 }
