@@ -681,6 +681,33 @@ def test_hostile_text_stays_text(board):
     assert board.page.evaluate("() => window.hacked") is None
 
 
+def test_a_graph_that_is_replaced_leaves_nothing_behind(ui):
+    """An undo, and a switch of workflows, replace the whole graph; nodes in subgraphs are not told that they are removed."""
+    ui.page.evaluate(
+        """() => {
+          const [start, stop] = [window.setInterval, window.clearInterval];
+          window.running = new Set();
+          window.setInterval = (action, ...rest) => {
+            const id = start(action, ...rest);
+            if (new Error().stack.includes("noise-search")) window.running.add(id);
+            return id;
+          };
+          window.clearInterval = (id) => { window.running.delete(id); stop(id); };
+        }"""
+    )
+    Board(ui, (1, "NSSearchSampler"))
+    ui.page.evaluate("() => { app.graph.convertToSubgraph(new Set([app.graph.getNodeById(1)])); }")
+    for _ in range(3):
+        ui.page.evaluate("async () => { await app.loadGraphData(app.graph.serialize()); }")
+        open_it = "() => { const node = app.graph.nodes.find(n => n.subgraph); app.canvas.openSubgraph(node.subgraph, node); }"
+        ui.page.evaluate(open_it)
+        ui.page.wait_for_timeout(300)
+        ui.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        ui.page.locator(".ns-dashboard").last.wait_for()
+        ui.page.wait_for_timeout(500)
+    assert ui.page.evaluate("() => window.running.size") <= 1
+
+
 def test_it_goes_with_its_node(board):
     board.page.evaluate("() => { app.graph.remove(app.graph.getNodeById(1)) }")
     board.element.wait_for(state="detached", timeout=10_000)

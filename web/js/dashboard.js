@@ -129,13 +129,17 @@ export class Dashboard {
     this.sight = new IntersectionObserver((entries) => this.#seen(entries.at(-1).isIntersecting));
     this.sight.observe(this.element);
     this.awake = () => this.stale && this.schedule();
-    document.addEventListener("visibilitychange", this.awake);
-    this.clock = setInterval(() => this.#tick(), 1000);
   }
 
+  /** Follow time only while it is in the page: graphs that are replaced do not say goodbye to the nodes in their subgraphs. */
   #seen(visible) {
     this.visible = visible;
-    if (visible && this.stale) this.schedule();
+    clearInterval(this.clock);
+    document.removeEventListener("visibilitychange", this.awake);
+    if (!visible) return;
+    this.clock = setInterval(() => this.#tick(), 1000);
+    document.addEventListener("visibilitychange", this.awake);
+    if (this.stale) this.schedule();
   }
 
   /** The strip scrolls under the mouse; anywhere else, and where there is nothing to scroll, the canvas zooms. */
