@@ -154,13 +154,16 @@ class Feed:
     def state(self) -> dict[str, Any]:
         """What the events so far add up to, {} before the first; of a search that ended, the last state at once."""
         with self._lock:
-            return self._known if self.final is None else {**self.final, "rev": self._revision}
+            if self.final is not None:
+                return {**self.final, "rev": self._revision}
+            question = self.question() if self._known.get("question") else None  # seconds go by without an event
+            return self._known if question is None else {**self._known, "question": question}
 
     @property
     def output(self) -> dict[str, Any]:
-        """The last state, for a node's output."""
+        """The last state, for a node's output; what is left out of it there replaces nothing that a page has from events."""
         with self._lock:
-            return {**self.final, "rev": self._revision + 1}
+            return {**self.final, "rev": self._revision}
 
     # Inside.
 

@@ -61,6 +61,7 @@ class FakeSearches:
         searches: what the list of searches and each search's own route give.
         recipes: text of a recipe, by name.
         history: the server's history, by prompt id.
+        running: what the server's queue says of the prompt that runs.
         refuse: if set, every command is refused with these words.
         posted: (path, body) of every POST, prompts ("/prompt") included.
     """
@@ -70,10 +71,13 @@ class FakeSearches:
         self.searches: list[dict[str, Any]] = []
         self.recipes: dict[str, str] = {}
         self.history: dict[str, Any] = {}
+        self.running: list[Any] = []
         self.refuse = ""
         self.posted: list[tuple[str, Any]] = []
         page.route(re.compile(r"/noise_search/"), self._answer)
         page.route(re.compile(r"/api/history/"), lambda route: route.fulfill(json=self.history))
+        queue = lambda: {"queue_running": self.running, "queue_pending": []}  # noqa: E731
+        page.route(re.compile(r"/api/queue$"), lambda route: route.fulfill(json=queue()))
         page.route(re.compile(r"/api/prompt$"), self._queue)
 
     def send(self, detail: dict[str, Any], kind: str = "noise_search.update") -> None:

@@ -339,6 +339,32 @@ def test_time_left_goes_by_the_calls_of_this_run():
     assert wire.events[1]["left"] is None
 
 
+def test_a_question_that_is_asked_for_says_the_time_that_is_left_now():
+    wire, search = Wire(), prepare(4)
+    feed = followed(search, wire)
+    assert feed.state == {}
+    feed.begin(search)
+    feed.question = lambda: {"candidates": [0], "seconds_left": 20.0 - wire.now}
+    wire.wait(1.0)
+    asked = wire.events[-1]["question"]["seconds_left"]
+    wire.wait(10.0)  # nothing changes, so that there is no event
+    assert feed.state["question"]["seconds_left"] == 9.0 < asked
+
+
+def test_an_output_replaces_no_state_of_an_event():
+    """It may be shortened, and comes before the last event or after it."""
+    wire, search = Wire(), prepare(4)
+    feed = followed(search, wire)
+    for _ in steered(search, RandomSearch()):
+        pass
+    search.close()
+    wire.wait(1.0)
+    feed.end(ENDED)
+    assert feed.output["rev"] == wire.events[-1]["rev"]
+    wire.wait(1.0)
+    assert feed.output["rev"] == wire.events[-1]["rev"] and wire.events[-1]["phase"] == "ended"
+
+
 def test_restored_candidates_find_their_pictures():
     wire, search = Wire(), prepare(3)
     feed = followed(search, wire)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from dashboard_states import FakeSearches, event, row, state, workflow
@@ -266,6 +267,81 @@ def test_use_as_output_and_back_to_best(board):
     assert board.fake.after(2)[1][1]["prompt"]["1"]["inputs"]["choose"] == ""
 
 
+def end_and_use(board, **queued):
+    """Have the search end, press "Use as output" for candidate 1, and return what the page queues: inputs by node."""
+    board.fake.recipes = {"t0": json.dumps({"noise_search": 1, "noise": "12", "seed": "12"}), "t1": '{"noise_search": 1}'}
+    for name, value in queued.items():
+        setattr(board.fake, name, value)
+    board.fake.update(event(rev=2, phase="ended", left=None, candidates=[]))
+    board.tile(1).click()
+    board.button("Use as output").click()
+    ((_, posted),) = board.fake.after(1)
+    return {name: one["inputs"] for name, one in posted["prompt"].items()}
+
+
+def test_use_as_output_while_the_rest_of_the_workflow_runs(board):
+    used = {"1": {"class_type": "NSSearchSampler", "inputs": {"seed": 4711}}}
+    assert end_and_use(board, running=[[0, "p0", {}, {}, []], [1, "p1", used, {}, []]])["1"]["seed"] == 4711
+
+
+def test_use_as_output_when_the_server_forgot_the_prompt(board):
+    inputs = end_and_use(board)["1"]
+    assert inputs["seed"] == 12  # of candidate 0
+    assert json.loads(inputs["choose"]) == {"noise_search": 1}
+
+
+def test_use_as_output_where_a_primitive_gives_the_seed(board):
+    board.page.evaluate(
+        """() => {
+          const [search, primitive] = [app.graph.getNodeById(1), LiteGraph.createNode("PrimitiveNode")];
+          app.graph.add(primitive);
+          primitive.connect(0, search, search.inputs.findIndex(input => input.name === "seed"));
+          primitive.widgets[0].value = 999;
+          primitive.widgets.find(widget => widget.name === "control_after_generate").value = "randomize";
+        }"""
+    )
+    used = {"1": {"class_type": "NSSearchSampler", "inputs": {"seed": 4711}}}
+    assert end_and_use(board, history={"p1": {"prompt": [1, "p1", used, {}, []]}})["1"]["seed"] == 4711
+    of_primitive = "() => app.graph.nodes.find(n => n.type === 'PrimitiveNode').widgets.map(w => w.value)"
+    assert board.page.evaluate(of_primitive)[:2] == [4711, "fixed"]
+
+
+def test_use_as_output_in_a_subgraph_that_is_given_its_seed(ui):
+    board = Board(ui, (1, "NSSearchSampler"))
+    where = ui.page.evaluate(
+        """() => {
+          const { subgraph, node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(1)]));
+          const inner = subgraph.nodes.find(n => n.type === "NSSearchSampler");
+          for (const [name, type] of [["seed", "INT"], ["choose", "STRING"]]) {
+            const slot = inner.inputs.find(input => input.name === name);
+            if (slot.link == null) subgraph.addInput(name, type).connect(slot, inner);  // newer frontends have done it
+          }
+          node.widgets.find(widget => widget.name === "seed").value = 999;
+          window.host = node;
+          app.canvas.openSubgraph(subgraph, node);
+          return `${node.id}:${inner.id}`;
+        }"""
+    )
+    ui.page.wait_for_timeout(300)
+    ui.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    board.fake.recipes = {"t2": '{"noise_search": 1}', "t1": '{"noise_search": 2}'}
+    used = {where: {"class_type": "NSSearchSampler", "inputs": {"seed": 4711}}}
+    board.fake.history = {"p1": {"prompt": [1, "p1", used, {}, []]}}
+    board.fake.update(state(id="inner", node=where, phase="ended"))
+    board.element = ui.page.locator('.ns-dashboard[data-id="inner"]')
+    board.tile(1).evaluate("tile => tile.click()")
+    board.button("Use as output").evaluate("button => button.click()")
+    ((_, posted),) = board.fake.after(1)
+    inputs = posted["prompt"][where]["inputs"]
+    assert (inputs["seed"], inputs["choose"]) == (4711, '{"noise_search": 2}')
+    given = "(name) => window.host.widgets.find(widget => widget.name === name).value"
+    assert ui.page.evaluate(given, "seed") == 4711  # fixed
+    board.fake.update(event(id="inner", node=where, phase="ended", rev=2, chosen=1, candidates=[]))
+    board.button("Back to best").evaluate("button => button.click()")
+    board.fake.after(2)
+    assert ui.page.evaluate(given, "choose") == ""
+
+
 def test_choice_of_another_search_is_said(board):
     board.page.evaluate("() => { app.graph.getNodeById(1).widgets.find(w => w.name === 'choose').value = '{}' }")
     board.fake.update(event(rev=2, phase="ended", candidates=[]))
@@ -290,7 +366,9 @@ def test_copy_recipe_of_a_candidate_without_a_picture(board):
     assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 2}'
 
 
-@pytest.mark.parametrize(("extra", "kind"), [({}, "NSNoiseFromRecipe"), ({"cuts": [{}]}, "NSRenderCandidate")])
+@pytest.mark.parametrize(("extra", "kind"), [
+    ({}, "NSNoiseFromRecipe"), ({"cuts": [{}]}, "NSRenderCandidate"), ({"noise": "given"}, "NSRenderCandidate"),
+])  # fmt: skip
 def test_add_recipe_node(board, extra, kind):
     recipe = json.dumps({"noise_search": 1, "noise": "5", "seed": "5", **extra})
     board.fake.recipes = {"t2": recipe}
@@ -434,6 +512,49 @@ def test_missed_events_are_made_up_for(board):
     assert board.text(".nsd-words") == "random search: new noises"
 
 
+def test_a_page_that_comes_late_gets_the_whole(board):
+    board.fake.searches = [state(id="late", rev=3, prompt_id="p2", candidates=[row(n, 0.1) for n in range(8)])]
+    board.fake.send(event(id="late", rev=3, prompt_id="p2", candidates=[row(7, 0.1)]))  # its curve is new as a whole
+    board.fake.drawn(board.fake.searches[0])
+    assert board.order() == list(range(8))
+    board.fake.searches = [state(id="late", rev=6, prompt_id="p2", candidates=[row(n, 0.1) for n in range(12)])]
+    board.fake.send(event(id="late", rev=6, prompt_id="p2", candidates=[row(11, 0.1)]))  # 8 to 10 came in 4 and 5
+    board.fake.drawn(board.fake.searches[0])
+    assert board.order() == list(range(12))
+
+
+def test_an_event_that_overtakes_an_answer_is_not_lost(board):
+    answers = [state(rev=rev, words=f"state {rev}") for rev in (5, 6)]
+
+    def answer(route):
+        if len(answers) == 2:
+            board.fake.send(event(rev=6, words="state 6", candidates=[]))  # before the answer, which is older
+        route.fulfill(json=answers.pop(0))
+
+    board.page.route(re.compile("/noise_search/searches/abc$"), answer)
+    board.fake.send(event(rev=5, words="state 5", candidates=[]))
+    board.fake.drawn(state(rev=6))
+    assert board.text(".nsd-words") == "state 6"
+
+
+def test_a_search_that_the_server_lost_has_failed(board):
+    board.fake.searches = [state(id="other", node="7")]
+    board.fake.send(None, "reconnected")
+    board.element.and_(board.page.locator('[data-phase="failed"]')).wait_for(timeout=10_000)
+    assert board.text(".nsd-words").startswith("the server no longer knows it")
+    assert board.text(".nsd-left") == "" and board.order() == [2, 1, 0, 3]
+
+
+def test_time_to_answer_runs_out_however_often_it_is_drawn(board):
+    asked = {"id": "q1", "kind": "pick", "candidates": [0, 1], "best": 0, "seconds_left": 30.0, "timeout": 30.0, "asked": 0,
+             "model_ready": False, "accuracy": ""}  # fmt: skip
+    board.fake.update(event(rev=2, phase="asking", question=asked, candidates=[]))
+    board.page.wait_for_timeout(2500)
+    board.fake.send(state(id="elsewhere", node="77", prompt_id="p2"))  # all are drawn anew
+    board.page.wait_for_timeout(600)
+    assert int(board.text(".ns-left").split()[0]) <= 27
+
+
 def test_output_of_a_run_is_shown(board):
     done = state(id="done", rev=3, prompt_id="p5", phase="ended", left=None, words="all spent")
     board.fake.send({"node": "1", "output": {"noise_search": [done]}, "prompt_id": "p5"}, "executed")
@@ -443,6 +564,22 @@ def test_output_of_a_run_is_shown(board):
     board.page.evaluate("(out) => { app.nodeOutputs = { 1: { noise_search: [out] } } }", again)
     board.fake.drawn(again)
     assert board.text(".nsd-words") == "from the history"
+
+
+SUMMARY = "() => app.graph.getNodeById(1).properties.noise_search ?? null"
+
+
+def test_what_was_found_goes_to_the_workflow_that_was_queued(board):
+    """Another workflow may be open when a run ends, and its nodes have the same ids."""
+    other = "11111111-2222-3333-4444-555555555555"
+    found = {"noise_search": [state(id="found", workflow=other, phase="ended")], "noise_search_found": [{"recipe": "theirs"}]}
+    board.fake.send({"node": "1", "output": found, "prompt_id": "p1"}, "executed")
+    assert board.page.evaluate(SUMMARY) is None
+    board.ui.load({**workflow((1, "NSSearchSampler")), "id": other})
+    assert board.page.evaluate(SUMMARY) == {"recipe": "theirs"}
+    found = {"noise_search": [state(id="own", workflow=other, phase="ended")], "noise_search_found": [{"recipe": "own"}]}
+    board.fake.send({"node": "1", "output": found, "prompt_id": "p2"}, "executed")
+    assert board.page.evaluate(SUMMARY) == {"recipe": "own"}
 
 
 def test_forget_menu(board):
@@ -542,6 +679,33 @@ def test_hostile_text_stays_text(board):
     assert board.text(".nsd-words") == words
     assert board.element.locator("dt").first.inner_text() == words
     assert board.page.evaluate("() => window.hacked") is None
+
+
+def test_a_graph_that_is_replaced_leaves_nothing_behind(ui):
+    """An undo, and a switch of workflows, replace the whole graph; nodes in subgraphs are not told that they are removed."""
+    ui.page.evaluate(
+        """() => {
+          const [start, stop] = [window.setInterval, window.clearInterval];
+          window.running = new Set();
+          window.setInterval = (action, ...rest) => {
+            const id = start(action, ...rest);
+            if (new Error().stack.includes("noise-search")) window.running.add(id);
+            return id;
+          };
+          window.clearInterval = (id) => { window.running.delete(id); stop(id); };
+        }"""
+    )
+    Board(ui, (1, "NSSearchSampler"))
+    ui.page.evaluate("() => { app.graph.convertToSubgraph(new Set([app.graph.getNodeById(1)])); }")
+    for _ in range(3):
+        ui.page.evaluate("async () => { await app.loadGraphData(app.graph.serialize()); }")
+        open_it = "() => { const node = app.graph.nodes.find(n => n.subgraph); app.canvas.openSubgraph(node.subgraph, node); }"
+        ui.page.evaluate(open_it)
+        ui.page.wait_for_timeout(300)
+        ui.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        ui.page.locator(".ns-dashboard").last.wait_for()
+        ui.page.wait_for_timeout(500)
+    assert ui.page.evaluate("() => window.running.size") <= 1
 
 
 def test_it_goes_with_its_node(board):

@@ -314,3 +314,36 @@ def test_a_search_inside_a_subgraph(open_page, names):
     assert tiles(board) == 3 and drawn_points(board) >= 1
     user.shot("subgraph")
     assert user.ui.errors == []
+
+
+GIVE_SEED = """() => {
+  const host = app.graph.nodes.find(node => node.subgraph);
+  const inner = host.subgraph.nodes.find(node => node.type === "NSSearchSampler");
+  const slot = inner.inputs.find(input => input.name === "seed");
+  if (slot.link == null) host.subgraph.addInput("seed", "INT").connect(slot, inner);  // newer frontends have done it
+  inner.widgets.find(widget => widget.name === "control_after_generate").value = "randomize";
+  window.seed = () => host.widgets.find(widget => widget.name === "seed").value;
+  return window.seed();
+}"""
+
+
+def test_another_winner_in_a_subgraph_whose_seed_changes_after_each_run(open_page):
+    user = open_page().load(workflow(budget=3, seed=next(seeds)))
+    where = user.page.evaluate(INTO_SUBGRAPH, [user.ids["search"]])
+    seed = user.page.evaluate(GIVE_SEED)
+    user.queue()
+    user.ids["search"] = where
+    first = user.until(lambda s: s["phase"] == "ended")
+    user.page.evaluate("() => window.opened()")
+    user.page.wait_for_timeout(300)
+    user.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    board = user.page.locator(f'.ns-dashboard[data-id="{first["id"]}"][data-phase="ended"]')
+    board.wait_for(timeout=20_000)
+    other = next(row["i"] for row in first["candidates"] if row["i"] != first["best"])
+    board.locator(f'.nsd-tile[data-candidate="{other}"]').evaluate("tile => tile.click()")
+    board.get_by_role("button", name="Use as output", exact=True).evaluate("button => button.click()")
+    again = user.until(lambda s: s["phase"] == "ended" and s["id"] != first["id"])
+    assert (again["chosen"], again["restored"]) == (other, again["calls"])  # nothing was searched anew
+    assert user.page.evaluate("() => window.seed()") == seed
+    user.ended(2)
+    assert user.ui.errors == []

@@ -1,5 +1,8 @@
 /** What the user's wishes lead to, for one node. Everything of ComfyUI's comes in through `comfy` (see noise_search.js). */
 
+import { kindOf } from "./recipe.js";
+import { giverOf } from "./wiring.js";
+
 /**
  * The actions of one node's dashboard. None of them throws: what goes wrong is shown as a toast.
  * @param {object} comfy ComfyUI, as far as it is needed.
@@ -20,33 +23,29 @@ export function createActions(comfy, node) {
   };
   return {
     thumb: (state, name) => comfy.url(`/thumbs/${encodeURIComponent(state.place)}/${encodeURIComponent(name)}`),
-    choice: () => choiceOf(node)?.value ?? "",
+    choice: (state) => giverOf(comfy.node, state.node, "choose")?.widget.value ?? "",
     send: guarded("The search did not take that", send),
-    use: guarded("Use as output", (state, index) => use(comfy, node, state, index)),
-    clearChoice: guarded("Back to best", () => setChoice(comfy, node, "")),
+    use: guarded("Use as output", (state, index) => use(comfy, state, index)),
+    clearChoice: guarded("Back to best", (state) => setChoice(comfy, state, "")),
     copy: guarded("Copy recipe", (state, index) => copy(comfy, state, index)),
     add: guarded("Add recipe node", (state, index) => add(comfy, node, state, index)),
     forget: guarded("Forget this search", (state) => forget(comfy, state)),
   };
 }
 
-function choiceOf(node) {
-  return node.widgets?.find((widget) => widget.name === "choose");
-}
-
 /** Fill (or clear) the `choose` input and queue: the search comes from its journal, so nothing is computed anew. */
-async function setChoice(comfy, node, recipe) {
-  const widget = choiceOf(node);
-  if (!widget) throw new Error("this node has no input 'choose'; reload the page if the pack was updated");
-  setWidget(node, widget, recipe);
+async function setChoice(comfy, state, recipe) {
+  const giver = giverOf(comfy.node, state.node, "choose");
+  if (!giver) throw new Error("the input 'choose' is another node's output, or missing; reload the page if the pack was updated");
+  setWidget(giver.node, giver.widget, recipe);
   await comfy.queue();
 }
 
-async function use(comfy, node, state, index) {
+async function use(comfy, state, index) {
   const recipe = await recipeOf(comfy, state, index);
-  const fixed = restoreSeeds(comfy, await comfy.promptOf(state.prompt_id));
+  const fixed = restoreSeeds(comfy, (await comfy.promptOf(state.prompt_id)) ?? (await seedOnly(comfy, state)));
   if (fixed) comfy.toast("info", "The seeds of this search are back in their nodes, and fixed: so it is the same search.");
-  await setChoice(comfy, node, recipe);
+  await setChoice(comfy, state, recipe);
 }
 
 /**
@@ -55,18 +54,30 @@ async function use(comfy, node, state, index) {
  */
 function restoreSeeds(comfy, prompt) {
   let changed = false;
-  for (const [id, { inputs }] of Object.entries(prompt ?? {})) {
+  for (const [id, { inputs }] of Object.entries(prompt)) {
     const node = comfy.node(id);
     for (const widget of node?.widgets ?? []) {
-      const control = widget.linkedWidgets?.find(({ name }) => name === "control_after_generate");
+      const giver = giverOf(comfy.node, id, widget.name);
+      const control = giver && (controlOf(giver.node, giver.widget) ?? controlOf(node, widget));
       const used = inputs[widget.name];
       if (!control || typeof used !== "number" || control.value === "fixed") continue;
-      setWidget(node, widget, used);
+      setWidget(giver.node, giver.widget, used);
       setWidget(node, control, "fixed");
       changed = true;
     }
   }
   return changed;
+}
+
+/** What changes a widget's value after each run, if anything does. */
+function controlOf(node, widget) {
+  const all = node.type === "PrimitiveNode" ? node.widgets : widget.linkedWidgets;
+  return all?.find(({ name }) => name === "control_after_generate");
+}
+
+/** As much of a prompt as the search itself remembers: its seed. */
+async function seedOnly(comfy, state) {
+  return { [state.node]: { inputs: { seed: Number(JSON.parse(await recipeOf(comfy, state, 0)).seed) } } };
 }
 
 function setWidget(node, widget, value) {
@@ -94,8 +105,7 @@ async function toClipboard(text) {
 
 async function add(comfy, node, state, index) {
   const recipe = await recipeOf(comfy, state, index);
-  // A branched run is more than its first noise: only Render Candidate makes it again.
-  const type = JSON.parse(recipe).cuts ? "NSRenderCandidate" : "NSNoiseFromRecipe";
+  const type = kindOf(JSON.parse(recipe)) === "render" ? "NSRenderCandidate" : "NSNoiseFromRecipe";
   const added = comfy.addNode(type, node);
   setWidget(added, added.widgets.find(({ name }) => name === "recipe"), recipe);
 }

@@ -101,7 +101,7 @@ export class Dashboard {
     this.done = el("div", { class: "nsd-done" });
     this.bar.append(this.done);
     this.noteText = el("span");
-    this.noteButton = button("", () => this.actions.clearChoice());
+    this.noteButton = button("", () => this.actions.clearChoice(this.state));
     this.note = el("div", { class: "nsd-note", hidden: "" }, this.noteText, this.noteButton);
     this.container = el("div", { class: "nsd-question", hidden: "" });
     this.left = el("span", { class: "nsd-left" });
@@ -129,13 +129,17 @@ export class Dashboard {
     this.sight = new IntersectionObserver((entries) => this.#seen(entries.at(-1).isIntersecting));
     this.sight.observe(this.element);
     this.awake = () => this.stale && this.schedule();
-    document.addEventListener("visibilitychange", this.awake);
-    this.clock = setInterval(() => this.#tick(), 1000);
   }
 
+  /** Follow time only while it is in the page: graphs that are replaced do not say goodbye to the nodes in their subgraphs. */
   #seen(visible) {
     this.visible = visible;
-    if (visible && this.stale) this.schedule();
+    clearInterval(this.clock);
+    document.removeEventListener("visibilitychange", this.awake);
+    if (!visible) return;
+    this.clock = setInterval(() => this.#tick(), 1000);
+    document.addEventListener("visibilitychange", this.awake);
+    if (this.stale) this.schedule();
   }
 
   /** The strip scrolls under the mouse; anywhere else, and where there is nothing to scroll, the canvas zooms. */
@@ -208,7 +212,7 @@ export class Dashboard {
   /** What the node's `choose` input means for this search. */
   #drawNote() {
     const { chosen, best } = this.state;
-    const told = Boolean(this.actions.choice()) && !isLive(this.state); // before the end, it may still come up
+    const told = Boolean(this.actions.choice(this.state)) && !isLive(this.state); // before the end, it may still come up
     show(this.note, told);
     if (!told) return;
     setText(this.noteButton, chosen === null ? "Clear the choice" : "Back to best");

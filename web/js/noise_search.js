@@ -6,7 +6,7 @@ import { createActions } from "./actions.js";
 import { Dashboard } from "./dashboard.js";
 import { el } from "./dom.js";
 import { SEARCH_TYPES } from "./reduce.js";
-import { Store } from "./store.js";
+import { isLive, Store } from "./store.js";
 
 const EVENT = "noise_search.update";
 const MARGIN = 20; // px above and below an element in the classic renderer
@@ -14,7 +14,7 @@ const NO_ID = "00000000-0000-0000-0000-000000000000"; // of a workflow in API fo
 const WIDTH = 480; // px of a new node: curve and card side by side
 export const store = new Store();
 const boards = new WeakMap(); // dashboard by node
-const fetching = new Set();
+const fetching = new Map(); // revision that is wanted, by search
 
 const comfy = {
   url: (path) => api.apiURL(`/noise_search${path}`),
@@ -50,8 +50,10 @@ async function answered(request) {
 
 /** What was queued under a prompt id, in API form; undefined once the server no longer knows. */
 async function promptOf(id) {
-  const history = await (await answered(api.fetchApi(`/history/${encodeURIComponent(id)}`))).json();
-  return history[id]?.prompt[2];
+  const read = async (path) => (await answered(api.fetchApi(path))).json();
+  const { queue_running } = await read("/queue"); // nodes after the search may run still: the history comes at their end
+  const running = queue_running.find((queued) => queued[1] === id);
+  return (running ?? (await read(`/history/${encodeURIComponent(id)}`))[id]?.prompt)?.[2];
 }
 
 function rootGraph() {
@@ -59,7 +61,7 @@ function rootGraph() {
 }
 
 /** The node of an execution id: "5", or "1:2" for node 2 within subgraph node 1. */
-function nodeOf(executionId) {
+export function nodeOf(executionId) {
   const path = String(executionId).split(":");
   const last = path.pop();
   let graph = rootGraph();
@@ -81,7 +83,7 @@ function addNode(type, beside) {
 }
 
 /** Whether a state belongs to the workflow in the page: the same ids occur in others. */
-function isHere(state) {
+export function isHere(state) {
   const id = rootGraph()?.id;
   return !state.workflow || state.workflow === NO_ID || !id || state.workflow === id;
 }
@@ -104,7 +106,10 @@ async function refresh() {
   const client = api.clientId ?? api.initialClientId;
   if (!client) return;
   try {
-    store.putAll(await (await comfy.get(`/searches?client_id=${encodeURIComponent(client)}`)).json());
+    const before = store.all().filter(isLive);
+    const listed = await (await comfy.get(`/searches?client_id=${encodeURIComponent(client)}`)).json();
+    store.lose(before.filter(({ id }) => !listed.some((state) => state.id === id)));
+    store.putAll(listed);
     attachAll();
   } catch (error) {
     console.warn(`Noise Search: searches of before the reload are not shown: ${error.message}`);
@@ -112,16 +117,20 @@ async function refresh() {
 }
 
 function take({ detail }) {
-  const state = store.merge(detail);
-  if (!state) fetchWhole(detail.id);
-  else attachAll();
+  if (store.merge(detail)) attachAll();
+  else fetchWhole(detail);
 }
 
-async function fetchWhole(id) {
-  if (fetching.has(id)) return;
-  fetching.add(id);
+async function fetchWhole({ id, rev }) {
+  const busy = fetching.has(id);
+  fetching.set(id, rev);
+  if (busy) return;
   try {
-    store.put(await (await comfy.get(`/searches/${encodeURIComponent(id)}`)).json());
+    let state, wanted;
+    do {
+      wanted = fetching.get(id);
+      state = store.put(await (await comfy.get(`/searches/${encodeURIComponent(id)}`)).json());
+    } while (fetching.get(id) > Math.max(wanted, state.rev)); // more came while the answer was on its way
     attachAll();
   } catch (error) {
     console.warn(`Noise Search: search ${id} is not shown: ${error.message}`);

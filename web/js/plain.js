@@ -1,12 +1,15 @@
 /** Keeps what a search found in its node, and reduces the search to the plain workflow that renders its winner. */
 
 import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { isHere, nodeOf } from "./noise_search.js";
 import { KEY, summaryInPicture } from "./recipe.js";
 import { reduce, SEARCH_TYPES } from "./reduce.js";
 
 const FOUND = "noise_search_found"; // of what a search node shows: its summary
 const REDUCE = "Reduce to the plain workflow";
 const FROM_PICTURE = "Take the recipe from a picture…";
+const found = new Map(); // summaries whose workflow is not open, by workflow and node
 
 function toast(severity, summary, detail) {
   app.extensionManager.toast.add({ severity, summary, detail, life: severity === "error" ? 15000 : 8000 });
@@ -77,13 +80,23 @@ function pickFile() {
   });
 }
 
-function keepSummaries(node) {
-  const before = node.onExecuted;
-  node.onExecuted = function (output) {
-    before?.call(this, output);
-    const summary = output?.[FOUND]?.[0];
-    if (summary) this.properties[KEY] = summary;
-  };
+/** Keep what a search node shows. Another workflow may be open by then, in which its id is another node's. */
+function keep({ node, output }) {
+  const summary = output?.[FOUND]?.[0];
+  if (!summary) return;
+  const state = output.noise_search?.[0] ?? { node };
+  found.set(`${state.workflow} ${state.node}`, { state, summary });
+  bringHome();
+}
+
+/** Give the nodes of the workflow that is open their summaries. */
+function bringHome() {
+  for (const [name, { state, summary }] of found) {
+    if (!isHere(state)) continue;
+    found.delete(name);
+    const node = nodeOf(state.node);
+    if (SEARCH_TYPES.includes(node?.comfyClass)) node.properties[KEY] = summary;
+  }
 }
 
 function menuItems(node) {
@@ -101,6 +114,7 @@ app.registerExtension({
     { id: "noise_search.reduce", label: `Noise Search: ${REDUCE.toLowerCase()}`, function: () => withSearch(reduceNode) },
     { id: "noise_search.recipe_of_picture", label: "Noise Search: take the recipe from a picture", function: () => withSearch(takeFromPicture) },
   ],
-  nodeCreated: (node) => SEARCH_TYPES.includes(node.comfyClass) && keepSummaries(node),
+  setup: () => api.addEventListener("executed", ({ detail }) => keep(detail)),
+  afterConfigureGraph: bringHome,
   getNodeMenuItems: menuItems,
 });

@@ -155,7 +155,7 @@ class QuestionView {
     else {
       if (question.id !== this.question?.id) this.show(question, state);
       this.question = question;
-      this.deadline = question.seconds_left == null ? null : performance.now() + 1000 * question.seconds_left;
+      this.deadline = question.seconds_left == null ? null : (state.received ?? performance.now()) + 1000 * question.seconds_left;
       this.refresh();
     }
     return this;

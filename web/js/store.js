@@ -1,6 +1,7 @@
 /** What is known of searches, kept up to date by the server's live events. */
 
 const KEPT = 40; // searches; a page may stay open for weeks
+const LOST = "the server no longer knows it: queue again, and what is in its journal is not computed again";
 
 /** States by search. A state is the server's JSON object, plus `byIndex` (candidates by index) and `received` (ms). */
 export class Store {
@@ -43,9 +44,9 @@ export class Store {
   merge(event) {
     const from = event.curve_from ?? 0;
     const known = this.states.get(key(event));
-    if (!known) return from === 0 ? this.put(event) : null;
+    if (!known) return event.rev === 1 ? this.put(event) : null;
     if (known.rev > event.rev) return known;
-    if (from > known.curve.length) return null;
+    if (event.rev > known.rev + 1 || from > known.curve.length) return null;
     const byIndex = new Map(known.byIndex);
     for (const row of event.candidates) byIndex.set(row.i, row);
     for (const index of event.dropped ?? []) byIndex.delete(index);
@@ -54,6 +55,12 @@ export class Store {
     delete merged.curve_from;
     delete merged.dropped;
     return this.#keep(merged);
+  }
+
+  /** Mark searches that the server no longer knows: their last event will never come. */
+  lose(states) {
+    const lost = { phase: "failed", left: null, question: null, words: LOST };
+    for (const state of states) if (this.states.get(key(state)) === state) this.#keep({ ...state, ...lost });
   }
 
   /** Drop all that is known of a search. */

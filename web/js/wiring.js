@@ -17,6 +17,27 @@ export function sourceOf(node, name) {
   return origin && { node: origin, index: link.origin_slot };
 }
 
+/**
+ * The widget that gives an input its value: the node's own, or that of a primitive or a subgraph node it is connected to.
+ * @param {(id: string) => object} nodeOf Finds a node by its execution id.
+ * @param {string} id Execution id of the node: a subgraph may stand in the workflow several times.
+ * @returns {{node: object, widget: object}|null} Null if another node computes it, or there is no such input.
+ */
+export function giverOf(nodeOf, id, name) {
+  const node = nodeOf(id);
+  const link = node?.graph.getLink(node.inputs?.find((input) => input.name === name)?.link);
+  if (!link) {
+    const widget = node?.widgets?.find((one) => one.name === name);
+    return widget ? { node, widget } : null;
+  }
+  if (link.origin_id === node.graph.inputNode?.id) {
+    const outer = id.slice(0, id.lastIndexOf(":"));
+    return giverOf(nodeOf, outer, nodeOf(outer).inputs[link.origin_slot].name);
+  }
+  const origin = node.graph.getNodeById(link.origin_id);
+  return origin?.type === "PrimitiveNode" ? { node: origin, widget: origin.widgets[0] } : null;
+}
+
 /** Give an input of a node what `sourceOf` said; nothing for null. */
 export function feed(source, node, name) {
   if (!source) return;
