@@ -94,8 +94,8 @@ async def get_thumb(request: web.Request) -> web.Response:
 async def get_recipe(request: web.Request) -> web.Response:
     """Give the recipe of the candidate that a small picture is of, JSON text."""
     place, name = _hex(request, "place"), _hex(request, "name")
-    recipe = next((feed.recipes[name].to_json() for feed in searches.at(place) if name in feed.recipes), None)
-    recipe = recipe or recipe_of(place, name)
+    known = next((recipe for feed in searches.at(place) if (recipe := feed.recipes.get(name)) is not None), None)
+    recipe = recipe_of(place, name) if known is None else known.to_json()
     if recipe is None:
         raise Refused("there is no such candidate (any more)", 404)
     return web.Response(text=recipe, content_type="application/json", headers={**FRESH, **SAFE})

@@ -53,7 +53,6 @@ class Budget:
         halted: nothing more may be spent once candidate 0 is rendered.
         waited: seconds that do not count, since the search waited for the user.
         free: every call is allowed for the moment; see `unlimited`.
-        recalled: NFE among `nfe` whose outcome was taken from a journal.
         redone: NFE, not among `nfe`, that were spent again to bring recalled runs back to where they were.
         refused: whether a model call was not allowed; whoever wants to know sets it to False before.
         clock: gives seconds; a test may hand in its own.
@@ -67,7 +66,6 @@ class Budget:
     recalled: int = 0
     halted: bool = False
     waited: float = 0.0
-    recalled: int = 0
     redone: int = 0
     refused: bool = False
     clock: Callable[[], float] = time.perf_counter

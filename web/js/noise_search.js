@@ -69,6 +69,16 @@ export function nodeOf(executionId) {
   return byId(graph, last);
 }
 
+/** The execution id of a node; of one in a subgraph that stands in the workflow several times, the first. */
+export function executionIdOf(node, graph = rootGraph()) {
+  for (const one of graph.nodes) {
+    if (one === node) return String(one.id);
+    const inner = one.subgraph && executionIdOf(node, one.subgraph);
+    if (inner) return `${one.id}:${inner}`;
+  }
+  return null;
+}
+
 function byId(graph, id) {
   return graph?.getNodeById(Number(id)) ?? graph?.getNodeById(id);
 }

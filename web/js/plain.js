@@ -2,9 +2,10 @@
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { isHere, nodeOf } from "./noise_search.js";
+import { executionIdOf, isHere, nodeOf } from "./noise_search.js";
 import { KEY, summaryInPicture } from "./recipe.js";
 import { reduce, SEARCH_TYPES } from "./reduce.js";
+import { giverOf } from "./wiring.js";
 
 const FOUND = "noise_search_found"; // of what a search node shows: its summary
 const REDUCE = "Reduce to the plain workflow";
@@ -44,7 +45,8 @@ async function reduceNode(node) {
   app.canvas.emitBeforeChange();
   node.graph.beforeChange();
   try {
-    const { lost, removed } = reduce(node, summary);
+    const sampler = giverOf(nodeOf, executionIdOf(node), "sampler_name")?.widget.value;
+    const { lost, removed } = reduce(node, summary, sampler);
     const lines = [lost.length && `No counterpart: ${lost.join(", ")}.`, removed.length && `No longer needed, removed: ${removed.join(", ")}.`];
     toast("success", "Reduced to the plain workflow", lines.filter(Boolean).join("\n") || "Undo brings the search back.");
   } finally {
@@ -64,7 +66,7 @@ function settle() {
 async function takeFromPicture(node) {
   const file = await pickFile();
   if (!file) return false;
-  const summary = summaryInPicture(await file.arrayBuffer(), String(node.id));
+  const summary = summaryInPicture(await file.arrayBuffer(), executionIdOf(node));
   if (!summary?.recipe) throw new Error(`${file.name}: the picture carries no recipe of Noise Search`);
   node.properties[KEY] = summary;
   toast("success", "Noise Search", `The recipe of ${file.name} is now that of ${node.title}.`);

@@ -13,11 +13,12 @@ const ROW = 220; // px of a row of them
  * Replace a search node.
  * @param {object} node The search node.
  * @param {object} summary What it found: `recipe`, and `sigmas` where they are known.
+ * @param {string|undefined} samplerName Of its sampler; undefined if that is not known before the workflow runs.
  * @returns {{lost: string[], removed: string[]}} Links without a counterpart, and nodes that are no longer needed.
  */
-export function reduce(node, summary) {
+export function reduce(node, summary, samplerName) {
   const { graph } = node;
-  const maker = new Maker(node, summary);
+  const maker = new Maker(node, summary, samplerName);
   const sources = maker.make();
   const origins = originsOf(node);
   const orphans = new Set();
@@ -51,11 +52,12 @@ function removeViewers(graph, nodes) {
 }
 
 class Maker {
-  constructor(node, { recipe, sigmas }) {
+  constructor(node, { recipe, sigmas }, samplerName) {
     this.node = node;
     this.graph = node.graph;
     this.recipe = recipe;
     this.levels = sigmas;
+    this.samplerName = samplerName;
     this.advanced = node.type === "NSSearchSamplerAdvanced";
     // In a guider the positive conditioning is out of reach: there the jitter is the business of Render Candidate.
     this.kind = this.advanced && isJittered(recipe) ? "render" : kindOf(recipe);
@@ -140,7 +142,7 @@ class Maker {
   }
 
   #sigmas() {
-    if (!NEXT_LAST_DROPPED.includes(sourceOf(this.node, "sampler_name")?.value)) {
+    if (this.samplerName && !NEXT_LAST_DROPPED.includes(this.samplerName)) {
       return { node: this.#add("BasicScheduler", ["model", "scheduler", "steps", "denoise"]), index: 0 };
     }
     if (!this.levels || !LiteGraph.registered_node_types.ManualSigmas) {
