@@ -257,18 +257,6 @@ def test_a_cascade_whose_person_is_away_keeps_the_first_order():
     assert "nobody answered in 20 s: the search ended with the best so far" in search.notes
 
 
-def test_choices_go_into_another_search_and_are_not_asked_again():
-    before = run(ZERO_ORDER, 13, HumanVerifier(oracle()))
-    person = oracle()
-    search = prepare(25, HumanVerifier(person))
-    sitting(search).restore(sitting(before).state())
-    list(ZERO_ORDER.run(search))
-    whole = run(ZERO_ORDER, 25, HumanVerifier(oracle()))
-    assert min(index for question in person.asked for index in question.candidates if index != question.best) == 13
-    assert [c.recipe for c in search.candidates] == [c.recipe for c in whole.candidates]
-    assert [score for _, score in search.ranked] == pytest.approx([score for _, score in whole.ranked], abs=1e-6)
-
-
 def test_two_searches_with_one_verifier_do_not_mix():
     verifier = HumanVerifier(oracle())
     one, other = run(ZERO_ORDER, 7, verifier), run(ZERO_ORDER, 7, verifier, seed=99)

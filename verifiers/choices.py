@@ -18,7 +18,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,20 +71,6 @@ class Choice:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {"shown": list(self.shown), "ranking": list(self.ranking), "by": self.by, "best": self.best}
-
-    @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Choice:
-        """Read what `as_dict` wrote.
-
-        Raises:
-            ValueError: it is something else.
-        """
-        if not isinstance(said, Mapping):
-            raise ValueError(f"a choice is an object with 'shown', 'ranking' and 'by', not {type(said).__name__}")
-        lists = [said.get("shown"), said.get("ranking")]
-        if not all(isinstance(one, list) and all(type(index) is int for index in one) for one in lists):
-            raise ValueError(f"a choice has lists of whole numbers 'shown' and 'ranking', not {lists}")
-        return cls(tuple(lists[0]), tuple(lists[1]), said.get("by", YOU), said.get("best"))
 
 
 def bradley_terry(comparisons: Sequence[tuple[int, int]], deviation: float = PRIOR_DEVIATION) -> dict[int, float]:

@@ -87,9 +87,6 @@ class Sitting:
         """The model of the person's choices; None while they are too few."""
         own = [choice for choice in self.choices if choice.by == YOU]
         if self._taste[0] != len(own):
-            for index in {index for choice in own for index in choice.shown} - set(self._features):  # of restored choices
-                if (picture := self.recall(index)) is not None:
-                    self._meet(index, picture)
             self._taste = len(own), fit_taste(own, self._features)
         return self._taste[1]
 
@@ -100,24 +97,6 @@ class Sitting:
             found.pop(REFERENCE, None)
             self._strengths = len(self.choices), found
         return self._strengths[1]
-
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` takes: plain JSON values."""
-        return {"choices": [choice.as_dict() for choice in self.choices]}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, before anything is scored: what was chosen is not asked again.
-
-        Candidates are scored again, by the choices: `score_set` takes their pictures in. New ones are put to the person,
-        also where the model had taken over.
-
-        Raises:
-            ValueError: it is none; nothing is changed then.
-        """
-        if not isinstance(state, Mapping) or not isinstance(state.get("choices"), list):
-            raise ValueError(f"{NAME}: the state of a sitting is an object with a list 'choices', not {str(state)[:80]!r}")
-        self.choices = [Choice.from_dict(said) for said in state["choices"]]
-        self._strengths, self._taste = (-1, {}), (-1, None)
 
     # Inside.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -267,60 +266,10 @@ def test_an_encoder_adds_its_features():
     assert sitting.taste.hits >= 19
 
 
-def test_what_was_chosen_is_not_asked_again():
-    person = Person(redness)
-    sitting = sitting_of(person)
-    score(sitting, range(7))
-    score(sitting, range(7, 10))
-    state = json.loads(json.dumps(sitting.state()))
-    again = Person(redness)
-    resumed = sitting_of(again)
-    resumed.restore(state)
-    assert torch.equal(score(resumed, range(10)), torch.tensor([sitting.revised()[index] for index in range(10)]))
-    assert again.asked == [] and resumed.choices == sitting.choices
-    score(resumed, range(10, 13))
-    score(sitting, range(10, 13))
-    assert len(again.asked) == 1 and again.asked[0].candidates == person.asked[-1].candidates
-    assert resumed.state() == sitting.state()
-
-
-def test_a_restored_model_knows_what_was_chosen():
-    """Also where its pictures have not been scored again: they are recalled."""
-    sitting = sitting_of(Person(redness))
-    score(sitting, range(30))
-    resumed = sitting_of(Person(redness, patience=0))
-    resumed.restore(sitting.state())
-    score(resumed, [40, 41, 42])
-    assert resumed.choices[-1].by == MODEL
-    assert resumed.taste.hits == sitting.taste.hits
-
-
-def test_a_person_is_asked_again_after_the_model_had_taken_over():
-    sitting = sitting_of(Person(redness))
-    score(sitting, range(30))
-    sitting.taken_over = True
-    score(sitting, range(30, 33))
-    resumed = sitting_of(Person(redness))
-    resumed.restore(sitting.state())
-    score(resumed, range(36))
-    assert [choice.by for choice in resumed.choices[-2:]] == [MODEL, YOU]
-    assert len(resumed.verifier.asker.asked) == 1
-
-
 def test_protocols():
     verifier = HumanVerifier(Scripted([]))
     assert isinstance(verifier, PeopleVerifier) and isinstance(verifier, Verifier)
     assert not isinstance(ImageStatistics(), PeopleVerifier)
-
-
-@pytest.mark.parametrize("state", [None, [], {}, {"choices": 3}, {"choices": [{"shown": [1], "ranking": []}]}])
-def test_a_state_that_is_none_is_refused_and_nothing_changes(state):
-    sitting = sitting_of(Person(redness))
-    score(sitting, range(4))
-    before = sitting.state()
-    with pytest.raises(ValueError):
-        sitting.restore(state)
-    assert sitting.state() == before
 
 
 def test_a_batch_of_its_own():
