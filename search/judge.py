@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -71,6 +72,9 @@ class Judge:
         self.verifier = verifier if dear is None else verifier.cheap
         self._leaves = [leaf.begin() if _asks_people(leaf) else leaf for leaf in _leaves(self.verifier)]
         self.names = _unique([leaf.name for leaf in self._leaves])
+        for name, leaf in zip(self.names, self._leaves, strict=True):
+            if _asks_people(leaf):
+                leaf.failed = partial(self._failed, f"verifier '{name}' could not be helped by its assistant")
         self._skip = skip_errors
         self._is_interrupt, self._clock = is_interrupt, clock
         self.calls, self.scored, self.seconds = 0, 0, 0.0
@@ -231,13 +235,17 @@ class Judge:
         try:
             return self._ask(leaf, name, [one])
         except Exception as error:
-            if self._is_interrupt(error):
-                raise
-            said = f"verifier '{name}' failed on candidate {one.candidate.index}: {type(error).__name__}: {error}"
-            if not self._skip:
-                raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
-            self._note(said)
+            self._failed(f"verifier '{name}' failed on candidate {one.candidate.index}", error)
             return torch.tensor([math.nan])
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Note a failure, or raise it if failures are not skipped."""
+        if self._is_interrupt(error):
+            raise error
+        said = f"{what}: {type(error).__name__}: {error}"
+        if not self._skip:
+            raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
+        self._note(said)
 
     def _ask(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""

@@ -10,7 +10,7 @@ from persons import Person, Scripted
 from noise_search.search.budget import StopRules
 from noise_search.search.cascade import judge_finalists
 from noise_search.search.controls import Controls
-from noise_search.search.judge import Judge
+from noise_search.search.judge import Judge, VerifierError
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.evolution import EvolutionSearch
@@ -157,6 +157,16 @@ def test_an_assistant_scores_in_the_persons_place():
     search = run(ZERO_ORDER, 22, HumanVerifier(oracle(patience=0), assistant=Quadratic()))
     assert {choice.by for choice in sitting(search).choices} == {ASSISTANT}
     assert winner(search) == winner(run(ZERO_ORDER, 22))
+
+
+def test_an_assistant_that_fails_is_gone_on_without():
+    search = run(ZERO_ORDER, 13, HumanVerifier(oracle(), assistant=Throwing()), skip_errors=True)
+    assert [c.recipe for c in search.candidates] == [c.recipe for c in run(ZERO_ORDER, 13, HumanVerifier(oracle())).candidates]
+    assert search.judge.problems == ["verifier 'your choice' could not be helped by its assistant: RuntimeError: out of order"]
+    nobody = run(ZERO_ORDER, 13, HumanVerifier(oracle(patience=0), assistant=Throwing()), skip_errors=True)
+    assert nobody.stopped.endswith("and the 'assistant' failed: the search ended with the best so far")
+    with pytest.raises(VerifierError, match="could not be helped by its assistant.*set on_verifier_error to 'skip'"):
+        run(ZERO_ORDER, 13, HumanVerifier(oracle(), assistant=Throwing()))
 
 
 def test_ending_the_search_while_it_asks():

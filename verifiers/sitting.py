@@ -29,6 +29,7 @@ class Sitting:
         asker: carries its questions; None for the verifier's own.
         recall: gives the pictures (F, H, W, 3) of an earlier candidate; None where they are gone, or not to be shown again.
         finishing: whether the user ends the search, asked while a question is open.
+        failed: told that the assistant failed; raises, unless the search goes on without.
         choices: all so far, in order.
         taken_over: the model answers for the rest of the search.
         stopped: why the search is to end, in words; empty if it is not.
@@ -39,6 +40,7 @@ class Sitting:
     asker: Asker | None = None
     recall: Callable[[int], Tensor | None] = lambda index: None
     finishing: Callable[[], bool] = lambda: False
+    failed: Callable[[Exception], None] = lambda error: _raise(error)
     choices: list[Choice] = field(default_factory=list)
     taken_over: bool = False
     stopped: str = ""
@@ -108,8 +110,9 @@ class Sitting:
         if self.verifier.clip_vision is not None:
             blocks.append(image_features(self.verifier.clip_vision, images).double().mean(0))
         if self.verifier.assistant is not None:
-            scores = [leaf.score(images).double().mean() for leaf in leaves_of(self.verifier.assistant)]
-            blocks.append(torch.stack(scores).nan_to_num(0.0, 0.0, 0.0))
+            scores = [self._assisted(leaf, images) for leaf in leaves_of(self.verifier.assistant)]
+            means = [math.nan if one is None else float(one.double().mean()) for one in scores]
+            blocks.append(torch.tensor(means, dtype=torch.float64).nan_to_num(0.0, 0.0, 0.0))
         self._features[index] = tuple(blocks)
 
     def _best(self, at_hand: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -182,15 +185,30 @@ class Sitting:
         if (taste := self.taste) is not None:
             scores = [taste.strength(self._features[index]) for index in shown]
             return Choice(tuple(shown), _ranked(shown, scores), MODEL, best)
-        if self.verifier.assistant is not None:
-            parts = self.verifier.assistant.score(torch.cat(list(shown.values()))).split([len(one) for one in shown.values()])
+        assistant = self.verifier.assistant
+        scores = None if assistant is None else self._assisted(assistant, torch.cat(list(shown.values())))
+        if scores is not None:
+            parts = scores.split([len(one) for one in shown.values()])
             return Choice(tuple(shown), _ranked(shown, [float(part.mean()) for part in parts]), ASSISTANT, best)
         own = sum(bool(choice.ranking) and choice.by == YOU for choice in self.choices)
+        no_help = "no 'assistant' is connected" if assistant is None else "the 'assistant' failed"
         self.stopped = (
-            f"{why}, the model of your choices has {own} of the {LEAST_CHOICES} picks it needs, and no 'assistant' is "
-            "connected: the search ended with the best so far"
+            f"{why}, the model of your choices has {own} of the {LEAST_CHOICES} picks it needs, and "
+            f"{no_help}: the search ended with the best so far"
         )
         return None
+
+    def _assisted(self, assistant: Any, images: Tensor) -> Tensor | None:
+        """Return the scores (B,) of pictures (B, H, W, 3) by the assistant or a part of it; None if it failed."""
+        try:
+            return assistant.score(images)
+        except Exception as error:
+            self.failed(error)
+            return None
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _ranked(candidates: Iterable[int], scores: Sequence[float]) -> tuple[int, ...]:
