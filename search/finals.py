@@ -106,7 +106,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         search.say(COMPARING)
 
     def known(i: int, j: int, measure: Callable[[], float]) -> float:
-        return search.judge.settled(pool.members[i], {"better": True}, measure, pool.members[j])
+        return search.judge.settled({"better": True}, measure, pool.members[i], pool.members[j])
 
     started = search.budget.clock()
     try:

@@ -22,7 +22,7 @@ from .recipes import GIVEN, Recipe
 
 FORMAT, VERSION = "noise-search-journal", 1
 FILE, STATES, THUMBS = "journal.jsonl", "states", "thumbs"
-RUN, SCORES = "run", "scores"
+RUN, SCORES, SETTLED = "run", "scores", "settled"
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write two bytes for a line's end
 LOST = "what some finished candidates left on disk is missing or damaged: they are rendered again"
 
@@ -36,7 +36,12 @@ def entry_name(recipe: Recipe, what: Mapping[str, Any], given: str = "") -> str:
         given: hash of the noise that was connected, of which recipes know only that they start from it.
     """
     noise = given if recipe.start == GIVEN else ""
-    return hashlib.sha256(_canonical([json.loads(recipe.to_json()), what, noise]).encode()).hexdigest()[:32]
+    return name_of([json.loads(recipe.to_json()), what, noise])
+
+
+def name_of(what: Any) -> str:
+    """Return the name, 32 hex digits, of what JSON values tell."""
+    return hashlib.sha256(_canonical(what).encode()).hexdigest()[:32]
 
 
 class Journal:
@@ -65,6 +70,7 @@ class Journal:
         self.grown: Callable[[int], None] = lambda size: None
         self._runs: dict[str, dict[str, Any]] = {}
         self._scores: dict[tuple[str, str], dict[str, float | None]] = {}
+        self._settled: dict[tuple[str, str], Any] = {}
         (self.folder / STATES).mkdir(parents=True, exist_ok=True)
         path = self.folder / FILE
         whole, size = self._read(path)
@@ -96,6 +102,10 @@ class Journal:
         """Return the scores by a verifier's signature, by part, or None; a part that gave none has None."""
         return self._scores.get((name, by))
 
+    def settled(self, name: str, by: str) -> Any:
+        """Return what was settled once for a verifier's signature, or None."""
+        return self._settled.get((name, by))
+
     def state(self, name: str) -> bytes | None:
         """Return what a finished run left behind; None, and a note, if that is not there or not what was written."""
         said = (self.run(name) or {}).get("state")
@@ -119,6 +129,10 @@ class Journal:
         """Write down the scores of a run, a look or a draft by the parts of a verifier."""
         self._add({"kind": SCORES, "name": name, "by": by, "values": dict(values)})
 
+    def settle(self, name: str, by: str, value: Any) -> None:
+        """Write down a JSON value that is to stay what it is for a verifier."""
+        self._add({"kind": SETTLED, "name": name, "by": by, "value": value})
+
     # Inside.
 
     def _add(self, entry: dict[str, Any], state: bytes | None = None) -> None:
@@ -128,7 +142,7 @@ class Journal:
             if state is not None:
                 _write_whole(state_path(self.folder, entry["name"]), state)
                 entry["state"] = {"size": len(state), "sha256": _sha(state)}
-            self._append(entry, sync=entry["kind"] == SCORES or state is not None)
+            self._append(entry, sync=entry["kind"] != RUN or state is not None)
         except OSError as error:
             self.full = True
             self.notes.append(f"the journal cannot be written any more ({error}): a later search does not find what follows")
@@ -186,6 +200,8 @@ class Journal:
             self._runs[entry["name"]] = entry
         elif entry.get("kind") == SCORES:
             self._scores[entry["name"], entry["by"]] = entry["values"]
+        elif entry.get("kind") == SETTLED:
+            self._settled[entry["name"], entry["by"]] = entry["value"]
 
     def _append(self, entry: Mapping[str, Any], sync: bool) -> None:
         """Write a line at the end, whole or not at all, and see it onto the disk if it counts by itself.

@@ -6,13 +6,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from .candidates import Candidate, Pool
 from .scorebook import ScoreBook
+
+T = TypeVar("T")
 
 
 class VerifierError(ValueError):
@@ -58,10 +60,10 @@ class Judge:
         """Prepare a judge.
 
         Args:
-            verifier: has `name` and `score(images, latents)`, or in its place `score_runs(gaps)`, which needs no picture;
+            verifier: has `name` and `score(images, latents)`; or in its place `score_runs(gaps)`, which needs no picture;
                 or `needs_prediction` and `score_pairs(images, predictions)`; or `asks_people` and `begin()`, a sitting with
-                `score_set(indices, images)` and `revised()`; an ensemble also `parts` and `combine(scores)`, a cascade in place
-                of all these `cheap`, `dear` and `finalists_among(count)`.
+                `score_set(indices, images)` and `revised()`; perhaps `settle(settled)`; an ensemble also `parts` and
+                `combine(scores)`, a cascade in place of all these `cheap`, `dear` and `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
             clock: gives seconds.
@@ -191,16 +193,9 @@ class Judge:
         self.enter(candidates, raw)
         return raw
 
-    def settled(
-        self, candidate: Candidate, what: Mapping[str, Any], measure: Callable[[], float | None], against: Candidate | None = None
-    ) -> float | None:
-        """Return what was measured of a candidate, or of it against another, when it was first searched for.
-
-        It is measured now if that is not known.
-        """
-        if self.book is None:
-            return measure()
-        return self.book.settled(candidate.recipe, what, measure, None if against is None else against.recipe)
+    def settled(self, what: Mapping[str, Any], measure: Callable[[], T], *of: Candidate) -> T:
+        """Return what was measured of candidates when they were first searched for; measure it now if that is not known."""
+        return measure() if self.book is None else self.book.settled(what, measure, *(candidate.recipe for candidate in of))
 
     def revise(self, pool: Pool) -> None:
         """Bring the raw scores of a pool up to date where new answers changed earlier ones."""
@@ -249,6 +244,8 @@ class Judge:
 
     def _ask(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
+        if hasattr(leaf, "settle"):
+            leaf.settle(partial(self.settled, {"verifier": name}))
         runs = _scores_runs(leaf)
         counts, what = ([1] * len(shown), "runs") if runs else ([one.images.shape[0] for one in shown], "pictures")
         if runs:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .candidates import finite_or_none
-from .journal import Journal, entry_name
+from .journal import Journal, entry_name, name_of
 from .recipes import Recipe
 
-SETTLED = "settled"  # in the place of a part's name
+T = TypeVar("T")
 
 
 class ScoreBook:
@@ -56,26 +56,19 @@ class ScoreBook:
         values = {name: finite_or_none(value) for name, value in zip(self._names, row, strict=True)}
         self._journal.add_scores(entry_name(recipe, what, self._given), self._by, values)
 
-    def settled(
-        self, recipe: Recipe, what: Mapping[str, Any], measure: Callable[[], float | None], against: Recipe | None = None
-    ) -> float | None:
-        """Return a number that was measured once, so that what is decided by it is decided again when searched again.
+    def settled(self, what: Mapping[str, Any], measure: Callable[[], T], *of: Recipe) -> T:
+        """Return what was measured, or asked, once: so what is decided by it is decided again when searched again.
 
         Args:
-            recipe: of the candidate that it was measured of.
-            what: names the number.
-            measure: measures it if it is not written down; what it gives then is, but for None.
-            against: of the other, of what is measured of two.
+            what: names it.
+            measure: gives it, as JSON values, if it is not written down; what it gives then is, but for None.
+            of: the candidates that it was measured of, if any.
         """
-        what = what if against is None else {**what, "against": entry_name(against, {}, self._given)}
-        name = entry_name(recipe, what, self._given)
-        known = self._journal.scores(name, self._by)
-        if known is not None:
-            return known[SETTLED]
-        value = measure()
-        if value is not None:
-            self._journal.add_scores(name, self._by, {SETTLED: value})
-        return value
+        name = name_of([dict(what), [entry_name(recipe, {}, self._given) for recipe in of]])
+        known = self._journal.settled(name, self._by)
+        if known is None and (known := measure()) is not None:
+            self._journal.settle(name, self._by, known)
+        return known
 
     def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None] | None:
         """Return what is written of every part; None if that is not all parts, and no other."""

@@ -310,6 +310,30 @@ def test_finalists_are_compared_once(tmp_path):
     assert searched(8, 3)[1] == 0  # the first of equals are still the finalists
 
 
+class Moody(Quadratic):
+    """Makes up once by how much it scores all higher."""
+
+    def __init__(self, mood):
+        super().__init__()
+        self.mood, self.by = mood, None
+
+    def settle(self, settled):
+        self.by = settled(lambda: [self.mood])
+
+    def values(self, images):
+        return super().values(images) + self.by[0]
+
+
+@pytest.mark.parametrize("skip_errors", [False, True])
+def test_what_a_verifier_made_up_once_stays(tmp_path, skip_errors):
+    run(METHODS["random"], 6, tmp_path, Moody(100.0), skip_errors=skip_errors)
+    more = run(METHODS["random"], 8, tmp_path, later := Moody(-100.0), skip_errors=skip_errors)
+    assert later.by == [100.0] and later.pictures == 2
+    assert said(more) == said(plain(METHODS["random"], 8, Moody(100.0)))
+    other = run(METHODS["random"], 8, tmp_path, Moody(0.0), by="another verifier", skip_errors=skip_errors)
+    assert said(other) == said(plain(METHODS["random"], 8, Moody(0.0)))
+
+
 def test_an_ensemble_whose_scale_the_first_set_scores_the_same(tmp_path):
     verifier = Ensemble((Quadratic(name="a"), LowFrequency(name="b")), mode="calibrated sum", calibrate_on=4)
     want = plain(METHODS["zero-order"], 12, verifier)

@@ -19,6 +19,7 @@ import io
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,16 +105,27 @@ class ApiJudge:
         pair = [check_images(images, self.name)[len(images) // 2] for images in (first, second)]
         return self._answer(better(self.prompt), *pair)
 
-    def _question(self) -> Question:
-        if self.ask != CHECK_LIST:
-            return five_aspects(self.prompt)
-        return check_list(self.client.once(f"elements of {self.prompt}", self._elements))
+    def settle(self, settled: Callable[[Callable[[], list[str]]], list[str]]) -> None:
+        """Judge by the check-list of earlier searches, so that all candidates of a search that goes on are judged by one.
 
-    def _elements(self) -> tuple[str, ...]:
-        """Ask for the check-list: once in an execution, so that all pictures are judged by one."""
+        Args:
+            settled: returns the list that is written down, or what it is handed gives.
+        """
+        if self.ask == CHECK_LIST:
+            self.client.once(self._list, lambda: settled(self._elements))
+
+    def _question(self) -> Question:
+        return check_list(self.client.once(self._list, self._elements)) if self.ask == CHECK_LIST else five_aspects(self.prompt)
+
+    @property
+    def _list(self) -> str:
+        return f"elements of {self.prompt}"
+
+    def _elements(self) -> list[str]:
+        """Ask for the check-list: once in an execution."""
         found = self._answer(elements(self.prompt))
         log.info("%s: check-list: %s", self.name, self.client.shown("; ".join(found)))
-        return found
+        return list(found)
 
     def _answer(self, question: Question, *images: Tensor) -> Any:
         """Ask about images (H, W, 3) and return the answer's value."""

@@ -6,7 +6,7 @@ uses live in ComfyUI's model patchers, which it shows by `patcher` or `get_model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -128,6 +128,19 @@ class PairwiseVerifier(Verifier, Protocol):
 
     def compare(self, first: Tensor, second: Tensor) -> float:
         """Return the probability that the first of two candidates' pictures (F, H, W, 3) in [0, 1] is the better one."""
+        ...
+
+
+@runtime_checkable
+class SettlingVerifier(Verifier, Protocol):
+    """A verifier whose every score depends on something that it makes up once, and would make up otherwise another time."""
+
+    def settle(self, settled: Callable[[Callable[[], Any]], Any]) -> None:
+        """Take what an earlier search made up, before anything is scored.
+
+        Args:
+            settled: Returns what is written down, JSON values, or else what it is handed gives.
+        """
         ...
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 
@@ -109,10 +108,8 @@ class AutoSearch:
         Of a candidate 0 that an earlier search left behind, there is no time to measure.
         """
         what = {"share_of_time": DraftSearch().steps_of(search)}
-        measured = search.judge.settled(
-            search.origin, what, lambda: None if search.budget.recalled else self._share_of_time(search)
-        )
-        return measured or 0.0
+        measure = lambda: None if search.budget.recalled else self._share_of_time(search)  # noqa: E731
+        return search.judge.settled(what, measure, search.origin) or 0.0
 
     @staticmethod
     def _share_of_time(search: Search) -> float:
@@ -125,11 +122,8 @@ class AutoSearch:
 
 def settled_noise(search: Search) -> torch.Tensor:
     """Return `verifier_noise` as it was when this was first searched: another answer of the verifier may end it elsewhere."""
-    measured = cache(lambda: verifier_noise(search).tolist())
-    noise = [
-        search.judge.settled(search.origin, {"noise_of": name}, lambda i=i: finite_or_none(measured()[i]))
-        for i, name in enumerate(search.judge.names)
-    ]
+    measure = lambda: [finite_or_none(value) for value in verifier_noise(search).tolist()]  # noqa: E731
+    noise = search.judge.settled({"noise_of": search.judge.names}, measure, search.origin)
     return torch.tensor([math.nan if value is None else value for value in noise])
 
 

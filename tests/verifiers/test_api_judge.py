@@ -18,7 +18,7 @@ from noise_search.verifiers.api_access import Access, endpoint_of
 from noise_search.verifiers.api_client import Client, WrongAnswer
 from noise_search.verifiers.api_judge import CHECK_LIST, COMPARE, FIVE_ASPECTS, ApiJudge, data_url
 from noise_search.verifiers.api_questions import ASPECTS, better, check_list, elements, five_aspects
-from noise_search.verifiers.base import PairwiseVerifier, Verifier
+from noise_search.verifiers.base import PairwiseVerifier, SettlingVerifier, Verifier
 
 KEY = "sk-proj-0123456789abcdefSECRET"
 PROMPT = "a red circle left of a blue square"
@@ -111,6 +111,27 @@ def test_check_list(server: ChatServer) -> None:
     schema = others[0].body["response_format"]["json_schema"]["schema"]
     assert schema["properties"] == {f"element_{k}": {"type": "string", "enum": ["yes", "no"]} for k in (1, 2, 3, 4)}
     assert judge.score_range == (0, 1)
+
+
+def test_a_search_that_goes_on_is_judged_by_the_same_check_list(server: ChatServer) -> None:
+    written: list[list[str]] = []
+
+    def settled(ask: Any) -> list[str]:
+        written[:] = written or [ask()]
+        return written[0]
+
+    first = judge_of(server, CHECK_LIST)
+    assert isinstance(first, SettlingVerifier)
+    first.settle(settled)
+    assert first.score(greys(0.6)).tolist() == [0.75] and len(written[0]) == 4
+    written[0] = ["only this"]
+    again = judge_of(server, CHECK_LIST)  # as in another execution
+    again.settle(settled)
+    again.score(greys(0.6))
+    assert ["element_1: only this" in seen.text for seen in server.seen] == [False, False, True]
+    graded = judge_of(server)
+    graded.settle(settled)
+    assert len(server.seen) == 3
 
 
 def test_the_check_list_is_logged_without_keys(server: ChatServer, caplog: Any) -> None:
