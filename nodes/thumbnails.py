@@ -6,6 +6,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,6 @@ class Thumbnails:
         self._files: dict[str, bytes] = {}
         self._written: set[str] = set()
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             self._written = {path.stem for path in folder.glob("*.jpg")}
 
     def name_of(self, candidate: Candidate, what: Mapping[str, Any]) -> str:
@@ -69,12 +69,14 @@ class Thumbnails:
         """Write a file whole or not at all; a disk that is full costs later searches their pictures, not this one."""
         temporary = self.folder / f"{name}.{os.getpid()}.tmp"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data)
             temporary.replace(self.folder / f"{name}.jpg")
         except OSError as error:
             log.warning("thumbnails are no longer written to %s: %s", self.folder, error)
             self.folder = None
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
         else:
             self._written.add(name)
 

@@ -101,8 +101,8 @@ def test_memory_is_let_go():
 
 
 def test_a_full_disk_costs_no_picture(tmp_path, caplog):
+    (tmp_path / "thumbs").touch()  # nothing can be written there
     album = Thumbnails("0" * 32, tmp_path / "thumbs")
-    (tmp_path / "thumbs").rmdir()  # nothing can be written there
     album.add("a", noise(1, 8, 8, 3))
     album.add("b", noise(1, 8, 8, 3))
     assert album.get("a") and album.get("b")
