@@ -165,7 +165,7 @@ def _bytes_of(tensor: Tensor, sample: int) -> Any:
             flat = flat[torch.linspace(0, flat.numel() - 1, sample, dtype=torch.float64).long().to(flat.device)]
         return flat.to("cpu").contiguous().view(torch.uint8).numpy()
     except (RuntimeError, TypeError, NotImplementedError) as error:  # of a class that another pack made
-        if sample:
+        if sample:  # the files that the patch was made of are in the key
             return b""
         raise Unreadable(f"a value of type {type(tensor).__qualname__} cannot be read: {error}") from error
 

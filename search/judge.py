@@ -178,16 +178,16 @@ class Judge:
 
     def recalled(self, candidates: Sequence[Candidate], what: Mapping[str, Any]) -> list[Tensor | None]:
         """Return for each candidate the raw scores (V,) that are known from before, or None; `what`: see `entry_name`."""
-        return [None if self.book is None or self.asks_people else self.book.get(c.recipe, what) for c in candidates]
+        return [None if self._scores is None else self._scores.get(c.recipe, what) for c in candidates]
 
     def merged(
         self, candidates: Sequence[Candidate], what: Mapping[str, Any], known: Sequence[Tensor | None], new: Tensor
     ) -> Tensor:
         """Return the raw scores (n, V) of candidates, those that were known and the `new` ones (m, V), and remember all."""
-        if self.book is not None and not self.asks_people:
+        if self._scores is not None:
             asked = [c for c, row in zip(candidates, known, strict=True) if row is None]
             for candidate, row in zip(asked, new.tolist(), strict=True):
-                self.book.put(candidate.recipe, what, row)
+                self._scores.put(candidate.recipe, what, row)
         rows = iter(new)
         raw = torch.stack([next(rows) if row is None else row for row in known])
         self.enter(candidates, raw)
@@ -212,6 +212,11 @@ class Judge:
         first = torch.stack(list(self._first.values())) if self._first else raw[:0]
         combined = _combine(self.verifier, raw, first, 0)[0]
         return torch.where(torch.isfinite(combined), combined, torch.nan)
+
+    @property
+    def _scores(self) -> ScoreBook | None:
+        """What scores are taken from and written to."""
+        return None if self.asks_people else self.book
 
     def _column(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return one part's scores (n,), NaN where it failed and failures are skipped."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -173,19 +172,18 @@ class RecallingSession:
         if not self._embody(runs):
             return
         runs = [run for run in runs if not run.closed]
-        budget.refused, started = False, time.perf_counter()
+        budget.refused = False
         self.inner.advance([run.real for run in runs], until_sigma)
-        share = (time.perf_counter() - started) / max(len(runs), 1)
         for run in runs:
             if run.finished and not run.closed:  # perhaps at a look already, if that is at the last call
-                self._write(run, 0.0, share)
+                self._write(run, 0.0)
             if until_sigma > 0.0 and not (run.closed or budget.refused or run.latent is None):
-                self._write(run, until_sigma, share)
+                self._write(run, until_sigma)
 
-    def _write(self, run: LazyRun, until_sigma: float, seconds: float) -> None:
+    def _write(self, run: LazyRun, until_sigma: float) -> None:
         what, ledger = self._told(until_sigma), self.ledger
         line: dict[str, Any] = {"recipe": json.loads(run.recipe.to_json()), "what": what, "calls": run.nfe}
-        line |= {"levels": list(run.levels), "noted": list(self.inner.prediction_levels), "seconds": round(seconds, 6)}
+        line |= {"levels": list(run.levels), "noted": list(self.inner.prediction_levels)}
         if self.inner.gaps_for:
             line["gaps"] = [finite_or_none(gap) for gap in run.gaps]
         ledger.journal.add_run(self.ledger.name(run.recipe, what), line, None if what else ledger.codec.pack(run.real))

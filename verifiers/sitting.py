@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .human import HumanVerifier
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 @dataclass(eq=False)
 class Sitting:
     """One search's questions and answers.
@@ -40,7 +44,7 @@ class Sitting:
     asker: Asker | None = None
     recall: Callable[[int], Tensor | None] = lambda index: None
     finishing: Callable[[], bool] = lambda: False
-    failed: Callable[[Exception], None] = lambda error: _raise(error)
+    failed: Callable[[Exception], None] = _raise
     choices: list[Choice] = field(default_factory=list)
     taken_over: bool = False
     stopped: str = ""
@@ -205,10 +209,6 @@ class Sitting:
         except Exception as error:
             self.failed(error)
             return None
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def _ranked(candidates: Iterable[int], scores: Sequence[float]) -> tuple[int, ...]:

@@ -108,8 +108,8 @@ class AutoSearch:
         Of a candidate 0 that an earlier search left behind, there is no time to measure.
         """
         what = {"share_of_time": DraftSearch().steps_of(search)}
-        measure = lambda: None if search.budget.recalled else self._share_of_time(search)  # noqa: E731
-        return search.judge.settled(what, measure, search.origin) or 0.0
+        share = search.judge.settled(what, lambda: None if search.budget.recalled else self._share_of_time(search), search.origin)
+        return share or 0.0
 
     @staticmethod
     def _share_of_time(search: Search) -> float:
@@ -122,8 +122,8 @@ class AutoSearch:
 
 def settled_noise(search: Search) -> torch.Tensor:
     """Return `verifier_noise` as it was when this was first searched: another answer of the verifier may end it elsewhere."""
-    measure = lambda: [finite_or_none(value) for value in verifier_noise(search).tolist()]  # noqa: E731
-    noise = search.judge.settled({"noise_of": search.judge.names}, measure, search.origin)
+    what = {"noise_of": search.judge.names}
+    noise = search.judge.settled(what, lambda: list(map(finite_or_none, verifier_noise(search).tolist())), search.origin)
     return torch.tensor([math.nan if value is None else value for value in noise])
 
 
