@@ -164,7 +164,7 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, c
     session = ComfySession(graph, budget, batching=settings.batching, called=called)
     with remembering(session, caller, settings.resume, settings.batching, settings.forgotten) as memory:
         feed.album = memory.album(feed.album)
-        judge = memory.lend(Judge(settings.verifier, skip_errors=settings.skip_errors, is_interrupt=is_interrupt), CHOOSES)
+        judge = memory.lend(judge_by(settings.verifier, settings.skip_errors), CHOOSES)
         # Every row of a batch draws other candidates; row 0's are those of a batch of one.
         seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
         search = Search(
@@ -228,7 +228,7 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     search.watcher.shown(finalists, images, {})
     held_out = None
     if settings.held_out is not None:
-        judge = Judge(settings.held_out, skip_errors=True, is_interrupt=is_interrupt)  # it must not cost the winner
+        judge = judge_by(settings.held_out, skip_errors=True)  # it must not cost the winner
         memory.lend(judge, "held_out")
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
@@ -323,6 +323,12 @@ def repaired(guider: Any, latent: dict[str, Any]) -> dict[str, Any]:
     samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"], **ratios)
     out = {key: value for key, value in latent.items() if key not in names}
     return {**out, "samples": samples}
+
+
+def judge_by(verifier: Any, skip_errors: bool) -> Judge:
+    """Return a judge that hears the user's cancel."""
+    check = mm.throw_exception_if_processing_interrupted
+    return Judge(verifier, skip_errors=skip_errors, is_interrupt=is_interrupt, check=check)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_management as mm
 from comfy_api.latest import io
 
 from ..verifiers.clip_score import ClipScore
@@ -187,7 +188,8 @@ class NSVerifierEnsemble(io.ComfyNode):
         parts = tuple(slots[f"verifier_{i}"] for i in used)
         weights = tuple(slots.get(f"weight_{i}", 1.0) for i in used)
         gates = tuple(gate_threshold if mode == GATE and i == 1 else None for i in used)
-        return io.NodeOutput(Ensemble(parts, weights, mode, gates, "Verifier Ensemble", calibrate_on))
+        check = mm.throw_exception_if_processing_interrupted
+        return io.NodeOutput(Ensemble(parts, weights, mode, gates, "Verifier Ensemble", calibrate_on, check))
 
 
 def _verifier_tooltip(i: int) -> str:

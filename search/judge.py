@@ -56,6 +56,7 @@ class Judge:
     def __init__(
         self, verifier: Any, *, skip_errors: bool = False,
         is_interrupt: Callable[[BaseException], bool] = lambda error: False, clock: Callable[[], float] = time.perf_counter,
+        check: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """Prepare a judge.
 
@@ -67,9 +68,11 @@ class Judge:
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
             clock: gives seconds.
+            check: called before a part is asked; raises if the user cancelled.
         """
         self.name, dear = verifier.name, getattr(verifier, "dear", None)
-        self.dear = None if dear is None else Judge(dear, skip_errors=skip_errors, is_interrupt=is_interrupt, clock=clock)
+        same = {"skip_errors": skip_errors, "is_interrupt": is_interrupt, "clock": clock, "check": check}
+        self.dear = None if dear is None else Judge(dear, **same)
         self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
         self.verifier = verifier if dear is None else verifier.cheap
         self._leaves = [leaf.begin() if _asks_people(leaf) else leaf for leaf in _leaves(self.verifier)]
@@ -78,7 +81,7 @@ class Judge:
             if _asks_people(leaf):
                 leaf.failed = partial(self._failed, f"verifier '{name}' could not be helped by its assistant")
         self._skip = skip_errors
-        self._is_interrupt, self._clock = is_interrupt, clock
+        self._is_interrupt, self._clock, self._check = is_interrupt, clock, check
         self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
         self.book: ScoreBook | None = None
@@ -249,6 +252,7 @@ class Judge:
 
     def _ask(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
+        self._check()
         if hasattr(leaf, "settle"):
             leaf.settle(partial(self.settled, {"verifier": name}))
         runs = _scores_runs(leaf)
@@ -301,14 +305,14 @@ def _scores_runs(leaf: Any) -> bool:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    out: list[str] = []
+    out: dict[str, None] = {}
+    following: dict[str, int] = {}
     for name in names:
-        count = 2
-        unique = name
+        unique, count = name, following.get(name, 2)
         while unique in out:
             unique, count = f"{name} {count}", count + 1
-        out.append(unique)
-    return out
+        out[unique], following[name] = None, count
+    return list(out)
 
 
 def _reference_rows(verifier: Any) -> int:

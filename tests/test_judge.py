@@ -270,6 +270,27 @@ def test_names_are_made_unique():
     assert Judge(Sum(parts, (1.0,) * 5)).names == ["a", "b", "a 2", "a 2 2", "a 3"]
 
 
+def test_many_parts_of_one_name_are_numbered():
+    """In a time that grows as their number does."""
+    many = 30_000
+    judge = Judge(Sum((Constant("a"),) * many, (1.0,) * many))
+    assert judge.names == ["a", *(f"a {number}" for number in range(2, many + 1))]
+
+
+def test_cancel_is_heard_between_two_parts():
+    parts = [Constant(name) for name in "abc"]
+
+    def check():
+        if parts[1].asked:
+            raise Cancelled
+
+    judge = Judge(Sum(tuple(parts), (1.0,) * 3), skip_errors=True, is_interrupt=lambda e: isinstance(e, Cancelled), check=check)
+    with pytest.raises(Cancelled):
+        scores(judge, 1, 2)
+    assert [part.asked for part in parts] == [1, 1, 0]
+    assert judge.problems == []
+
+
 def test_one_failing_part_fails_the_candidate_only():
     judge = Judge(Sum((Brightness("a"), Brightness("b", broken={2.0: ValueError("no")})), (1.0, 1.0)), skip_errors=True)
     raw = judge.score(candidates(0, 1), pictures(1, 2), [None] * 2)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from .base import Verifier, VerifierCascade, check_images, check_scores
 RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE, CALIBRATED = MODES = (
     "rank mean", "z-score", "weighted sum", "gate", "calibrated sum",
 )  # fmt: skip
+MAX_SIZE = 128  # verifiers in all; eight ensembles of eight are 72
 
 
 def tied_ranks(values: Tensor) -> Tensor:
@@ -75,6 +76,11 @@ class Ensemble:
         mode: One of `MODES`.
         gates: For "gate", the least score that passes, or None for a part that is no gate; one for each part.
         calibrate_on: For "calibrated sum", how many candidates set the scales; 2 or more.
+        check: Called before each part is asked; raises if the user cancelled.
+
+    Raises:
+        ValueError: For no part, more than `MAX_SIZE` verifiers with those of its ensembles, a cascade among them, another
+            `mode`, or weights, gates or `calibrate_on` that give no order.
     """
 
     parts: tuple[Verifier, ...]
@@ -83,12 +89,23 @@ class Ensemble:
     gates: tuple[float | None, ...] = ()
     name: str = "ensemble"
     calibrate_on: int = 8
+    check: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_size()  # first: all that follows takes time by the size
         object.__setattr__(self, "parts", _uniquely_named(self.parts, self.name))
         object.__setattr__(self, "weights", tuple(self.weights) or (1.0,) * len(self.parts))
         object.__setattr__(self, "gates", tuple(self.gates) or (None,) * len(self.parts))
         self._validate()
+
+    def _check_size(self) -> None:
+        size = size_of(self) - 1
+        if size > MAX_SIZE:
+            raise ValueError(
+                f"{self.name}: {size} verifiers are connected in all, every ensemble and its parts counted as often as they are"
+                f" connected; at most {MAX_SIZE}, since each is asked about every picture. Connect a verifier once, with a"
+                " larger weight, in place of several times."
+            )
 
     def _validate(self) -> None:
         if self.mode not in MODES:
@@ -195,7 +212,10 @@ class Ensemble:
         But for "weighted sum", a row depends on others; a search scores the parts and calls `combine`.
         """
         images = check_images(images, self.name)
-        columns = [check_scores(p.name, p.score(images, latents=latents), len(images)) for p in self.parts]
+        columns = []
+        for part in self.parts:
+            self.check()
+            columns.append(check_scores(part.name, part.score(images, latents=latents), len(images)))
         return self.combine(torch.stack(columns, 1))
 
     def _rank_mean(self, scores: Tensor) -> Tensor:
@@ -226,6 +246,11 @@ _RULES: dict[str, Callable[[Ensemble, Tensor], Tensor]] = {
     WEIGHTED_SUM: Ensemble._weighted_sum,
     GATE: Ensemble._gate,
 }
+
+
+def size_of(verifier: Verifier) -> int:
+    """Return how many verifiers one is: itself, and all parts of an ensemble."""
+    return 1 + sum(map(size_of, getattr(verifier, "parts", ())))
 
 
 def models_of(verifier: Verifier) -> list[Any]:

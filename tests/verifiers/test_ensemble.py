@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM, Z_SCORE, Ensemble, tied_ranks
+from noise_search.verifiers.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM, Z_SCORE, Ensemble, size_of, tied_ranks
 
 INF = math.inf
 
@@ -184,6 +184,46 @@ def test_equal_names_are_numbered() -> None:
     parts = (Channel(0), Channel(1, "channel 2"), Channel(2), Channel(0))
     assert [part.name for part in Ensemble(parts).parts] == ["channel", "channel 2", "channel 3", "channel 4"]
     assert [part.channel for part in Ensemble(parts).parts] == [0, 1, 2, 0]
+
+
+def linked(levels: int) -> Ensemble:
+    """Eight verifiers, and ensembles of eight times the one before."""
+    found = Ensemble((Channel(),) * 8)
+    for _ in range(levels - 1):
+        found = Ensemble((found,) * 8)
+    return found
+
+
+def test_ensembles_of_eight_times_the_one_before_have_a_bound() -> None:
+    assert size_of(linked(2)) == 1 + 8 * 9
+    with pytest.raises(ValueError, match="ensemble: 584 verifiers are connected in all, .*; at most 128.*larger weight"):
+        linked(3)
+
+
+def test_a_long_chain_of_ensembles_has_the_same_bound() -> None:
+    chain = Channel()
+    with pytest.raises(ValueError, match="129 verifiers are connected in all"):
+        for _ in range(2000):
+            chain = Ensemble((chain,))
+    assert size_of(chain) == 129
+
+
+def test_cancel_is_heard_between_two_parts() -> None:
+    asked = []
+
+    class Asked(Channel):
+        def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
+            asked.append(self.name)
+            return super().score(images, latents)
+
+    def check() -> None:
+        if asked == ["a", "b"]:
+            raise KeyboardInterrupt
+
+    inner = Ensemble((Asked(name="a"), Asked(name="b"), Asked(name="c")), check=check)
+    with pytest.raises(KeyboardInterrupt):
+        Ensemble((inner, Asked(name="d"))).score(torch.rand(2, 2, 2, 3))
+    assert asked == ["a", "b"]
 
 
 def test_what_it_says_of_its_parts() -> None:

@@ -14,9 +14,11 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
+import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 
 from noise_search.nodes.clip_choice import CONNECTED  # noqa: E402
+from noise_search.nodes.scoring import NSScoreImages  # noqa: E402
 from noise_search.nodes.verifiers import (  # noqa: E402
     NODES,
     NSClipScore,
@@ -158,3 +160,19 @@ def test_cascade() -> None:
 def test_ensemble_says_what_to_do(inputs: dict, says: str) -> None:
     with pytest.raises(ValueError, match=f"^Verifier Ensemble: .*{says}"):
         run_node(NSVerifierEnsemble, **{"mode": RANK_MEAN, "gate_threshold": 0.0, **inputs})
+
+
+def test_cancel_is_heard_between_the_parts_of_an_ensemble() -> None:
+    asked = []
+
+    class Asked(ImageStatistics):
+        def score(self, images: Any, latents: Any = None) -> Any:
+            asked.append(self.name)
+            mm.interrupt_current_processing()
+            return super().score(images, latents)
+
+    parts = {f"verifier_{i}": Asked(name=f"part {i}") for i in (1, 2)}
+    (verifier,) = run_node(NSVerifierEnsemble, mode=RANK_MEAN, gate_threshold=0.0, **parts)
+    with pytest.raises(mm.InterruptProcessingException):
+        run_node(NSScoreImages, images=IMAGES, verifier=verifier)
+    assert asked == ["part 1"]
