@@ -3,7 +3,8 @@
 ComfyUI runs a node once for each prompt. Here the nodes that depend on the candidate image are run as often as there are
 candidates, by ComfyUI's own functions for one node (`execution.get_input_data`, `_async_map_node_over_list`), in the order
 of their links: lists, lazy inputs, hidden inputs, async nodes, old and new nodes behave as they do in the graph. What
-does not depend on the candidate (model loaders, prompts) is ComfyUI's to evaluate: once, cached, before the search.
+does not depend on the candidate (model loaders, prompts) is ComfyUI's to evaluate: once, cached, before the search. Only
+what a node asks for in view of the candidate, by a lazy input, is evaluated here, when it is first asked for, and kept.
 """
 
 from __future__ import annotations
@@ -14,104 +15,30 @@ import inspect
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management as mm
 import comfy.utils
 import execution
-import nodes as comfy_nodes
 import torch
 from comfy_api.internal import first_real_override
 from comfy_api.latest import io
 from comfy_execution import progress
-from comfy_execution.graph import ExecutionBlocker, get_input_info
+from comfy_execution.graph import ExecutionBlocker
 from comfy_execution.graph_utils import is_link
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-IMAGE_NODE, SCORE_NODE = "NSGraphImage", "NSScoreFromGraph"
-Link = tuple[str, int]  # a node's id, and the index of its output
-
-
-@dataclass(frozen=True)
-class Chain:
-    """What lies between the candidate image and a score.
-
-    Attributes:
-        end: The output that is the score.
-        inside: The ids of the nodes that depend on the candidate image.
-        pictures: The ids of the candidate image nodes.
-        outside: The outputs of other nodes that those inside read.
-        example: The output that a candidate image node shows outside a search; None if there is none.
-        name: The title of the node at the end.
-    """
-
-    end: Link
-    inside: frozenset[str]
-    pictures: frozenset[str]
-    outside: tuple[Link, ...]
-    example: Link | None
-    name: str
-
-
-def title(graph: Any, node_id: str) -> str:
-    """Return what a node is called on the page, or else its type's name."""
-    node = graph.get_node(node_id)
-    kind = node["class_type"]
-    return (node.get("_meta") or {}).get("title") or comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS.get(kind) or kind
-
-
-def links(graph: Any, node_id: str) -> list[Link]:
-    """Return the outputs that a node's inputs are connected to."""
-    return [(value[0], value[1]) for value in graph.get_node(node_id)["inputs"].values() if is_link(value)]
-
-
-def capture(graph: Any, end: Any) -> Chain:
-    """Find the chain that ends in an output.
-
-    Args:
-        graph: The prompt, as ComfyUI's `DynamicPrompt`.
-        end: The link that is the score, [node id, output].
-
-    Raises:
-        ValueError: If no candidate image is there, or a node is paid for by the call.
-    """
-    if not is_link(end):
-        raise ValueError(f"input 'score' is {end!r}; connect the output of the node that computes the score to it")
-    depends: dict[str, bool] = {}
-
-    def visit(node_id: str) -> bool:
-        if node_id not in depends:
-            kind = graph.get_node(node_id)["class_type"]
-            depends[node_id] = False  # while its inputs are looked at; a cycle is ComfyUI's to report
-            inputs = [] if kind in (IMAGE_NODE, SCORE_NODE) else links(graph, node_id)
-            depends[node_id] = any([visit(source) for source, _ in inputs]) or kind == IMAGE_NODE
-        return depends[node_id]
-
-    name = title(graph, end[0])
-    if not visit(end[0]):
-        raise ValueError(
-            f"input 'score' comes from '{name}' (node {end[0]}), and no Candidate Image node lies before that. Connect the"
-            " image of a Candidate Image node to the nodes that compute the score"
-        )
-    pictures = frozenset(n for n, on in depends.items() if on and graph.get_node(n)["class_type"] == IMAGE_NODE)
-    inside = frozenset(n for n, on in depends.items() if on) - pictures
-    for node_id in sorted(inside):
-        if getattr(comfy_nodes.NODE_CLASS_MAPPINGS[graph.get_node(node_id)["class_type"]], "API_NODE", False):
-            raise ValueError(
-                f"'{title(graph, node_id)}' (node {node_id}) is paid for by the call, and a search would call it for each"
-                " candidate. Use a node that computes the score on this machine"
-            )
-    read = [link for node_id in sorted(inside) for link in links(graph, node_id) if not depends[link[0]]]
-    examples = [link for node_id in sorted(pictures) for link in links(graph, node_id)]
-    outside = tuple(dict.fromkeys(read + examples[:1]))
-    return Chain((end[0], end[1]), inside, pictures, outside, examples[0] if examples else None, name)
+from .chain import Chain, Link, class_of, links, paid, title
 
 
 class SubGraph:
     """A chain, ready to run. Its nodes' objects live as long as it does, so that what they keep is kept.
+
+    Attributes:
+        given: the outputs that ComfyUI evaluated, by node.
+        kept: the outputs of nodes outside that a candidate asked for, by node.
 
     Call it with pictures (n, H, W, 3): it returns the list of values of the chain's end.
     """
@@ -130,7 +57,22 @@ class SubGraph:
         self.given: dict[str, dict[int, list[Any]]] = {}
         for (node_id, output), value in zip(chain.outside, values, strict=True):
             self.given.setdefault(node_id, {})[output] = value
+        self.kept: dict[str, Sequence[Any]] = {}
         self.objects: dict[str, Any] = {}
+
+    def foreseen(self) -> tuple[Link, ...]:
+        """Return the outputs outside that lazy inputs are sure to ask for, whatever the candidate, and that are not given."""
+        run, asked = _Run(self, None), dict[Link, None]()
+        reached = {self.chain.end[0]}
+        todo = list(reached)
+        while todo:
+            for source, output in run.foreseen(todo.pop()):
+                if source in self.chain.inside:
+                    todo += {source} - reached
+                    reached.add(source)
+                elif source not in self.given and source not in self.chain.pictures:
+                    asked[source, output] = None
+        return tuple(asked)
 
     def __call__(self, images: Tensor) -> list[Any]:
         """Run the chain on pictures (n, H, W, 3).
@@ -156,40 +98,58 @@ class SubGraph:
 class _Run:
     """One run of a sub-graph on pictures. Each node runs at most once, when its outputs are first asked for."""
 
-    def __init__(self, sub: SubGraph, images: Tensor) -> None:
+    def __init__(self, sub: SubGraph, images: Tensor | None) -> None:
+        """Prepare a run; without images, one that only asks what its nodes will ask for."""
         self.sub = sub
         self.done: dict[str, Sequence[Any]] = {node_id: _Slots(slots) for node_id, slots in sub.given.items()}
-        self.done.update({node_id: [[images]] for node_id in sub.chain.pictures})
+        self.done.update(sub.kept)
+        self.done.update({node_id: [[images]] for node_id in sub.chain.pictures if images is not None})
+        self.linked: set[tuple[str, str]] = set()  # which node gets the outputs of which
 
     def get_cache(self, from_node_id: str, to_node_id: str) -> Any:
-        """Give `execution.get_input_data` the outputs that are there, as its execution list does."""
-        outputs = self.done.get(from_node_id)
+        """Give `execution.get_input_data` the outputs that a node needs or asked for, as its execution list does."""
+        outputs = self.done.get(from_node_id) if (from_node_id, to_node_id) in self.linked else None
         return None if outputs is None else SimpleNamespace(outputs=outputs)
 
     def outputs(self, node_id: str) -> Sequence[Any]:
         """Return a node's outputs, one list of values each."""
         if node_id not in self.done:
-            inputs, kind = self._node(node_id)
-            for name, value in inputs.items():
-                if is_link(value) and not _info(kind, name).get("lazy"):
-                    self.outputs(value[0])
+            for source, _ in links(self.sub.graph, node_id, lazy=False):
+                self._link(source, node_id)
             while wanted := self._wanted(node_id):
-                for name in wanted:
-                    self.outputs(inputs[name][0])
+                for source, _ in wanted:
+                    self._link(source, node_id)
             self.done[node_id] = self._execute(node_id)
+            if node_id not in self.sub.chain.inside:
+                self.sub.kept[node_id] = self.done[node_id]
         return self.done[node_id]
 
+    def foreseen(self, node_id: str) -> list[Link]:
+        """Return the outputs that a node inside needs or asks for, as far as the candidate has no say in it."""
+        needed = links(self.sub.graph, node_id, lazy=False)
+        asked: list[Link] = []
+        while all(source in self.done for source, _ in needed + asked):
+            self.linked.update((source, node_id) for source, _ in needed + asked)
+            wanted = self._wanted(node_id)
+            if not wanted:
+                break
+            asked += wanted
+        return needed + asked
+
+    def _link(self, source: str, node_id: str) -> None:
+        self.outputs(source)
+        self.linked.add((source, node_id))
+
     def _node(self, node_id: str) -> tuple[dict[str, Any], type]:
-        node = self.sub.graph.get_node(node_id)
-        return node["inputs"], comfy_nodes.NODE_CLASS_MAPPINGS[node["class_type"]]
+        return self.sub.graph.get_node(node_id)["inputs"], class_of(self.sub.graph, node_id)
 
     def _data(self, node_id: str) -> tuple[dict[str, Any], dict[str, Any], Any]:
         """Return ComfyUI's input data of a node, which inputs are missing, and what only new nodes get."""
         inputs, kind = self._node(node_id)
         return execution.get_input_data(inputs, kind, node_id, self, self.sub.graph, self.sub.extra)
 
-    def _wanted(self, node_id: str) -> list[str]:
-        """Return the lazy inputs that a node asks for and that are not there yet."""
+    def _wanted(self, node_id: str) -> list[Link]:
+        """Return what is connected to the lazy inputs that a node asks for and has not got yet."""
         inputs, kind = self._node(node_id)
         new = issubclass(kind, io.ComfyNode)
         asks = first_real_override(kind, "check_lazy_status") if new else getattr(kind, "check_lazy_status", None)
@@ -199,9 +159,15 @@ class _Run:
         answers = self._call(node_id, data, "check_lazy_status", {**(hidden or {}), "create_dynamic_tuple": True})
         names = {name for answer in answers if isinstance(answer, list) for name in answer}
         there = {name for name in names if name in data and name not in missing}
-        return sorted(name for name in names - there if is_link(inputs.get(name)) and inputs[name][0] not in self.done)
+        asked = [(value[0], value[1]) for name in sorted(names - there) if is_link(value := inputs.get(name))]
+        return [link for link in asked if (link[0], node_id) not in self.linked]
 
     def _execute(self, node_id: str) -> Sequence[Any]:
+        if paid(self.sub.graph, node_id):
+            raise ValueError(
+                f"{self.sub.named(node_id)} is paid for by the call, and is asked for only by some candidates, in the search."
+                " Connect it to an input that is not lazy, or use a node that computes its value on this machine"
+            )
         data, _, hidden = self._data(node_id)
         kind = self._node(node_id)[1]
         answers = self._call(node_id, data, kind.FUNCTION, hidden)
@@ -248,10 +214,6 @@ class _Slots:
 
     def __getitem__(self, index: int) -> list[Any]:
         return self.slots[index]
-
-
-def _info(kind: type, name: str) -> Mapping[str, Any]:
-    return get_input_info(kind, name)[2] or {}
 
 
 def finished(work: Coroutine[Any, Any, Any], waits: bool) -> Any:

@@ -11,9 +11,10 @@ from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder
 from torch import Tensor
 
 from ..verifiers.graph_score import HIGH, PREFER, GraphScore
+from .chain import Chain, capture, evaluating
 from .schema import inp, schema
 from .sockets import Verifier
-from .subgraph import Chain, SubGraph, capture
+from .subgraph import SubGraph
 
 log = logging.getLogger("noise-search")
 NAME = "Score from Graph"
@@ -83,7 +84,7 @@ class NSScoreFromGraph(io.ComfyNode):
                 ),
             ],
             outputs=[Verifier.Output("verifier", tooltip="The nodes' number, or its negative where low is good.")],
-            hidden=[io.Hidden.dynprompt],
+            hidden=[io.Hidden.dynprompt, io.Hidden.unique_id],
             enable_expand=True,
         )  # fmt: skip
 
@@ -98,19 +99,27 @@ class NSScoreFromGraph(io.ComfyNode):
     @classmethod
     def execute(cls, score: Any, prefer: str, batch_size: int, trusts_previews: bool) -> io.NodeOutput:
         try:
-            chain = capture(cls.hidden.dynprompt, score)
+            chain = capture(cls.hidden.dynprompt, score, cls.hidden.unique_id)
         except ValueError as error:
             raise ValueError(f"{NAME}: {error}") from error
-        graph = GraphBuilder()
-        inner = graph.node(
-            "NSGraphVerifier", chain=chain, prefer=prefer, batch_size=batch_size, trusts_previews=trusts_previews,
-            **{f"value_{i}": list(link) for i, link in enumerate(chain.outside)},
-        )  # fmt: skip
-        return io.NodeOutput(inner.out(0), expand=graph.finalize())
+        return handed_over(chain, prefer, batch_size, trusts_previews)
+
+
+def handed_over(chain: Chain, prefer: str, batch_size: int, trusts_previews: bool) -> io.NodeOutput:
+    """Have ComfyUI evaluate what a chain reads from others, and hand it to the inner part."""
+    graph = GraphBuilder()
+    inner = graph.node(
+        "NSGraphVerifier", chain=chain, prefer=prefer, batch_size=batch_size, trusts_previews=trusts_previews,
+        **{f"value_{i}": list(link) for i, link in enumerate(chain.outside)},
+    )  # fmt: skip
+    return io.NodeOutput(inner.out(0), expand=graph.finalize())
 
 
 class NSGraphVerifier(io.ComfyNode):
-    """The second half of Score from Graph: ComfyUI hands it what its nodes read from others, evaluated."""
+    """The second half of Score from Graph: ComfyUI hands it what its nodes read from others, evaluated.
+
+    Where lazy inputs ask for more, whatever the candidate is, another such node takes its place.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -129,6 +138,7 @@ class NSGraphVerifier(io.ComfyNode):
             hidden=[io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             is_input_list=True,  # values arrive as the lists that ComfyUI keeps
             accept_all_inputs=True,  # value_0, value_1, ...; older cores hand over links of any name by themselves
+            enable_expand=True,
             is_deprecated=True,  # keeps it out of the page's search
             is_dev_only=True,
         )
@@ -140,6 +150,9 @@ class NSGraphVerifier(io.ComfyNode):
         found = chain[0]
         ordered = [values[f"value_{i}"] for i in range(len(found.outside))]
         run = SubGraph(found, ordered, cls.hidden.dynprompt, cls.hidden.extra_pnginfo)
+        if asked := run.foreseen():
+            more = evaluating(cls.hidden.dynprompt, found, asked)
+            return handed_over(more, prefer[0], batch_size[0], trusts_previews[0])
         models = tuple(model for value in ordered for item in value for model in models_of(item))
         verifier = GraphScore(run, found.name, prefer[0], batch_size[0], trusts_previews[0], models)
         if found.example is not None:  # a mistake is found before the search instead of in it

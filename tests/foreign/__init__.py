@@ -118,7 +118,7 @@ class ForeignSwitch:
     """Old style, lazy: asks only for the side it takes."""
 
     CATEGORY = "foreign"
-    RETURN_TYPES = ("*",)
+    RETURN_TYPES = ("FLOAT",)
     FUNCTION = "take"
 
     @classmethod
@@ -132,6 +132,26 @@ class ForeignSwitch:
     def take(self, first, on=None, off=None):
         assert (on is None) != (off is None)
         return (on if first else off,)
+
+
+class ForeignChoice:
+    """Old style, lazy: asks for the side that a picture decides on."""
+
+    CATEGORY = "foreign"
+    RETURN_TYPES = ("FLOAT",)
+    FUNCTION = "take"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        lazy = {"lazy": True}
+        return {"required": {"image": ("IMAGE",)}, "optional": {"bright": ("FLOAT", lazy), "dark": ("FLOAT", lazy)}}
+
+    def check_lazy_status(self, image, bright=None, dark=None):
+        return ["bright"] if image.mean() > 0.5 else ["dark"]
+
+    def take(self, image, bright=None, dark=None):
+        assert (bright is None) != (dark is None)
+        return (dark if bright is None else bright,)
 
 
 class ForeignNumber:
@@ -220,6 +240,6 @@ class ForeignKeep:
 
 
 NEW = [ForeignAsync, ForeignLists, ForeignExpand, ForeignPaid]
-OLD = [ImageRewardLoader, ImageRewardScore, ForeignSplit, ForeignSwitch, ForeignNumber, ForeignKeep]
+OLD = [ImageRewardLoader, ImageRewardScore, ForeignSplit, ForeignSwitch, ForeignChoice, ForeignNumber, ForeignKeep]
 NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in OLD} | {cls.GET_SCHEMA().node_id: cls for cls in NEW}
 NODE_DISPLAY_NAME_MAPPINGS = {ImageRewardScore.__name__: "ImageReward Score"}

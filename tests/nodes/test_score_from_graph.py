@@ -47,6 +47,12 @@ def image_reward(model: str = "ImageReward-v1.0", prompt: str = "a red fox") -> 
     }
 
 
+def known(node_id: str) -> bool:
+    import nodes
+
+    return node_id in nodes.NODE_CLASS_MAPPINGS
+
+
 def ended_well(prompt: dict[str, Any], runner: Runner | None = None) -> Ended:
     ended = (runner or Runner()).run(prompt)
     assert ended.status == "execution_success", ended.error
@@ -203,6 +209,83 @@ def test_lazy_inputs_are_asked_for_only_if_wanted(first: bool) -> None:
     scores = made_by(prompt).score(pictures())
     assert pack.RUNS["score"] == 3  # of six
     assert ((scores > 0) == first).all()
+
+
+def colored(prompt: str, model: str, images: str = "given") -> dict[str, Any]:
+    """A node that counts its runs; on the red picture "given", it answers 2/3 for "red" and -1/3 for "blue"."""
+    return node("ImageRewardScore", model=[model, 0], prompt=prompt, images=[images, 0])
+
+
+def sides(end: dict[str, Any]) -> dict[str, Any]:
+    """A chain that ends in a choice between "on", which looks at the candidate, and "off", which does not."""
+    return chain(end) | {
+        "on": colored("red", "loader", "image"),
+        "off": colored("blue", "other"),
+        "loader": node("ImageRewardLoader", model="m"),
+        "other": node("ImageRewardLoader", model="n"),
+        "given": node("EmptyImage", width=8, height=8, batch_size=1, color=0xFF0000),
+    }
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("node_id", ["ForeignSwitch", "ComfySwitchNode"])
+def test_a_side_outside_is_evaluated_only_if_it_is_asked_for(node_id: str, first: bool) -> None:
+    """The other side is no value of the node's, and neither it nor its loader is run."""
+    if node_id == "ForeignSwitch":
+        prompt = sides(node("ForeignSwitch", first=first, on=["on", 0], off=["off", 0]))
+    elif known(node_id):
+        prompt = sides(node("ComfySwitchNode", switch=first, on_true=["on", 0], on_false=["off", 0]))
+    else:
+        pytest.skip("this core has no such node")
+    pack.RUNS.clear()
+    scores = made_by(prompt).score(pictures())
+    assert dict(pack.RUNS) == {"load": 1, "score": 3 if first else 1}
+    if first:
+        assert (scores > 0).all()
+    else:
+        torch.testing.assert_close(scores, torch.full((3,), -1 / 3))
+
+
+def test_switches_behind_switches_ask_one_after_another() -> None:
+    prompt = sides(node("ForeignSwitch", first=False, on=["on", 0], off=["second", 0]))
+    prompt["second"] = node("ForeignSwitch", first=True, on=["third", 0], off=["on", 0])
+    prompt["third"] = node("ForeignSwitch", first=False, on=["on", 0], off=["off", 0])
+    pack.RUNS.clear()
+    torch.testing.assert_close(made_by(prompt).score(pictures()), torch.full((3,), -1 / 3))
+    assert dict(pack.RUNS) == {"load": 1, "score": 1}
+
+
+def test_what_a_candidate_decides_is_evaluated_when_one_asks_for_it() -> None:
+    """And then once: pictures of 0.25 and 0.5 take the dark side, 0.75 the bright one."""
+    prompt = sides(node("ForeignChoice", image=["image", 0], bright=["on", 0], dark=["off", 0]))
+    pack.RUNS.clear()
+    verifier = made_by(prompt)
+    assert dict(pack.RUNS) == {}
+    assert verifier.score(pictures()[1:2]).item() == pytest.approx(0.1, abs=1e-2)
+    assert dict(pack.RUNS) == {"load": 1, "score": 1}
+    scores = [verifier.score(pictures()).tolist() for _ in range(2)]
+    assert scores[0] == scores[1] == pytest.approx([-1 / 3, 0.1, -1 / 3], abs=1e-2)
+    assert dict(pack.RUNS) == {"load": 2, "score": 4}  # bright three times in all, dark once
+
+
+def test_what_comfyui_evaluates_anyway_is_not_evaluated_again_for_a_lazy_input() -> None:
+    prompt = sides(node("ForeignChoice", image=["image", 0], bright=["on", 0], dark=["off", 0]))
+    prompt["off"] = colored("blue", "other", "split")
+    prompt["split"] = node("ForeignSplit", images=["given", 0])
+    prompt["scores"] = node("NSScoreImages", images=["split", 0], verifier=["verifier", 0], keep=0)
+    prompt["shown"] = node("PreviewAny", source=["scores", 3])
+    pack.RUNS.clear()
+    assert float(ended_well(prompt).outputs["shown"]["text"][0]) == pytest.approx(-1 / 3)
+    assert dict(pack.RUNS) == {"split w": 1, "load": 1, "score": 1}
+
+
+def test_a_node_is_not_paid_for_in_the_search_by_a_lazy_input() -> None:
+    prompt = sides(node("ForeignChoice", image=["image", 0], bright=["on", 0], dark=["off", 0]))
+    prompt["off"] = node("ForeignPaid", image=["given", 0])
+    verifier = made_by(prompt)
+    assert verifier.score(pictures()[1:2]).item() > 0
+    with pytest.raises(ValueError, match=r"node 'ForeignPaid' \(id off, ForeignPaid\) is paid for by the call"):
+        verifier.score(pictures()[:1])
 
 
 def test_a_node_feeds_two_and_runs_once() -> None:
