@@ -9,13 +9,17 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup test test-pure demo serve bench bench-quick browser lint format clean
+.PHONY: setup test test-matrix test-pure demo serve bench bench-quick browser lint format clean
 
 setup:
 	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
 
 test: setup browser
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
+
+# The long tables, every model family of ComfyUI among them.
+test-matrix: setup
+	$(BIN)/pytest -m matrix -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
 
 test-pure: setup
 	$(BIN)/pytest --pure $(PYTEST_FLAGS)
