@@ -43,6 +43,8 @@ class Graph:
         given_rng: global random state after that noise was made.
         vae, preview_vae: VAE objects; preview_vae None for the same.
         row_of_batch: the latent is one row of a larger batch, so that the user's NOISE is not this candidate's.
+        by_seed: the noise of other candidates is what the user's NOISE makes at their seeds; else it is Gaussian.
+        note: why it is Gaussian, in words; empty if the user's is Gaussian too, or nobody wants to know.
     """
 
     guider: Any
@@ -55,6 +57,8 @@ class Graph:
     vae: Any
     preview_vae: Any = None
     row_of_batch: bool = False
+    by_seed: bool = False
+    note: str = ""
 
 
 def to_intermediate(latent: Any) -> Any:

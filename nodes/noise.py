@@ -1,17 +1,24 @@
-"""NOISE objects of winners: stock sampler nodes turn them into the same picture again."""
+"""NOISE objects: what the user's makes at other seeds, and those of winners, which stock nodes turn into the same picture."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+import comfy.model_management
 import comfy.sample
 import comfy.utils
 import torch
 from comfy.nested_tensor import NestedTensor, cat_nested
 from torch import Tensor
 
-from ..search.recipes import Recipe, make_noise
+from ..search.recipes import GIVEN, Recipe, derived_seed, is_zero, make_noise
+
+GAUSSIAN = (
+    "noise: {name} makes the noise of candidate 0 only, and that of the others is Gaussian, as RandomNoise draws it: "
+    "it cannot be drawn at other seeds ({why})"
+)
 
 
 def pack(latent: Any) -> Tensor:
@@ -46,7 +53,62 @@ def draw(latent: dict[str, Any], seed: int) -> Tensor:
     return pack(comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index")))
 
 
-def recipe_noise(recipe: Recipe, latent: dict[str, Any], given: Tensor | None = None) -> Tensor:
+def at_seed(source: Any, latent: dict[str, Any], seed: int) -> Tensor:
+    """Return the noise that a copy of a NOISE object with another `seed` makes for a latent, packed, on the CPU.
+
+    The global random state is where the stock noise of that seed leaves it, unless the object changes it.
+
+    Raises:
+        ValueError: its seed cannot be set, or its noise has another shape than the latent.
+    """
+    other = copy.copy(source)
+    try:
+        other.seed = seed
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"noise: the seed of {type(source).__qualname__} cannot be set: {error}") from error
+    draw(latent, seed)
+    noise = pack(other.generate_noise(latent)).to("cpu")
+    check_shape(noise, latent)
+    return noise
+
+
+def check_shape(noise: Tensor, latent: dict[str, Any]) -> None:
+    """Raise a ValueError if a packed noise is not of a latent's shape."""
+    shape, wanted = tuple(noise.shape), tuple(pack(latent["samples"]).shape)
+    if shape != wanted:
+        raise ValueError(f"noise: its shape is {shape}, the latent's is {wanted}: connect a noise made for this latent")
+
+
+def drawn_by_seed(source: Any, latent: dict[str, Any], given: Tensor) -> tuple[bool, str]:
+    """Tell whether other candidates' noise is what a NOISE object makes at their seeds.
+
+    It is where the object's noise is decided by its seed: that is tried.
+
+    Args:
+        source: the NOISE.
+        latent: LATENT dict that it made noise for.
+        given: that noise, packed.
+
+    Returns:
+        Whether it is; and if it is not, why not, in words. They are empty for RandomNoise's noise, and for none.
+    """
+    if is_zero(given) or torch.equal(draw(latent, source.seed), given):
+        return False, ""
+    first, second = derived_seed(source.seed, "noise", 1), derived_seed(source.seed, "noise", 2)
+    try:
+        own, one, other, again = (at_seed(source, latent, seed) for seed in (source.seed, first, second, first))
+        if torch.equal(one, other):
+            why = "it is the same at all of them"
+        else:
+            why = "" if torch.equal(own, given) and torch.equal(one, again) else "at one seed it is not the same each time"
+    except comfy.model_management.InterruptProcessingException:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error)[:200]}"
+    return not why, GAUSSIAN.format(name=type(source).__qualname__, why=why) if why else ""
+
+
+def recipe_noise(recipe: Recipe, latent: dict[str, Any], given: Tensor | None = None, source: Any = None) -> Tensor:
     """Return a recipe's first noise, packed.
 
     The global random state is left where the stock noise node leaves it for the recipe's step seed: samplers may
@@ -56,8 +118,10 @@ def recipe_noise(recipe: Recipe, latent: dict[str, Any], given: Tensor | None = 
         recipe: its start, moves and seed are used.
         latent: LATENT dict of the rows to make noise for.
         given: packed noise for recipes that start from a connected one.
+        source: the NOISE for recipes that start from what it makes at a seed.
     """
-    noise = make_noise(recipe, lambda seed: draw(latent, seed), given)
+    at = None if source is None else lambda seed: at_seed(source, latent, seed)
+    noise = make_noise(recipe, lambda seed: draw(latent, seed), given, at)
     if recipe.moves or recipe.start != recipe.seed:
         draw(latent, recipe.seed)
     return noise
@@ -66,21 +130,28 @@ def recipe_noise(recipe: Recipe, latent: dict[str, Any], given: Tensor | None = 
 class RecipeNoise:
     """A NOISE that makes a recipe's noise for whatever latent it meets."""
 
-    def __init__(self, recipe: Recipe, given: Tensor | None = None) -> None:
-        """Hold a recipe, and the packed connected noise if the recipe starts from it."""
-        self.recipe, self.given = recipe, given
+    def __init__(self, recipe: Recipe, given: Tensor | None = None, source: Any = None) -> None:
+        """Hold a recipe, and what it starts from: the packed connected noise, or the connected NOISE."""
+        self.recipe, self.given, self.source = recipe, given, source
         self.seed = recipe.seed
 
+    def of_given(self, given: Tensor) -> RecipeNoise:
+        """Return this noise with what the connected NOISE made, packed, if the recipe starts from that."""
+        return RecipeNoise(self.recipe, given, self.source) if self.recipe.start == GIVEN else self
+
     def generate_noise(self, input_latent: dict[str, Any]) -> Any:
-        """Return unit Gaussian noise of the latent's shape, on the CPU."""
+        """Return noise of the latent's shape, on the CPU."""
         samples = input_latent["samples"]
+        if self.recipe.start == GIVEN and self.given is None and self.source is not None:
+            made = self.source.generate_noise(input_latent)
+            return self.of_given(pack(made).to("cpu")).generate_noise(input_latent) if self.recipe.moves else made
         shape = tuple(pack(samples).shape)
         if self.given is not None and tuple(self.given.shape) != shape:
             raise ValueError(
                 f"noise: this winner was found for a latent of shape {tuple(self.given.shape)}, not {shape}: connect a "
                 "latent of the same size"
             )
-        return unpack_like(recipe_noise(self.recipe, input_latent, self.given), samples)
+        return unpack_like(recipe_noise(self.recipe, input_latent, self.given, self.source), samples)
 
 
 class SegmentNoise:
@@ -103,9 +174,9 @@ class SegmentNoise:
 class BatchNoise:
     """A NOISE for a latent batch whose rows were searched one after another."""
 
-    def __init__(self, noises: Sequence[Any], sigmas: Sequence[Tensor] = ()) -> None:
-        """Hold one NOISE and its sigmas per row; the step seed is the first one's."""
-        self.noises = list(noises)
+    def __init__(self, noises: Sequence[Any], sigmas: Sequence[Tensor] = (), source: Any = None) -> None:
+        """Hold one NOISE and its sigmas per row, and the NOISE that some start from; the step seed is the first one's."""
+        self.noises, self._source = list(noises), source
         self._one_run = all(torch.equal(levels, sigmas[0]) for levels in sigmas)
         self.seed = self.noises[0].seed
 
@@ -122,8 +193,12 @@ class BatchNoise:
                 "noise: the winners of this batch branched at different noise levels, so that no single run gives them "
                 "all: use the latents output, or render each row's recipe with 'Render Candidate'"
             )
-        rows = [row_latent(input_latent, row) for row in range(len(self.noises))]
-        return join([noise.generate_noise(row) for noise, row in zip(self.noises, rows, strict=True)])
+        noises = self.noises
+        if self._source is not None:  # a row of a batch starts from that row of the batch's noise
+            made = self._source.generate_noise(input_latent)
+            noises = [noise.of_given(pack(rows_of(made, row, 1)).to("cpu")) for row, noise in enumerate(noises)]
+        rows = [row_latent(input_latent, row) for row in range(len(noises))]
+        return join([noise.generate_noise(row) for noise, row in zip(noises, rows, strict=True)])
 
 
 def row_latent(latent: dict[str, Any], row: int) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
 from ..search.budget import Budget
-from ..search.recipes import GIVEN, recipes_from_json
+from ..search.recipes import GIVEN, NEEDS_NOISE, recipes_from_json
 from ..search.replay import replay
 from .noise import BatchNoise, RecipeNoise, join
 from .runner import check_sigmas, count_rows, graphs, repaired
@@ -35,25 +37,25 @@ class NSNoiseFromRecipe(io.ComfyNode):
                 inp(io.Combo, "cuts", options=[REFUSE, LEAVE_OUT], default=REFUSE, optional=True, tooltip="For a recipe whose "
                     "run branched on its way, as refined winners do. leave out: the noise the run began with, which gives "
                     "the same layout and other details. For the very picture: Render Candidate."),
+                inp(io.Noise, "noise", optional=True, tooltip="The noise that the search was given, if it was not RandomNoise's. "
+                    "Only used by recipes whose 'noise' begins with 'given'."),
             ],
             outputs=[io.Noise.Output("noise", tooltip="The winner's noise, with its seed for the sampler's own randomness.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, recipe: str, cuts: str = REFUSE) -> io.NodeOutput:
+    def execute(cls, recipe: str, cuts: str = REFUSE, noise: Any = None) -> io.NodeOutput:
         recipes = recipes_from_json(recipe)
         if cuts == REFUSE and any(r.cuts for r in recipes):
             raise ValueError(
                 "recipe: its run branched on the way, so that no first noise alone gives its picture: use 'Render Candidate', "
                 f"or set 'cuts' to {LEAVE_OUT!r} for the noise it began with (the same layout, other details)"
             )
-        if any(r.start == GIVEN for r in recipes):
-            raise ValueError(
-                "recipe: it starts from noise that another node made, not from a seed: use 'Render Candidate' and "
-                "connect that same NOISE"
-            )
-        noises = [RecipeNoise(r) for r in recipes]
-        return io.NodeOutput(noises[0] if len(noises) == 1 else BatchNoise(noises))
+        if noise is None and any(r.needs_noise for r in recipes):
+            raise ValueError(NEEDS_NOISE)
+        noises = [RecipeNoise(r, source=noise) for r in recipes]
+        given = noise if any(r.start == GIVEN for r in recipes) else None
+        return io.NodeOutput(noises[0] if len(noises) == 1 else BatchNoise(noises, source=given))
 
 
 class NSRenderCandidate(io.ComfyNode):
@@ -68,8 +70,8 @@ class NSRenderCandidate(io.ComfyNode):
             description="Renders a recipe again: the winner, or any other candidate of the report.",
             search_aliases=["recipe", "rerender", "reproduce", "render winner"],
             inputs=[
-                inp(io.Noise, "noise", tooltip="The noise that the search was given. Only used by recipes that start "
-                    "from it ('noise': 'given')."),
+                inp(io.Noise, "noise", tooltip="The noise that the search was given. Only used by recipes whose "
+                    "'noise' begins with 'given'."),
                 inp(io.Guider, "guider", tooltip="The search's guider."),
                 inp(io.Sampler, "sampler", tooltip="The search's sampler."),
                 inp(io.Sigmas, "sigmas", tooltip="The search's sigmas (noise levels)."),

@@ -32,7 +32,19 @@ from .caller import Caller
 from .choosing import NOTHING_NEW, chosen_recipe, only_known, take
 from .live import Audience
 from .metadata import keep_found
-from .noise import BatchNoise, RecipeNoise, SegmentNoise, draw, join, mask_rows, pack, row_latent, rows_of
+from .noise import (
+    BatchNoise,
+    RecipeNoise,
+    SegmentNoise,
+    check_shape,
+    draw,
+    drawn_by_seed,
+    join,
+    mask_rows,
+    pack,
+    row_latent,
+    rows_of,
+)
 from .plot import Curve, draw_curve
 from .progress import Progress
 from .remembering import CHOOSES, Memory, remembering
@@ -45,6 +57,10 @@ log = logging.getLogger("noise-search")
 JITTERED = (
     "the winner has a text embedding of its own (conditioning jitter): in stock nodes its noise gives its picture only with "
     "'Jitter Conditioning' and the same recipe on the positive conditioning; 'Render Candidate' needs nothing else"
+)
+MIXED = (
+    "noise: what candidates near another are mixed with (neighbors, low frequencies, right angles, boxes, noise that is added "
+    "again) is Gaussian, whatever NOISE is connected"
 )
 NOT_ASKED = ", by the first verifier of the cascade: the second was not asked"
 
@@ -111,7 +127,7 @@ def search_graph(
     progress = Progress(guider, searches, settings.budget, len(sigmas) - 1)
     audience = Audience(caller or Caller(), searches)
     outcomes: list[Outcome] = []
-    for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae)):
+    for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae, others=True)):
         try:
             with audience.watch(row) as feed:
                 outcomes.append(search_row(graph, settings, progress, row, caller, feed))
@@ -132,23 +148,26 @@ def count_rows(guider: Any, latent: dict[str, Any]) -> int:
 
 
 def graphs(
-    noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any = None
-) -> Iterator[Graph]:
-    """Yield what each search works on: row b of latent, noise, mask, conditioning and control hints."""
+    noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any = None,
+    *, others: bool = False,
+) -> Iterator[Graph]:  # fmt: skip
+    """Yield what each search works on: row b of latent, noise, mask, conditioning and control hints.
+
+    `others`: there will be other candidates, so that what their noise is has to be known.
+    """
     count = count_rows(guider, latent)
     given = noise.generate_noise(latent).to("cpu")
-    shape, wanted = tuple(pack(given).shape), tuple(pack(latent["samples"]).shape)
-    if shape != wanted:
-        raise ValueError(f"noise: its shape is {shape}, the latent's is {wanted}: connect a noise made for this latent")
+    check_shape(pack(given), latent)
     state = take_rng(guider.model_patcher.load_device)
+    by_seed, note = drawn_by_seed(noise, latent, pack(given)) if others else (False, "")
     if count == 1:
         one = guider if rows_are_frames(guider) else row_guider(guider, 0)  # of many rows core uses the first too
-        yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae)
+        yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae, by_seed=by_seed, note=note)
         return
     for row in range(count):
         yield Graph(
             row_guider(guider, row), sampler, sigmas, row_latent(latent, row), noise, rows_of(given, row, 1), state,
-            vae, preview_vae, row_of_batch=True,
+            vae, preview_vae, row_of_batch=True, by_seed=by_seed, note=note,
         )  # fmt: skip
 
 
@@ -169,8 +188,9 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, c
         seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
         search = Search(
             memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
-            controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed,
+            controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed, connected=graph.by_seed,
         )  # fmt: skip
+        search.notes += [graph.note] * bool(graph.note)
         memory.follow(search)
         replayed = only_known(search, memory, chosen_recipe(settings.choose))
         method, cancelled = run(search, settings)
@@ -233,6 +253,8 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
+    if any(is_mixed(candidate.recipe) for candidate in search.candidates):
+        search.notes.append(MIXED)
     search.notes += memory.notes
     said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
     own = final_score(search, search.baseline)
@@ -252,7 +274,14 @@ def winner_noise(best: Candidate, session: ComfySession) -> Any:
         return session.graph.noise
     if best.recipe.cuts:
         return SegmentNoise(best.segment_start[0], best.recipe.step_seed, best.recipe.cuts[-1].noise_seed)
-    return RecipeNoise(best.recipe, pack(session.graph.given) if best.recipe.start == GIVEN else None)
+    recipe, graph = best.recipe, session.graph
+    return RecipeNoise(recipe, pack(graph.given) if recipe.start == GIVEN else None, graph.noise if recipe.connected else None)
+
+
+def is_mixed(recipe: Recipe) -> bool:
+    """Whether a recipe mixes what the connected NOISE made with Gaussian noise."""
+    renoised = any(cut.renoise_to > cut.sigma for cut in recipe.cuts)
+    return recipe.needs_noise and (renoised or any(move.kind != "antithetic" for move in recipe.moves))
 
 
 def plot(search: Search, method: Method) -> Tensor:

@@ -157,7 +157,8 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
             "It tries many noises, judges the pictures with a verifier, and returns the best.",
             search_aliases=ALIASES,
             inputs=[
-                inp(io.Noise, "noise", tooltip="Your noise. It is the first one tried, and all others are derived from it."),
+                inp(io.Noise, "noise", tooltip="Your noise. It is the first one tried; the others are what its node makes at "
+                    "other seeds. If it makes none there, they are Gaussian, and the report says so."),
                 inp(io.Guider, "guider", tooltip="Any guider: model, conditioning and guidance."),
                 inp(io.Sampler, "sampler", tooltip="Any sampler, stochastic and adaptive ones too."),
                 inp(io.Sigmas, "sigmas", tooltip="Noise levels of a full run, from a scheduler node. They need not end in 0."),
@@ -169,7 +170,7 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
             hidden=HIDDEN,
             has_intermediate_output=True,
             not_idempotent=True,
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(

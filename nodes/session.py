@@ -141,7 +141,7 @@ class ComfySession:
         if recipe.start == GIVEN and not recipe.moves:
             put_rng(self.graph.given_rng, self.device)
             return given
-        return recipe_noise(recipe, self.graph.latent, given)
+        return recipe_noise(recipe, self.graph.latent, given, self.graph.noise)
 
     def branch(self, record: Record, cut: Cut, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare a run from a recorded model call of another, renoised or not, with its own seed.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -51,7 +52,7 @@ class Search(Appraisal):
     def __init__(
         self, session: Session, judge: Judge, budget: Budget, baseline: Recipe, seed: int,
         *, keep: int = 1, on_best: Callable[[Tensor, float], None] = lambda images, score: None,
-        controls: Controls | None = None, watcher: Watcher | None = None,
+        controls: Controls | None = None, watcher: Watcher | None = None, connected: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a search.
 
@@ -65,9 +66,10 @@ class Search(Appraisal):
             on_best: told the pictures (F, H, W, 3) of every new best, and its score.
             controls: what the user asks of it; None for nothing.
             watcher: whom to tell what happens; None for nobody.
+            connected: new noise is what the connected NOISE object makes at a seed, not what stock `prepare_noise` draws.
         """
         super().__init__(session, judge, budget, Candidate(0, baseline), controls, watcher, keep, on_best)
-        self.seed = seed
+        self.seed, self._connected = seed, connected
         self.lasting_levels: tuple[float, ...] = ()
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
@@ -80,6 +82,8 @@ class Search(Appraisal):
         pivot = pivot or self.origin
         index = len(self.candidates)
         recipe = (proposal or GaussianProposal()).propose(self.seed, index, pivot.recipe)
+        if self._connected and isinstance(recipe.start, int):
+            recipe = replace(recipe, connected=True)
         local = recipe.start == pivot.recipe.start and (bool(recipe.moves) or recipe.seed == pivot.recipe.seed)
         self.candidates.append(Candidate(index, recipe, parent=pivot.index if local else None))
         return self.candidates[-1]

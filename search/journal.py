@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .recipes import GIVEN, Recipe
+from .recipes import Recipe
 
 FORMAT, VERSION = "noise-search-journal", 1
 FILE, STATES, THUMBS = "journal.jsonl", "states", "thumbs"
@@ -33,9 +33,9 @@ def entry_name(recipe: Recipe, what: Mapping[str, Any], given: str = "") -> str:
     Args:
         recipe: of the candidate.
         what: {} for its finished run, {"sigma": level} for a look half-way, {"draft_steps": steps} for a draft.
-        given: hash of the noise that was connected, of which recipes know only that they start from it.
+        given: hash of the noise that was connected, at the user's seed: recipes know only that they need it.
     """
-    noise = given if recipe.start == GIVEN else ""
+    noise = given if recipe.needs_noise else ""
     return name_of([json.loads(recipe.to_json()), what, noise])
 
 

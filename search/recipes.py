@@ -19,8 +19,13 @@ from .seeds import derived_seed as derived_seed
 
 VERSION = 1
 GIVEN, ZERO = "given", "zero"
+AT_SEED = f"{GIVEN}@"  # and a seed: what the connected NOISE object makes at that seed
 SEED_LIMIT = 2**64
 MAX_LENGTH = 100_000  # characters; a recipe comes from a stranger's workflow
+NEEDS_NOISE = (
+    "recipe: its noise is that of another NOISE node than RandomNoise: connect the same one to the input 'noise' of "
+    "'Noise from Recipe' or 'Render Candidate'"
+)
 COPIED = ' \n\t",'  # what may stand around a recipe that was copied out of a report
 
 
@@ -46,12 +51,14 @@ class Recipe:
     """Everything that, with model, sampler, sigmas and latent, determines a candidate.
 
     Attributes:
-        start: seed of the first noise, as stock `prepare_noise` draws it; `GIVEN` for the noise that was connected;
-            `ZERO` for none (only the step noise differs).
+        start: seed of the first noise; `GIVEN` for the noise that was connected; `ZERO` for none (only the step noise
+            differs).
         seed: step seed of the (first) run.
         moves: steps from the first noise to the candidate's, in order.
         cuts: segments after the first, in order.
         jitter: how the positive conditioning's text embedding is varied; None for not at all.
+        connected: whether the first noise is what the connected NOISE object makes at the seed `start`; False: what stock
+            `prepare_noise` draws for it.
     """
 
     start: int | str
@@ -59,15 +66,22 @@ class Recipe:
     moves: tuple[Move, ...] = ()
     cuts: tuple[Cut, ...] = ()
     jitter: Jitter | None = None
+    connected: bool = False
 
     @property
     def step_seed(self) -> int:
         """Step seed of the last run."""
         return self.cuts[-1].seed if self.cuts else self.seed
 
+    @property
+    def needs_noise(self) -> bool:
+        """Whether the NOISE object that was connected is needed to make it again."""
+        return self.start == GIVEN or self.connected
+
     def to_json(self) -> str:
         """Return the recipe as JSON; seeds are strings, since browsers round large numbers."""
-        data: dict[str, Any] = {"noise_search": VERSION, "noise": str(self.start), "seed": str(self.seed)}
+        noise = f"{AT_SEED}{self.start}" if self.connected else str(self.start)
+        data: dict[str, Any] = {"noise_search": VERSION, "noise": noise, "seed": str(self.seed)}
         if self.moves:
             data["moves"] = [move.as_dict() for move in self.moves]
         if self.cuts:
@@ -109,28 +123,26 @@ def recipes_from_json(text: str) -> list[Recipe]:
     return [_parse(item) for item in data] if isinstance(data, list) else [_parse(data)]
 
 
-def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None) -> Tensor:
+def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None, connected: Draw | None = None) -> Tensor:
     """Return the noise (R, ...) that a recipe's first run starts from.
 
     Args:
         recipe: its start and moves are used.
         draw: gives the stock noise of a seed, unit Gaussian (R, ...).
         given: the connected noise, for recipes that start from it.
+        connected: gives the connected NOISE object's noise at a seed (R, ...).
 
     Raises:
         ValueError: the recipe starts from a connected noise and there is none, or a move leads nowhere.
     """
+    if recipe.needs_noise and (connected if recipe.connected else given) is None:
+        raise ValueError(NEEDS_NOISE)
     if recipe.start == GIVEN:
-        if given is None:
-            raise ValueError(
-                "this recipe starts from noise that another node made, not from a seed: render it with "
-                "'Render Candidate' and connect that same NOISE"
-            )
         noise = given
     elif recipe.start == ZERO:
         noise = torch.zeros_like(draw(0))
     else:
-        noise = draw(int(recipe.start))
+        noise = (connected if recipe.connected else draw)(int(recipe.start))
     for move in recipe.moves:
         noise = apply(noise, move, draw)
     return noise
@@ -159,8 +171,11 @@ def _parse(data: Any) -> Recipe:
     cuts = tuple(_cut(item) for item in _list(data, "cuts"))
     if start == ZERO and moves:
         raise ValueError("recipe: 'moves' from a noise that is all zero lead nowhere")
-    start = start if start in (GIVEN, ZERO) else _seed(start, "noise")
-    return Recipe(start, _seed(data.get("seed"), "seed"), moves, cuts, _jitter(data["jitter"]) if "jitter" in data else None)
+    connected = isinstance(start, str) and start.startswith(AT_SEED)
+    if start not in (GIVEN, ZERO):
+        start = _seed(start.removeprefix(AT_SEED) if connected else start, "noise")
+    jitter = _jitter(data["jitter"]) if "jitter" in data else None
+    return Recipe(start, _seed(data.get("seed"), "seed"), moves, cuts, jitter, connected)
 
 
 def _list(data: dict, name: str) -> list:

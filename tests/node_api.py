@@ -65,7 +65,7 @@ NODES: dict[str, list[str] | None] = {
     "NSGraphVerifier": ["chain", "prefer", "batch_size", "trusts_previews"],
     "NSScoreImages": None,
     "NSSaveSearch": ["images", "report", "filename_prefix", "save_json", "save_csv", "save_html"],
-    "NSNoiseFromRecipe": ["recipe", "cuts"],
+    "NSNoiseFromRecipe": ["recipe", "cuts", "noise"],
     "NSJitterConditioning": ["conditioning", "recipe"],
     "NSRenderCandidate": None,
     "NSBudget": None,

@@ -125,9 +125,9 @@ def decoded(graph: dict[str, Any], samples: Any) -> torch.Tensor:
     return run_node("VAEDecode", vae=graph["vae"], samples={"samples": samples})[0]
 
 
-def noise_of(recipe: str) -> Any:
+def noise_of(recipe: str, noise: Any = None) -> Any:
     """Run NSNoiseFromRecipe."""
-    return run_node(NSNoiseFromRecipe, recipe=recipe)[0]
+    return run_node(NSNoiseFromRecipe, recipe=recipe, noise=noise)[0]
 
 
 def render(graph: dict[str, Any], noise: Any, recipe: str) -> tuple[torch.Tensor, dict]:

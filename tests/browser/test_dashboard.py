@@ -368,6 +368,7 @@ def test_copy_recipe_of_a_candidate_without_a_picture(board):
 
 @pytest.mark.parametrize(("extra", "kind"), [
     ({}, "NSNoiseFromRecipe"), ({"cuts": [{}]}, "NSRenderCandidate"), ({"noise": "given"}, "NSRenderCandidate"),
+    ({"noise": "given@5"}, "NSRenderCandidate"),
 ])  # fmt: skip
 def test_add_recipe_node(board, extra, kind):
     recipe = json.dumps({"noise_search": 1, "noise": "5", "seed": "5", **extra})

@@ -7,12 +7,12 @@ const MAX_CHUNK = 64 * 1024 * 1024; // bytes
 /**
  * What it takes to render a recipe again.
  * @param {object|object[]} recipe A recipe, or those of a latent batch.
- * @returns {"stock"|"noise"|"render"} A plain seed; a noise of its own; a run that branched or starts from given noise.
+ * @returns {"stock"|"noise"|"render"} A plain seed; a noise of its own; a run that branched, or whose noise is the connected one's.
  */
 export function kindOf(recipe) {
   const all = [recipe].flat();
   if (!all.length || !all.every((one) => one?.noise_search === 1)) throw new Error("this is no recipe of this version of Noise Search");
-  if (all.some((one) => one.cuts?.length || one.noise === "given")) return "render";
+  if (all.some((one) => one.cuts?.length || /^given(@|$)/.test(one.noise))) return "render";
   const [one] = all;
   const plain = all.length === 1 && !one.moves?.length && one.noise === one.seed && isSafe(one.seed);
   return plain ? "stock" : "noise";
