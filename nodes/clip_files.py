@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import comfy.clip_vision
+import comfy.model_management
 import comfy.sd
 import comfy.sd1_clip
 import comfy.utils
@@ -63,6 +64,11 @@ class ClipPair:
         """Layers of the text and of the vision tower: (12, 24) for CLIP-L, (24, 32) for CLIP-H."""
         text = self.clip.cond_stage_model
         return getattr(text, text.clip).num_layers, len(self.clip_vision.model.vision_model.encoder.layers)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Embed normalized pixels (B, 3, S, S) as they are, where `encode_image` would clamp and round them: (B, D)."""
+        comfy.model_management.load_model_gpu(self.clip_vision.patcher)
+        return self.clip_vision.model(pixel_values=pixels.to(self.clip_vision.load_device), intermediate_output=-2)[2]
 
 
 _logit_scales: WeakKeyDictionary[Any, float] = WeakKeyDictionary()

@@ -113,7 +113,7 @@ class NSHPSv2(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, prompt: str) -> io.NodeOutput:
         pair = _clip_h(HPS, model_name)
-        return _ready(HPSv2(pair.clip, pair.clip_vision, prompt))
+        return _ready(HPSv2(pair.clip, pair.clip_vision, prompt, encode=pair.encode_pixels))
 
 
 class NSSigLIPScore(io.ComfyNode):

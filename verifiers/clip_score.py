@@ -92,13 +92,17 @@ class ClipScore:
                 f"{self.name}: input 'clip_vision' holds no CLIP (DINOv2 or SigLIP, perhaps), or one without its projection:"
                 f" no text can be compared with what it gives. {_REMEDY}"
             )
-        rows = image_features(self.clip_vision, images)
+        rows = self.embed(images)
         if rows.shape[1] != len(self.text_features):
             raise ValueError(
                 f"{self.name}: 'clip_vision' gives embeddings of {rows.shape[1]} values, 'clip' of"
                 f" {len(self.text_features)}; they are not of one CLIP model. {_REMEDY}"
             )
         return rows
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embed images (B, H, W, 3) by the vision encoder: (B, D), float32 on the CPU, of length 1."""
+        return image_features(self.clip_vision, images)
 
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score images (B, H, W, 3) in [0, 1]: (B,) float32, the scaled cosine with the prompt."""

@@ -21,6 +21,7 @@ References:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,11 +46,26 @@ def image_features(clip_vision: Any, images: Tensor) -> Tensor:
         found = clip_vision.encode_image(part.float(), crop=True)["image_embeds"].float().cpu()
         return found if found.ndim == 2 else found.mean(1)
 
-    key = _content(images)
+    return _unit_rows(clip_vision, encode, images)
+
+
+def pixel_features(clip_vision: Any, encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+    """Embed pixels (B, 3, S, S) as they are: (B, D), float32 on the CPU, of length 1; not to be written into.
+
+    Args:
+        clip_vision: the encoder.
+        encode: what it makes of normalized pixels, (b, D), without the resizing and rounding of its public method.
+        pixels: normalized, at the encoder's own resolution.
+    """
+    return _unit_rows(clip_vision, encode, pixels)
+
+
+def _unit_rows(clip_vision: Any, encode: Callable[[Tensor], Tensor], seen: Tensor) -> Tensor:
+    """Return the encoder's rows (B, D), of length 1; those of its last batch are kept."""
+    key = _content(seen)
     kept = _last.get(clip_vision)
     if kept is None or kept[0] != key:
-        rows = in_slices(encode, images)
-        kept = _last[clip_vision] = key, torch.nn.functional.normalize(rows, dim=-1)
+        kept = _last[clip_vision] = key, torch.nn.functional.normalize(in_slices(encode, seen), dim=-1)
     return kept[1]
 
 

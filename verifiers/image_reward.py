@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 
 from .base import check_images
-from .preprocess import in_slices, to_bchw
+from .preprocess import CLIP_MEAN, CLIP_STD, in_slices, normalized, to_bchw
 from .wordpiece import encode
 
 log = logging.getLogger("noise-search")
 
 MAX_TOKENS = 35
-# CLIP's, which BLIP took over: red, green, blue.
-PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # What one picture's forward holds at a time, in values for each patch and unit of width: by the largest layer.
 HELD_VALUES = 20
 
@@ -103,9 +101,7 @@ def preprocess(images: Tensor, size: int) -> Tensor:
     if short != size:
         pixels = _resized(_resized(pixels, pixels.shape[-2], width), height, width)
     top, left = (round((side - size) / 2) for side in (height, width))
-    pixels = pixels[..., top : top + size, left : left + size]
-    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-    return (pixels - mean) / std
+    return normalized(pixels[..., top : top + size, left : left + size], CLIP_MEAN, CLIP_STD)  # BLIP took CLIP's over
 
 
 def _resized(pixels: Tensor, height: int, width: int) -> Tensor:

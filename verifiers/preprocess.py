@@ -9,6 +9,8 @@ from torch import Tensor
 
 # Rec. 601 luma, the weighting of 8-bit pictures as they are (gamma-encoded).
 LUMA = (0.299, 0.587, 0.114)
+# Of the pictures that OpenAI's CLIP was trained on; red, green, blue, in [0, 1].
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # Pixels of one slice: 64 MB in float32.
 SLICE_VALUES = 2**24
 SLICE_ROWS = 16
@@ -19,6 +21,11 @@ NO_ROOM = ("out of memory", "not enough memory", "can't allocate memory")
 def to_bchw(images: Tensor) -> Tensor:
     """Move the channels of (B, H, W, C) in front: (B, C, H, W), in float32."""
     return images.movedim(-1, -3).float()
+
+
+def normalized(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Return pixels (..., C, H, W) less the mean of each channel, over its deviation."""
+    return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
 
 
 def eight_bit(images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .preprocess import to_bchw
+from .preprocess import normalized, to_bchw
 
 # By the name of the processor without its ending: whether a size of one number is a square, or else the shortest edge.
 FAMILIES = {"ViT": True, "DeiT": True, "Beit": True, "Siglip": True, "Bit": False, "CLIP": False, "ConvNext": False}
@@ -52,8 +52,7 @@ class Processor:
             pixels = torch.nn.functional.interpolate(pixels, self._resized(pixels), mode=self.mode, antialias=True).clamp(0, 1)
         if self.crop is not None:
             pixels = _middle(pixels, self.crop)
-        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return (self.scale * pixels - mean) / std
+        return normalized(self.scale * pixels, self.mean, self.std)
 
     def _resized(self, pixels: Tensor) -> tuple[int, int]:
         if not isinstance(self.size, int):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .base import check_images
 from .clip_score import check_prompt
-from .preprocess import in_slices, to_bchw
+from .preprocess import in_slices, normalized, to_bchw
 
 # Bytes of activations per token and unit of width: the MLP is about 4 units wide, in at most 4 bytes.
 WORK = 40
@@ -70,8 +70,7 @@ class SigLIP:
         if pixels.shape[-2:] != (self.size, self.size):
             pixels = nn.functional.interpolate(pixels, (self.size, self.size), mode=self.resample, antialias=True)
         levels = (pixels.clamp(0, 1) * 255).round() / 255  # of 8 bits, as pictures in files have
-        mean, std = (levels.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return (levels - mean) / std
+        return normalized(levels, self.mean, self.std)
 
     def _embed(self, images: Tensor) -> Tensor:
         pixels = self.pixels(images)  # where the images are: a large one would take more of the device than the model

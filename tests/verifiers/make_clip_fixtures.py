@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from drawn import drawn  # noqa: E402
+from mixed_pictures import mixed_pictures  # noqa: E402
 
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 SIZE = 32
@@ -89,11 +90,13 @@ def main() -> None:
 
     clip = model()
     same = ((kept["clip"].movedim(-1, 1) / 255) - mean) / std
+    mixed = torch.stack([letterbox(Image.fromarray(picture.numpy())) for picture in mixed_pictures()])
     found = {
         "shapes": {name: list(value.shape) for name, value in clip.state_dict().items()},
         "prompts": PROMPTS,
         "scores of 'clip' pixels": scores(clip, same),
         "scores of photos": scores(clip, boxed),
+        "scores of mixed pictures": scores(clip, mixed),
     }
     (HERE / "fixtures" / "hps_v2.json").write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -52,7 +52,7 @@ def make_hps(request: pytest.FixtureRequest) -> Verifier:
     from noise_search.verifiers.hps_v2 import HPSv2
 
     pair = load_clip_pair(request.getfixturevalue("tiny_clip_h").path)
-    return HPSv2(pair.clip, pair.clip_vision, "a red circle left of a blue square")
+    return HPSv2(pair.clip, pair.clip_vision, "a red circle left of a blue square", encode=pair.encode_pixels)
 
 
 def make_aesthetic(request: pytest.FixtureRequest) -> Verifier:
