@@ -20,6 +20,7 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.utils
 from torch import Tensor
+from transformers import CLIPTokenizerFast
 
 from .weights import Wanted, held, read_weights
 
@@ -42,6 +43,7 @@ LARGEST_SCALE = 20.0  # of the logit scale's logarithm, where CLIP's training st
 TEXT, VISION = ("text_model.", "text_projection."), ("vision_model.", "visual_projection.")
 OPEN_CLIP = "visual.transformer.resblocks.0.attn.in_proj_weight"
 VOCABULARY = 49408
+TOKENIZER = os.path.join(os.path.dirname(comfy.sd1_clip.__file__), "sd1_tokenizer")
 # Embeddings of the models with GELU (the LAION ones) are so wide and up, those of OpenAI's, with quick GELU, narrower.
 # The activation leaves no trace in the weights; ComfyUI goes by the size too.
 GELU_WIDTH = 1024
@@ -177,6 +179,10 @@ def _build_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
     config = text_config(sd)
     options = {"clip_l_class": comfy.sd1_clip.SDClipModel, "model_config": config, "clip_h_model_config": config}
     clip = _fitted(wanted, path, lambda: comfy.sd.load_text_encoder_state_dicts([text], model_options=options))
+    for part in vars(clip.tokenizer).values():
+        if isinstance(part, comfy.sd1_clip.SDTokenizer):
+            # The slow class of transformers 4 cuts texts otherwise, and by what other packages are installed.
+            part.tokenizer = CLIPTokenizerFast.from_pretrained(TOKENIZER)
     inner = ".transformer."  # clip_l.transformer.text_model...
     needed = {key.split(inner, 1)[1] for key in clip.cond_stage_model.state_dict() if inner in key}
     if missing := sorted(needed - given):

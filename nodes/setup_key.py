@@ -26,6 +26,7 @@ CHOICES = {
 # a verifier's prompt and reference, its parts' too, and what the nodes of a `SubGraph` were given.
 HELD = ("cond_hint_original", "extra_concat_orig", "previous_controlnet", "image_embeds", "last_hidden_state",
         "penultimate_hidden_states", "weights", "prompt", "reference", "parts", "assistant", "run", "given")  # fmt: skip
+VERSION = "score_version"  # of a verifier: what its scores depend on beside, where they are not what they were
 SAMPLE = 64  # numbers of each tensor that is patched into a model
 
 
@@ -155,7 +156,9 @@ def _feed(digest: Any, value: Any, sample: int) -> None:
         digest.update(f"{value!r};".encode())
     else:
         digest.update(f"<{type(value).__qualname__}>".encode())
-        _feed(digest, {name: getattr(value, name) for name in HELD if hasattr(value, name)}, sample)
+        held = {name: getattr(value, name) for name in HELD if hasattr(value, name)}
+        version = getattr(value, VERSION, ())
+        _feed(digest, {**held, VERSION: version} if version else held, sample)
 
 
 def _bytes_of(tensor: Tensor, sample: int) -> Any:

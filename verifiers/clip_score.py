@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,10 +26,11 @@ from torch import Tensor
 
 from .base import check_images
 from .features import image_features
+from .text_repair import clip_text
 
 # ComfyUI reads "embedding:name" as a file to load. CLIP's tokenizer lowers all text, so one capital disarms
-# the word and leaves its tokens as they are.
-EMBEDDING = re.compile(r"\bembedding:")
+# the word and leaves its tokens as they are. It takes a backslash before a bracket away, but the last one only.
+EMBEDDING, ESCAPE = re.compile(r"\bembedding:"), re.compile(r"\\(?=[()])")
 # Inner encoders, by the name of their tokens, whose pooled vector is the one that a CLIP object returns.
 POOLED_OF = {frozenset({"l", "g"}): "g"}
 
@@ -49,7 +51,8 @@ class ClipScore:
     Attributes:
         clip: ComfyUI's CLIP object (`tokenize`, `encode_from_tokens`).
         clip_vision: ComfyUI's CLIP_VISION object (`encode_image`), of the same CLIP model.
-        prompt: The text; beyond the encoder's length (77 tokens) it is cut, as Hugging Face's tokenizer does.
+        prompt: The text; its quotes, widths and entities are made plain, as OpenAI's tokenizer does, and beyond the
+            encoder's length (77 tokens) it is cut.
         scale: What the cosine is multiplied with.
 
     Raises:
@@ -71,6 +74,16 @@ class ClipScore:
     def score_range(self) -> tuple[float, float]:
         return -self.scale, self.scale
 
+    @property
+    def text(self) -> str:
+        """What the published tokenizer reads of the prompt."""
+        return clip_text(self.prompt)
+
+    @property
+    def score_version(self) -> tuple[str, ...]:
+        """What sets its scores apart from those in journals of before there were such names; empty where they are the same."""
+        return () if _same_tokens(self.text, self.prompt) else ("text",)
+
     def get_models(self) -> list[Any]:
         """Return the two model patchers, for ComfyUI's tracking of models in use."""
         return [self.clip.patcher, self.clip_vision.patcher]
@@ -78,7 +91,7 @@ class ClipScore:
     @cached_property
     def text_features(self) -> Tensor:
         """The prompt's embedding (D,), float32 on the CPU, of length 1; computed once."""
-        tokens = _literal_tokens(self.clip, self.prompt)
+        tokens = _literal_tokens(self.clip, self.text)
         _check_encoder(self.clip, frozenset(tokens), self.name)
         _, pooled = self.clip.encode_from_tokens(tokens, return_pooled=True)
         if pooled is None:
@@ -122,8 +135,15 @@ def _literal_tokens(clip: Any, text: str) -> dict[str, list]:
     As one stretch of text, a prompt that is too long is split into rows exactly where Hugging Face
     truncates, with the end token last; the first row is what it keeps.
     """
-    tokens = clip.tokenize(EMBEDDING.sub(lambda word: word.group().capitalize(), text), disable_weights=True)
+    literal = ESCAPE.sub(r"\\\\", EMBEDDING.sub(lambda word: word.group().capitalize(), text))
+    tokens = clip.tokenize(literal, disable_weights=True)
     return {encoder: rows[:1] for encoder, rows in tokens.items()}
+
+
+def _same_tokens(text: str, prompt: str) -> bool:
+    """Whether what is read of a prompt gives the tokens that it gave as it stands, without the backslashes of brackets."""
+    before = unicodedata.normalize("NFC", ESCAPE.sub("", prompt))
+    return " ".join(before.split()).lower() == " ".join(text.split()).lower()
 
 
 def _is_projected(clip_vision: Any) -> bool:

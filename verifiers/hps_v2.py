@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from torch import Tensor
 from .clip_score import ClipScore
 from .features import pixel_features
 from .preprocess import CLIP_MEAN, CLIP_STD, normalized, to_bchw
+
+MARK = re.compile(r"<\|(startoftext|endoftext)\|>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,16 @@ class HPSv2(ClipScore):
 
     encode: Callable[[Tensor], Tensor] = field(kw_only=True)
     name: str = "HPS v2.1"
+
+    @property
+    def text(self) -> str:
+        """What hpsv2's tokenizer reads of the prompt: the marks of OpenAI's are words to it."""
+        return MARK.sub(r"<| \1 |>", super().text)
+
+    @property
+    def score_version(self) -> tuple[str, ...]:
+        """What sets its scores apart from those in older journals: the pixels, and perhaps the text."""
+        return ("pixels", *super().score_version)
 
     def embed(self, images: Tensor) -> Tensor:
         """Embed images (B, H, W, 3) in [0, 1], each whole: (B, D), float32 on the CPU, of length 1."""

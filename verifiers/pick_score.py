@@ -4,6 +4,7 @@
 
 The scale is the published one, learned with the weights and read from their file (about 100 in PickScore v1), so that
 differences mean what they mean in the paper: the softmax of two scores is the probability that the first is preferred.
+Its processor is transformers', whose fast tokenizer reads curly quotes and entities as they stand.
 
 References:
     Pick-a-Pic: An Open Dataset of User Preferences for Text-to-Image Generation (Kirstain et al., 2023),
@@ -15,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .clip_score import ClipScore
+from .text_repair import joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,3 +24,8 @@ class PickScore(ClipScore):
     """Cosine of the PickScore embeddings of image and prompt, times `scale`, exp(logit_scale) of its file."""
 
     name: str = "PickScore"
+
+    @property
+    def text(self) -> str:
+        """What the published tokenizer reads of the prompt: all of it."""
+        return joined(self.prompt)

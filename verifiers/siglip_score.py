@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .base import check_images
 from .clip_score import check_prompt
 from .preprocess import in_slices, normalized, to_bchw
+from .text_repair import joined
 
 # Bytes of activations per token and unit of width: the MLP is about 4 units wide, in at most 4 bytes.
 WORK = 40
@@ -57,7 +58,7 @@ class SigLIP:
     def text_features(self, text: str) -> Tensor:
         """Embed a text, in lower case as in training: (D,), float32 on the CPU, of length 1."""
         cut = {"padding": "max_length", "truncation": True, "max_length": self.words}
-        ids = torch.tensor([self.tokenizer(text.lower(), **cut)["input_ids"]])
+        ids = torch.tensor([self.tokenizer(joined(text).lower(), **cut)["input_ids"]])
         return self.model(lambda model, device: _unit(model.get_text_features(input_ids=ids.to(device))))[0]
 
     def image_features(self, images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .preprocess import eight_bit
+from .text_repair import joined
 
 DIGITS = tuple("0123456789")
 # Bytes of activations for one token and one value of the hidden state: a generous fit to Qwen's 3.5 to 5 times wider
@@ -59,7 +60,7 @@ class VisionLanguageModel:
         Raises:
             ValueError: text and picture are longer than the model can read.
         """
-        inputs = self.processor(text=[self.conversation(question) + answer], images=[image], return_tensors="pt")
+        inputs = self.processor(text=[joined(self.conversation(question) + answer)], images=[image], return_tensors="pt")
         longest = getattr(self.held.module.config.get_text_config(), "max_position_embeddings", None)
         tokens = inputs["input_ids"].shape[1]
         if longest and tokens > longest:

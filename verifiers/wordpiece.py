@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .text_repair import joined
+
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # BLIP adds two tokens behind the vocabulary; ImageReward's texts use neither, but its table of tokens has them.
 ADDED = ("[DEC]", "[ENC]")
@@ -39,6 +41,6 @@ def load_tokenizer(vocabulary: dict[str, int]) -> Any:
 
 def encode(tokenizer: Any, text: str, limit: int) -> tuple[list[int], int]:
     """Return the numbers of a text's tokens between [CLS] and [SEP], at most `limit` in all, and how many it would have."""
-    words = tokenizer.encode(text, add_special_tokens=False).ids
+    words = tokenizer.encode(joined(text), add_special_tokens=False).ids
     first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     return [first, *words[: limit - 2], last], len(words) + 2

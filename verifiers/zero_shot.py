@@ -78,6 +78,11 @@ class ZeroShotClass:
     def score_range(self) -> tuple[float, float]:
         return RANGES[self.output]
 
+    @property
+    def score_version(self) -> tuple[str, ...]:
+        """What sets its scores apart from those in older journals; see `ClipScore.score_version`."""
+        return tuple(dict.fromkeys(said for encoder in self._encoders for said in encoder.score_version))
+
     def get_models(self) -> list[Any]:
         """Return the two model patchers, for ComfyUI's tracking of models in use."""
         return [self.clip.patcher, self.clip_vision.patcher]
@@ -85,9 +90,8 @@ class ZeroShotClass:
     @cached_property
     def class_features(self) -> Tensor:
         """Embeddings of the classes (K, D), float32 on the CPU, of length 1; computed once."""
-        rows = [torch.stack([self._encoder(t.replace(SLOT, word)).text_features for t in self.templates]).mean(0)
-                for word in self.classes]  # fmt: skip
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+        rows = torch.stack([encoder.text_features for encoder in self._encoders]).unflatten(0, (len(self.classes), -1))
+        return torch.nn.functional.normalize(rows.mean(1), dim=-1)
 
     @cached_property
     def image_encoder(self) -> ClipScore:
@@ -101,6 +105,11 @@ class ZeroShotClass:
     def score(self, images: Tensor, latents: Tensor | None = None) -> Tensor:
         """Score images (B, H, W, 3) in [0, 1]: (B,) float32."""
         return of_class(self.logits(check_images(images, self.name)), 0, self.output)
+
+    @property
+    def _encoders(self) -> list[ClipScore]:
+        """Embed the texts, those of a class one after another."""
+        return [self._encoder(template.replace(SLOT, word)) for word in self.classes for template in self.templates]
 
     def _encoder(self, text: str) -> ClipScore:
         return ClipScore(self.clip, self.clip_vision, text, name=self.name)

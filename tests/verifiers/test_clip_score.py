@@ -64,10 +64,10 @@ def test_it_is_not_cut_off_below_zero() -> None:
 
 def test_text_is_encoded_once_as_it_stands_and_only_its_first_row() -> None:
     clip = FakeClip(RED)
-    verifier = ClipScore(clip, FakeVision(), "(red:1.3) embedding:secret, an\nembedding:other")
+    verifier = ClipScore(clip, FakeVision(), "(red:1.3) \\(x\\) embedding:secret, an\nembedding:other")
     verifier.score(COLORS)
     verifier.score(COLORS)
-    text = "(red:1.3) Embedding:secret, an\nEmbedding:other"
+    text = "(red:1.3) \\\\(x\\\\) Embedding:secret, an Embedding:other"
     assert clip.asked == [(text, {"disable_weights": True}), {"l": [["first"]]}]
 
 
