@@ -207,14 +207,18 @@ def row_latent(latent: dict[str, Any], row: int) -> dict[str, Any]:
     out.pop("batch_index", None)
     mask = latent.get("noise_mask")
     if mask is not None:
-        out["noise_mask"] = mask_rows(mask, [row])
+        out["noise_mask"] = mask_rows(mask, [row], latent["samples"])
     return out
 
 
-def mask_rows(mask: Any, rows: Sequence[int]) -> Any:
-    """Return the rows of a mask that belong to latent rows; itself if one mask serves all."""
+def mask_rows(mask: Any, rows: Sequence[int], latent: Any) -> Any:
+    """Return the rows of a noise mask that belong to rows of a latent; itself if one mask serves all.
+
+    For a video ComfyUI takes a mask of less than five dimensions for one: (F, H, W) or (F, 1, H, W), of F frames.
+    """
     if mask.is_nested:
-        return NestedTensor([mask_rows(part, rows) for part in mask.unbind()])
-    if mask.ndim < 3 or mask.shape[0] == 1:
+        return NestedTensor([mask_rows(part, rows, of) for part, of in zip(mask.unbind(), latent.unbind(), strict=False)])
+    first = latent.unbind()[0] if latent.is_nested else latent
+    if mask.ndim < (5 if first.ndim == 5 else 3) or mask.shape[0] == 1:
         return mask
     return mask[[row % mask.shape[0] for row in rows]]  # core repeats masks cyclically too

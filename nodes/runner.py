@@ -158,15 +158,16 @@ def graphs(
     count = count_rows(guider, latent)
     given = noise.generate_noise(latent).to("cpu")
     check_shape(pack(given), latent)
+    shape = tuple(pack(given).shape)
     state = take_rng(guider.model_patcher.load_device)
     by_seed, note = drawn_by_seed(noise, latent, pack(given)) if others else (False, "")
     if count == 1:
-        one = guider if rows_are_frames(guider) else row_guider(guider, 0)  # of many rows core uses the first too
+        one = guider if rows_are_frames(guider) else row_guider(guider, 0, shape)  # of many rows core uses the first too
         yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae, by_seed=by_seed, note=note)
         return
     for row in range(count):
         yield Graph(
-            row_guider(guider, row), sampler, sigmas, row_latent(latent, row), noise, rows_of(given, row, 1), state,
+            row_guider(guider, row, shape), sampler, sigmas, row_latent(latent, row), noise, rows_of(given, row, 1), state,
             vae, preview_vae, row_of_batch=True, by_seed=by_seed, note=note,
         )  # fmt: skip
 
@@ -300,7 +301,7 @@ def outputs(outcomes: list[Outcome], latent: dict[str, Any], batch: bool) -> io.
     out_latent["samples"] = join([o.latent for o in outcomes])
     if batch and latent.get("noise_mask") is not None:
         rows = [row for row, o in enumerate(outcomes) for _ in range(o.latent.shape[0])]
-        out_latent["noise_mask"] = mask_rows(latent["noise_mask"], rows)
+        out_latent["noise_mask"] = mask_rows(latent["noise_mask"], rows, latent["samples"])
     noise = first.noise if single else BatchNoise([o.noise for o in outcomes], [o.sigmas for o in outcomes])
     reports = [o.report for o in outcomes]
     recipes = [json.loads(o.recipe.to_json()) for o in outcomes]

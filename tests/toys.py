@@ -131,10 +131,10 @@ def tiny_mmdit() -> comfy.model_patcher.ModelPatcher:
     return _patcher(model)
 
 
-def tiny_controlnet() -> comfy.controlnet.ControlNet:
+def tiny_controlnet(hint_channels: int = 3) -> comfy.controlnet.ControlNet:
     """A real ControlNet for `tiny_unet`; apply it with the stock ControlNetApplyAdvanced node."""
     config = {key: value for key, value in UNET.items() if key != "out_channels"}
-    config["transformer_depth"], config["hint_channels"] = [1, 1], 3
+    config["transformer_depth"], config["hint_channels"] = [1, 1], hint_channels
     net = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
     return comfy.controlnet.ControlNet(fill(net.eval(), seed=4, gain=0.7), load_device=CPU)
 

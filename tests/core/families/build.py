@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +74,9 @@ def build(family: Family) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
-def conditioning(family: Family, seed: int, rows: int = 1) -> list:
-    """Make a CONDITIONING of several rows: random text, and what the family reads beside it."""
-    parts = [(draw(1, *family.text), family.extras(draw)) for draw in map(Draw, range(100 * seed, 100 * seed + rows))]
+def conditioning(family: Family, seed: int, rows: Sequence[int] = (0,)) -> list:
+    """Make a CONDITIONING of such rows: random text, and what the family reads beside it."""
+    parts = [(draw(1, *family.text), family.extras(draw)) for draw in (Draw(100 * seed + row) for row in rows)]
     text = torch.cat([words for words, _ in parts])
     return [[text, {name: join([extra[name] for _, extra in parts]) for name in parts[0][1]}]]
 
@@ -93,8 +93,8 @@ def join(values: list[Any]) -> Any:
     return first
 
 
-def guider(family: Family, patcher: comfy.model_patcher.ModelPatcher, rows: int = 1) -> comfy.samplers.CFGGuider:
-    """Make a stock CFGGuider between two conditionings of the family."""
+def guider(family: Family, patcher: comfy.model_patcher.ModelPatcher, rows: Sequence[int] = (0,)) -> comfy.samplers.CFGGuider:
+    """Make a stock CFGGuider between two conditionings of the family, of such rows."""
     made = comfy.samplers.CFGGuider(patcher)
     made.set_conds(conditioning(family, 1, rows), conditioning(family, 2, rows))
     made.set_cfg(family.cfg)
