@@ -42,6 +42,10 @@ class Progress:
         self.done += self.budget.nfe if self.budget is not None else 0
         self.budget, self._best = budget, None
 
+    def begin_anew(self, budget: Budget) -> None:
+        """Follow the search that is under way from its beginning."""
+        self.budget = budget
+
     def called(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
         """Count a model call; show the first of its rows at most four times a second."""
         preview = None

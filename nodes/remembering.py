@@ -92,6 +92,11 @@ class Memory:
                 sitting.verifier.asker, ledger.journal, lambda index: ledger.name(search.candidates[index].recipe, {})
             )
 
+    def forget_looks(self) -> None:
+        """Have no look half-way recalled that was written so far."""
+        if self.ledger is not None:
+            self.ledger.journal.forget_looks()
+
     def album(self, otherwise: Thumbnails) -> Thumbnails:
         """Return where small pictures are kept: beside the journal, or `otherwise`."""
         if self.ledger is None:

@@ -26,6 +26,7 @@ from ..search.methods.auto_search import choose_for
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
+from ..search.shared_check import SharedCallsDiffer
 from ..search.steering import steered
 from ..search.trajectory import Trajectory
 from .caller import Caller
@@ -61,6 +62,10 @@ JITTERED = (
 MIXED = (
     "noise: what candidates near another are mixed with (neighbors, low frequencies, right angles, boxes, noise that is added "
     "again) is Gaussian, whatever NOISE is connected"
+)
+BEGUN_ANEW = (
+    "{reason}: that was found when some answers had been used already, so that the search was begun anew, one candidate a call; "
+    "the model calls before ('given_up_calls') do not count to the budget"
 )
 NOT_ASKED = ", by the first verifier of the cascade: the second was not asked"
 
@@ -173,7 +178,10 @@ def graphs(
 
 
 def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None, feed: Feed) -> Outcome:
-    """Run one search to its end, the budget's end, or the user's cancel."""
+    """Run one search to its end, the budget's end, or the user's cancel.
+
+    It is begun anew, at most once, if shared model calls whose answers it used turn out to be wrong.
+    """
 
     def called(runs: Sequence[Trajectory], denoised: Tensor) -> None:
         progress.called(runs, denoised)
@@ -181,25 +189,46 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, c
 
     budget = Budget(settings.budget, settings.limits)
     progress.begin(budget)
-    session = ComfySession(graph, budget, batching=settings.batching, called=called)
-    with remembering(session, caller, settings.resume, settings.batching, settings.forgotten) as memory:
-        feed.album = memory.album(feed.album)
-        judge = memory.lend(judge_by(settings.verifier, settings.skip_errors), CHOOSES)
-        # Every row of a batch draws other candidates; row 0's are those of a batch of one.
-        seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
-        search = Search(
-            memory.session, judge, budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
-            controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed, connected=graph.by_seed,
-        )  # fmt: skip
-        search.notes += [graph.note] * bool(graph.note)
-        memory.follow(search)
-        replayed = only_known(search, memory, chosen_recipe(settings.choose))
-        method, cancelled = run(search, settings)
-        if replayed and not cancelled:
-            search.stopped = NOTHING_NEW
-        outcome = finish(search, session, method, settings, cancelled, memory)
-        feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
-        return outcome
+    session, notes = ComfySession(graph, budget, batching=settings.batching, called=called), []
+    while True:
+        with remembering(session, caller, settings.resume, settings.batching, settings.forgotten) as memory:
+            try:
+                return search_once(session, settings, progress, row, memory, feed, notes)
+            except SharedCallsDiffer as found:
+                if notes:
+                    raise
+                memory.forget_looks()
+                notes = [BEGUN_ANEW.format(reason=found)]
+        budget = budget.begin_anew()
+        progress.begin_anew(budget)
+        session = session.begin_anew(budget)
+
+
+def search_once(
+    session: ComfySession, settings: Settings, progress: Progress, row: int, memory: Memory, feed: Feed, notes: list[str]
+) -> Outcome:
+    """Run one search of a session to its end; `notes` are the first of it.
+
+    Raises:
+        SharedCallsDiffer: it has to begin anew.
+    """
+    graph, feed.album = session.graph, memory.album(feed.album)
+    judge = memory.lend(judge_by(settings.verifier, settings.skip_errors), CHOOSES)
+    # Every row of a batch draws other candidates; row 0's are those of a batch of one.
+    seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
+    search = Search(
+        memory.session, judge, session.budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
+        controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed, connected=graph.by_seed,
+    )  # fmt: skip
+    search.notes += [*notes, *[graph.note] * bool(graph.note)]
+    memory.follow(search)
+    replayed = only_known(search, memory, chosen_recipe(settings.choose))
+    method, cancelled = run(search, settings)
+    if replayed and not cancelled:
+        search.stopped = NOTHING_NEW
+    outcome = finish(search, session, method, settings, cancelled, memory)
+    feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
+    return outcome
 
 
 def run(search: Search, settings: Settings) -> tuple[Method, bool]:
@@ -215,6 +244,8 @@ def run(search: Search, settings: Settings) -> tuple[Method, bool]:
         judge_finalists(search)
         compare_finalists(search, is_interrupt)
         search.checkpoint()  # what was asked meanwhile
+    except SharedCallsDiffer:
+        raise
     except BaseException as error:
         return method, keep_or_raise(error, search, settings)
     finally:

@@ -23,6 +23,7 @@ from ..search.carrier import Carrier, Limits
 from ..search.probe import Probe
 from ..search.recipes import GIVEN, Cut, Recipe, is_zero
 from ..search.rng import RngState, put_rng, take_rng
+from ..search.shared_check import SharedCalls
 from ..search.trajectory import Trajectory
 from ..verifiers.guidance_gap import NO_GAP
 from . import memory
@@ -33,6 +34,7 @@ from .keyframes import has_keyframes, replay_keyframes
 from .kinds import euler_like, has_fixed_steps, is_adaptive
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
 from .sharing import GUIDERS, origin, rows_are_frames, why_alone
+from .verdicts import shared_calls
 
 MIN_WAVE = 8
 ALONE_WAVE = 4  # more would keep a stop rule waiting; fewer, and on a small card each run would load all models anew
@@ -44,6 +46,7 @@ class ComfySession:
     def __init__(
         self, graph: Graph, budget: Budget, *, batching: str = "auto",
         called: Callable[[Sequence[Trajectory], Tensor], None] = lambda runs, denoised: None,
+        shared: SharedCalls | None = None,
     ) -> None:  # fmt: skip
         """Prepare a session; nothing is computed.
 
@@ -52,22 +55,26 @@ class ComfySession:
             budget: model calls are counted on it, and asked of it.
             batching: "auto", or "on" / "off" to override what the graph allows.
             called: told after every model call.
+            shared: what an earlier session of this search found out about shared calls.
         """
         self.graph, self.budget, self._called, self._batching = graph, budget, called, batching
         self.sigmas = graph.sigmas
         self.device = graph.guider.model_patcher.load_device
-        reasons = why_alone(graph.guider) if batching == "auto" else []
-        if batching == "off":
-            reasons = ["batching is off"]
+        unknown = why_alone(graph.guider)
+        reasons = {"auto": unknown, "on": [], "off": ["batching is off"]}[batching]
         if rows_are_frames(graph.guider):
-            reasons.append("the rows of this model's latents are frames of one video")
+            reasons = [*reasons, "the rows of this model's latents are frames of one video"]
         self.why_alone: list[str] = reasons
         # Step sizes of an adaptive sampler differ by candidate, and amplify the rounding of a shared call.
         share = not self.why_alone and not self._adaptive
+        # What is not known is never called twice to find out: a patch that counts its calls would change the picture.
+        if shared is None and share and not unknown:
+            shared = shared_calls(graph.guider, graph.latent, compares=batching == "auto")
+        share = share and not (shared is not None and shared.reason)
         rows = memory.rows_that_fit(graph.guider, self.shape) if share else 1
         self.limits = Limits(
             max_rows=rows, before_call=self._before_call, may_call=budget.allows, called=self._count,
-            is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache,
+            is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache, shared=shared,
         )  # fmt: skip
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
@@ -95,6 +102,17 @@ class ComfySession:
     @property
     def _model_sampling(self) -> Any:
         return self.graph.guider.model_patcher.get_model_object("model_sampling")
+
+    @property
+    def why_one_by_one(self) -> list[str]:
+        """Why candidates do not share model calls, in words; empty if they do."""
+        found = self.limits.shared.reason if self.limits.shared is not None else ""
+        return [*self.why_alone, *[found] * bool(found)]
+
+    @property
+    def check_calls(self) -> int:
+        """Latent rows of the model calls that were made to check shared ones, or given up for what was found."""
+        return 0 if self.limits.shared is None else self.limits.shared.calls
 
     @property
     def max_rows(self) -> int:
@@ -201,6 +219,10 @@ class ComfySession:
         other.graph = replace(self.graph, sigmas=other.sigmas, sampler=sampler)
         return other
 
+    def begin_anew(self, budget: Budget) -> ComfySession:
+        """Return a session of the same graph for a search that begins anew."""
+        return ComfySession(self.graph, budget, batching=self._batching, called=self._called, shared=self.limits.shared)
+
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
         return Trajectory(
             self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone),
@@ -255,7 +277,7 @@ class ComfySession:
         if self.why_alone:
             runs[0].put_rng(self.device)
         noise = runs[0].start_noise(pack(self.graph.latent["samples"]))
-        out = self._guided(carrier, repeats, noise, runs[0].sigmas, runs[0].seed, guider)
+        out = self._carried(carrier, repeats, noise, guider)
         per_run = self.graph.latent["samples"].shape[0]
 
         def part(block: int, index: int) -> Any:
@@ -269,6 +291,23 @@ class ComfySession:
             if run.finished:
                 levels = enumerate(self.prediction_levels, 1 + leftover)
                 run.predictions = {level: part(block, index) for block, level in levels if level in run.noted}
+
+    def _carried(self, carrier: Carrier, repeats: int, noise: Tensor, guider: Any) -> Any:
+        """Have a guider carry runs on; where it fails to prepare for several candidates, for one."""
+        first, shared = carrier.trajectories[0], self.limits.shared
+        arguments = (noise, first.sigmas, first.seed, guider)
+        try:
+            return self._guided(carrier, repeats, *arguments)
+        except Exception as error:
+            if carrier.entered or repeats == 1 or shared is None or not shared.is_fault(error):
+                raise
+            shared.failed(error)
+        self.limits.max_rows = 1
+        try:
+            return self._guided(carrier, 1, *arguments)
+        except Exception as error:
+            shared.failed_alone(error)
+            raise
 
     def _guided(self, sampler: Any, repeats: int, noise: Tensor, sigmas: Tensor, seed: int, guider: Any) -> Any:
         """Run a SAMPLER inside a guider, over `repeats` candidates' rows of the packed `noise`."""

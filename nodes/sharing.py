@@ -20,6 +20,8 @@ import comfy.samplers
 import comfy.utils
 import torch
 
+from .module_code import foreign_code
+
 COMFYUI = Path(inspect.getfile(comfy.samplers)).resolve().parent.parent
 
 GUIDERS = {
@@ -98,6 +100,12 @@ def seed_conditions(model: Any) -> bool:
 
 def origin(thing: Any) -> tuple[str, str]:
     """Return where a class or callable was written: (file, relative to ComfyUI if in it; outermost name)."""
+    file, name = code_name(thing)
+    return (file, name.split(".")[0])
+
+
+def code_name(thing: Any) -> tuple[str, str]:
+    """Return where a class or callable was written: (file, relative to ComfyUI if in it; qualified name)."""
     while isinstance(thing, functools.partial):
         thing = thing.func
     thing = getattr(thing, "__func__", thing)
@@ -106,7 +114,7 @@ def origin(thing: Any) -> tuple[str, str]:
         thing = type(thing)
     file = code.co_filename if code is not None else getattr(sys.modules.get(thing.__module__), "__file__", "") or ""
     path = Path(file).resolve() if file else Path("?")
-    name = getattr(thing, "__qualname__", type(thing).__qualname__).split(".")[0]
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
     return (path.relative_to(COMFYUI).as_posix() if path.is_relative_to(COMFYUI) else str(path), name)
 
 
@@ -117,7 +125,7 @@ def in_comfyui(cls: type) -> bool:
 
 def _unknown_callables(value: Any) -> list[str]:
     names = []
-    for thing in _callables(value):
+    for thing in callables_in(value):
         file, name = origin(thing)
         if (file, name) not in CALLABLES or _setting(thing, COUPLED_BY.get((file, name))):
             full = getattr(thing, "__qualname__", type(thing).__qualname__)
@@ -125,14 +133,15 @@ def _unknown_callables(value: Any) -> list[str]:
     return names
 
 
-def _callables(value: Any) -> Iterator[Any]:
+def callables_in(value: Any) -> Iterator[Any]:
+    """Yield all in nested containers that is or may hold code: callables, and objects that are no plain data."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in DATA:
-                yield from _callables(inner)
+                yield from callables_in(inner)
     elif isinstance(value, (list, tuple, set)):
         for inner in value:
-            yield from _callables(inner)
+            yield from callables_in(inner)
     elif callable(value) or not isinstance(value, (bool, int, float, str, bytes, type(None), torch.Tensor)):
         yield value
 
@@ -168,9 +177,7 @@ def _model_reasons(model: Any) -> list[str]:
     reasons = []
     if not in_comfyui(type(model)):
         reasons.append(f"model class {type(model).__qualname__} is not ComfyUI's")
-    for part in (model, getattr(model, "diffusion_model", None)):
-        part = getattr(part, "_orig_mod", part)  # a compiled model's
-        reasons += [f"{type(part).__qualname__}.{name} is replaced" for name in replaced_methods(part)]
+    reasons += foreign_code(model)
     if seed_conditions(model):
         reasons.append("the model's conditioning draws from the seed")
     return reasons
@@ -178,22 +185,23 @@ def _model_reasons(model: Any) -> list[str]:
 
 def hooks_of(guider: Any) -> list[Any]:
     """Return all hooks on a guider's conditioning, those that its controls bring included."""
-    conds = _conds(guider)
+    conds = conditions_of(guider)
     groups = [cond.get("hooks") for cond in conds]
-    groups += [getattr(control, "extra_hooks", None) for cond in conds for control in _controls(cond.get("control"))]
+    groups += [getattr(control, "extra_hooks", None) for cond in conds for control in controls_of(cond.get("control"))]
     return [hook for group in groups for hook in getattr(group, "hooks", [])]
 
 
-def _conds(guider: Any) -> list[dict[str, Any]]:
+def conditions_of(guider: Any) -> list[dict[str, Any]]:
+    """Return the entries of a guider's conditioning, of all its parts."""
     return [cond for conds in getattr(guider, "original_conds", {}).values() for cond in conds]
 
 
 def _cond_reasons(guider: Any) -> list[str]:
-    controls = [control for cond in _conds(guider) for control in _controls(cond.get("control"))]
+    controls = [control for cond in conditions_of(guider) for control in controls_of(cond.get("control"))]
     unknown = [c for c in controls if type(c).__name__ not in CONTROLS or not in_comfyui(type(c))]
     reasons = [f"control {type(control).__qualname__} is not known" for control in unknown]
     reasons += [f"hook {type(hook).__qualname__} is not known" for hook in hooks_of(guider) if not _plain_hook(hook)]
-    if any("gligen" in cond for cond in _conds(guider)):
+    if any("gligen" in cond for cond in conditions_of(guider)):
         reasons.append("GLIGEN is not tested")
     return reasons
 
@@ -205,7 +213,8 @@ def _plain_hook(hook: Any) -> bool:
     return known and hook.custom_should_register is comfy.hooks.default_should_register
 
 
-def _controls(control: Any) -> Iterator[Any]:
+def controls_of(control: Any) -> Iterator[Any]:
+    """Yield a control and those chained to it."""
     while control is not None:
         yield control
         control = getattr(control, "previous_controlnet", None)

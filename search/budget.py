@@ -54,6 +54,7 @@ class Budget:
         waited: seconds that do not count, since the search waited for the user.
         free: every call is allowed for the moment; see `unlimited`.
         redone: NFE, not among `nfe`, that were spent again to bring recalled runs back to where they were.
+        given_up: NFE of this search, not among `nfe`, before it was begun anew.
         refused: whether a model call was not allowed; whoever wants to know sets it to False before.
         clock: gives seconds; a test may hand in its own.
     """
@@ -67,6 +68,7 @@ class Budget:
     halted: bool = False
     waited: float = 0.0
     redone: int = 0
+    given_up: int = 0
     refused: bool = False
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
@@ -132,6 +134,12 @@ class Budget:
         """Count model calls that a journal spared."""
         self.nfe += nfe
         self.recalled += nfe
+
+    def begin_anew(self) -> Budget:
+        """Return the budget of this search begun anew: nothing is spent of it but time."""
+        other = Budget(self.images, self.rules, given_up=self.given_up + self.nfe + self.redone, clock=self.clock)
+        other.started, other.waited = self.started, self.waited
+        return other
 
     @property
     def calls_in_time(self) -> float:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .calls import Request, request_key
-from .options import POST_CFG, Options, apply_changes, clone_options
+from .options import POST_CFG, Change, Options, apply_changes, clone_options
 from .recording import guidance_gaps, record_of, recorded
+from .shared_check import Place, SharedCall, SharedCalls, SharedCallsDiffer, place_of
 from .trajectory import Trajectory
 
 
@@ -43,6 +44,7 @@ class Limits:
         called: told after every call: the trajectories it served and their denoised rows (n R, ...).
         is_oom: says whether an exception means that memory ran out.
         on_oom: called before a smaller call is tried.
+        shared: checks calls of several runs; None for no check.
         smaller_calls: how often `max_rows` was halved.
     """
 
@@ -52,6 +54,7 @@ class Limits:
     called: Callable[[Sequence[Trajectory], Tensor], None] = _nothing
     is_oom: Callable[[BaseException], bool] = _no_oom
     on_oom: Callable[[], None] = _nothing
+    shared: SharedCalls | None = None
     smaller_calls: int = field(default=0)
 
 
@@ -77,6 +80,7 @@ class Carrier:
         until_sigma: a run stops when its next request, beside its first, has a sigma below this; 0 runs to the end.
         limits: see `Limits`.
         stopped: whether `limits.may_call` ended the round.
+        entered: whether the guider came as far as to sample.
     """
 
     def __init__(
@@ -101,7 +105,7 @@ class Carrier:
         self.trajectories = list(trajectories)
         self.until_sigma = until_sigma
         self.limits = limits
-        self.stopped = False
+        self.stopped = self.entered = False
         self._on_enter, self._alone, self._denoised_too, self._whole = on_enter, alone, denoised_too, whole_segments
         self._gaps, self._predictions = gaps, tuple(predictions)
         self._guider: Any = None
@@ -122,7 +126,7 @@ class Carrier:
         Returns:
             Rows (n R, ...) in model space: results of the ended runs, denoised predictions of the others.
         """
-        self._guider, self._options = model_wrap, extra_args["model_options"]
+        self._guider, self._options, self.entered = model_wrap, extra_args["model_options"], True
         self._on_enter(model_wrap, self._options)
         clean = torch.zeros_like(noise) if latent_image is None else latent_image
         for run in self.trajectories:
@@ -188,39 +192,82 @@ class Carrier:
                 run.answer(part, rows, sigma)
 
     def _call_or_halve(self, chunk: list[Trajectory], sigma: float) -> Answered | None:
-        """Call the guider for a chunk; on out-of-memory halve the size of calls and return None."""
+        """Call the guider for a chunk; return None if that is to be tried again with fewer runs.
+
+        That is when memory runs out, and when the model refuses several runs or mixes them up: then with one.
+        """
+        limits, shared = self.limits, self.limits.shared
         try:
-            return self._call(chunk, sigma)
+            answered = self._call(chunk, sigma)
+        except SharedCallsDiffer:
+            raise
         except Exception as error:
-            if len(chunk) == 1 or not self.limits.is_oom(error):
+            out_of_memory = limits.is_oom(error)
+            if len(chunk) == 1 and shared is not None:
+                shared.failed_alone(error)
+            if len(chunk) == 1 or not (out_of_memory or (shared is not None and shared.is_fault(error))):
                 raise
-        self.limits.max_rows = len(chunk) * chunk[0].pending.x.shape[0] // 2
-        self.limits.smaller_calls += 1
-        self.limits.on_oom()
+            if not out_of_memory:
+                shared.failed(error)
+        else:
+            if answered is None:
+                limits.max_rows = 1
+            elif len(chunk) == 1 and shared is not None:
+                shared.worked_alone()
+            return answered
+        limits.max_rows = len(chunk) * chunk[0].pending.x.shape[0] // 2 if out_of_memory else 1
+        if out_of_memory:
+            limits.smaller_calls += 1
+            limits.on_oom()
         return None
 
-    def _call(self, chunk: list[Trajectory], sigma: float) -> Answered:
-        """Make one model call for all runs of a chunk."""
+    def _call(self, chunk: list[Trajectory], sigma: float) -> Answered | None:
+        """Make one model call for all runs of a chunk; None if its answers may not be used."""
         requests = [run.pending for run in chunk]
         first = requests[0]
-        rows = [request.x.shape[0] for request in requests]
         seen: dict[str, Any] = {}
-        if self._alone:
-            options = first.options
-        else:
-            base = clone_options(self._options)
-            base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
-            options = apply_changes(base, [request.change for request in requests], rows)
+        options = first.options if self._alone else self._joined_options(chunk, [request.change for request in requests])
         x = first.x if len(chunk) == 1 else torch.cat([request.x for request in requests])
         levels = first.sigma if len(chunk) == 1 else torch.cat([_per_row(r) for r in requests])
         keeps = any(run.keeps(sigma) for run in chunk)
         recording = recorded(options, len(self._options.get(POST_CFG, [])), seen) if keeps or self._gaps else nullcontext()
-        with _written(self._guider, first.guider_writes), recording:
-            denoised = getattr(self._guider, first.method)(x, levels, model_options=options, seed=first.seed)
+        checked = self.limits.shared if len(chunk) > 1 else None
+        with recording, checked.observe(self._guider, x.shape[0]) if checked else nullcontext([]) as forwards:
+            denoised = self._guided(first, x, levels, options)
+        if checked is not None and not checked.accept(self._shared_call(chunk, sigma, x, denoised, tuple(forwards))):
+            return None
         gaps = guidance_gaps(seen, levels, requests) if self._gaps else []
         if keeps and "result" in seen and not torch.equal(seen.pop("result"), denoised):
             seen.clear()  # the guider goes on after its post-CFG functions: their replay would miss that
         return Answered(denoised, seen if keeps and seen else None, gaps)
+
+    def _joined_options(self, chunk: Sequence[Trajectory], changes: Sequence[Change]) -> Options:
+        """Return the model options of a call for a chunk, as its runs changed them."""
+        base = clone_options(self._options)
+        base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
+        return apply_changes(base, changes, [run.pending.x.shape[0] for run in chunk])
+
+    def _guided(self, request: Request, x: Tensor, levels: Tensor, options: Options) -> Tensor:
+        """Call the guider as a request says, with other rows."""
+        with _written(self._guider, request.guider_writes):
+            return getattr(self._guider, request.method)(x, levels, model_options=options, seed=request.seed)
+
+    def _shared_call(
+        self, chunk: Sequence[Trajectory], sigma: float, x: Tensor, denoised: Tensor, forwards: Hashable
+    ) -> SharedCall:
+        """Describe a call that was made, and how to make it again without the runs' own post-CFG functions."""
+        last = chunk[-1].pending
+        rows = last.x.shape[0]
+
+        def again(x: Tensor) -> Tensor:
+            options = self._joined_options(chunk[:1], [replace(last.change, post_cfg=())])
+            levels = last.sigma if x.shape[0] == rows else torch.cat([_per_row(last)] * (x.shape[0] // rows))
+            return self._guided(last, x, levels, options)
+
+        places = [place_of(run, sigma) for run in chunk]
+        place = Place(any(p.second_half for p in places), any(p.last_step for p in places), sigma)
+        own = any(run.pending.change.post_cfg for run in chunk)
+        return SharedCall(x, denoised, rows, forwards, place, own, again)
 
 
 class _written:  # noqa: N801 - a context manager

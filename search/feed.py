@@ -92,7 +92,9 @@ class Feed:
     # What the search says.
 
     def begin(self, search: Search) -> None:
-        self.search, self._plan = search, Plan.of(search)
+        with self._lock:
+            self.search, self._plan = search, Plan.of(search)
+            self._thumbs, self._names, self._met = {}, {}, {}  # it may be begun anew
         self.touch()
 
     def doing(self, words: str) -> None:

@@ -22,7 +22,7 @@ from .recipes import Recipe
 
 FORMAT, VERSION = "noise-search-journal", 1
 FILE, STATES, THUMBS = "journal.jsonl", "states", "thumbs"
-RUN, SCORES, SETTLED = "run", "scores", "settled"
+RUN, SCORES, SETTLED, NO_LOOKS = "run", "scores", "settled", "no looks"
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write two bytes for a line's end
 LOST = "what some finished candidates left on disk is missing or damaged: they are rendered again"
 
@@ -133,6 +133,10 @@ class Journal:
         """Write down a JSON value that is to stay what it is for a verifier."""
         self._add({"kind": SETTLED, "name": name, "by": by, "value": value})
 
+    def forget_looks(self) -> None:
+        """Write down that no look half-way so far holds: the predictions were not those of the candidates."""
+        self._add({"kind": NO_LOOKS})
+
     # Inside.
 
     def _add(self, entry: dict[str, Any], state: bytes | None = None) -> None:
@@ -202,6 +206,10 @@ class Journal:
             self._scores[entry["name"], entry["by"]] = entry["values"]
         elif entry.get("kind") == SETTLED:
             self._settled[entry["name"], entry["by"]] = entry["value"]
+        elif entry.get("kind") == NO_LOOKS:
+            looks = {name for name, line in self._runs.items() if "sigma" in line["what"]}
+            self._runs = {name: line for name, line in self._runs.items() if name not in looks}
+            self._scores = {key: values for key, values in self._scores.items() if key[0] not in looks}
 
     def _append(self, entry: Mapping[str, Any], sync: bool) -> None:
         """Write a line at the end, whole or not at all, and see it onto the disk if it counts by itself.

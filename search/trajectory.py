@@ -72,6 +72,7 @@ class Trajectory:
         result: what the sampler returned (R, ...), model space; None before the end.
         latent: denoised or result as the guider handed it out (latent space of the VAE), set by the session.
         nfe: model calls so far, in latent rows.
+        step: steps that its sampler has told the end of; some tell none.
         levels: noise levels of the answered calls, in order, model units.
         records: answered calls, as far as `keep_records` says.
         jitter: how its positive conditioning is varied; None for not at all. Set by the session.
@@ -105,7 +106,7 @@ class Trajectory:
         self.denoised: Tensor | None = None
         self.result: Tensor | None = None
         self.latent: Any = None
-        self.nfe = 0
+        self.nfe = self.step = 0
         self.levels: list[float] = []
         self.records: list[Record] = []
         self.jitter: Jitter | None = None
@@ -278,7 +279,11 @@ class Trajectory:
     def _run(self, sigmas: Tensor) -> Tensor:
         args = {"model_options": clone_options(self._base), "seed": self.seed}
         noise, clean = self.noise.clone(), self._clean.clone()
-        return self.sampler.sample(self._guider, sigmas, args, _ignore_step, noise, clean, self._mask, disable_pbar=True)
+        return self.sampler.sample(self._guider, sigmas, args, self._told, noise, clean, self._mask, disable_pbar=True)
+
+    def _told(self, step: int, denoised: Tensor, x: Tensor, total_steps: int) -> None:
+        """The step callback of the run: progress and previews are made where the model is called."""
+        self.step = max(self.step, int(step) + 1)
 
     def _ask(self, method: str, writes: dict, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None) -> Tensor:
         """Called inside the fiber: hand the request to the scheduler and wait for the answer.
@@ -301,7 +306,3 @@ class Trajectory:
                     self.keep(twin)
                 return known
         return getcurrent().parent.switch(request)
-
-
-def _ignore_step(step: int, denoised: Tensor, x: Tensor, total_steps: int) -> None:
-    """The step callback of a run: progress and previews are made where the model is called."""

@@ -24,6 +24,7 @@ import torch
 
 from noise_search.nodes.results import NSNoiseFromRecipe, NSRenderCandidate
 from noise_search.nodes.search import NSSearchSampler, NSSearchSamplerAdvanced
+from noise_search.search.shared_check import is_check_call
 from toys import (
     ToyVerifier,
     empty_latent,
@@ -185,12 +186,16 @@ def interrupt() -> None:
 def at_call(number: int, action: Callable[[], None], *, each: bool = False, late: bool = False) -> Iterator[list[int]]:
     """Do something inside the `number`-th guided call (from 1), or in each from then on; yields the rows of every call.
 
+    Calls that check shared ones are not among them.
+
     `late`: when the model has already answered (it notices Cancel by itself). Cancel is taken back at the end.
     """
     cls, rows = comfy.samplers.CFGGuider, []
     original = cls.outer_predict_noise
 
     def outer_predict_noise(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if is_check_call():
+            return original(self, x, *args, **kwargs)
         rows.append(x.shape[0])
         due = len(rows) == number or (each and len(rows) > number)
         if due and not late:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -106,6 +107,19 @@ class ToyNet(torch.nn.Module):
         weight = torch.exp(-self.skip * timesteps.float() / 200).to(x.dtype)
         out = self.last(hidden) * weight.reshape(-1, *[1] * (x.ndim - 1))
         return out + self.skip * x[:, : self.out_channels]
+
+
+def listening(hear: Callable[[dict[str, Any]], float]) -> Callable[..., torch.Tensor]:
+    """Return a `ToyNet._forward` that multiplies what it predicts by what `hear` makes of the transformer options.
+
+    It is written here, with its class: of any other the pack would say that it was replaced.
+    """
+    inner = ToyNet._forward
+
+    def _forward(self, x, timesteps, context=None, control=None, options=None, **kwargs):
+        return inner(self, x, timesteps, context, control, options, **kwargs) * hear(options)
+
+    return _forward
 
 
 class ToyAVNet(torch.nn.Module):

@@ -46,6 +46,7 @@ from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
 
+from noise_search.search.shared_check import is_check_call
 from toynets import CONTEXT, AVFormat, AVModel, ToyAVNet, ToyDecoder, ToyNet, fill
 
 CPU = torch.device("cpu")
@@ -231,10 +232,11 @@ def toy_vae(kind: str = "eps") -> comfy.sd.VAE:
 
 @dataclass
 class Calls:
-    """Guided calls, in order: the latent rows and the sigma (row 0's) of each."""
+    """Guided calls, in order: the latent rows and the sigma (row 0's) of each; and the rows of those that checked others."""
 
     rows_of: list[int] = field(default_factory=list)
     sigmas: list[float] = field(default_factory=list)
+    checks: list[int] = field(default_factory=list)
 
     @property
     def calls(self) -> int:
@@ -247,13 +249,19 @@ class Calls:
 
 @contextlib.contextmanager
 def counted() -> Iterator[Calls]:
-    """Count every guided call of every CFGGuider where it happens; no model is wrapped or patched."""
+    """Count every guided call of every CFGGuider where it happens, those that check shared calls by themselves.
+
+    No model is wrapped or patched.
+    """
     calls, cls = Calls(), comfy.samplers.CFGGuider
     original = cls.outer_predict_noise
 
     def outer_predict_noise(self: Any, x: torch.Tensor, timestep: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        calls.rows_of.append(x.shape[0])
-        calls.sigmas.append(float(timestep.reshape(-1)[0]))
+        if is_check_call():
+            calls.checks.append(x.shape[0])
+        else:
+            calls.rows_of.append(x.shape[0])
+            calls.sigmas.append(float(timestep.reshape(-1)[0]))
         return original(self, x, timestep, *args, **kwargs)
 
     cls.outer_predict_noise = outer_predict_noise

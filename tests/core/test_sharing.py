@@ -133,8 +133,8 @@ def test_every_entry_of_the_table_is_one_of_the_tests_above():
     reached += run_node("DifferentialDiffusion", model=toy_model("eps"), strength=0.7)[:1]
     compiled = toy_model("eps")
     set_torch_compile_wrapper(model=compiled, backend="eager")
-    things = [thing for model in reached for thing in sharing._callables(model.model_options)]
-    things += sharing._callables(compiled.wrappers)
+    things = [thing for model in reached for thing in sharing.callables_in(model.model_options)]
+    things += sharing.callables_in(compiled.wrappers)
     assert {sharing.origin(thing) for thing in things} == sharing.CALLABLES
 
 

@@ -1,0 +1,62 @@
+"""What ComfyUI makes of a guided call: which parts of the conditioning go through the model together, and what is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+PATCHES = ("patches", "patches_replace")
+
+
+@contextmanager
+def observed_forwards(guider: Any, rows: int) -> Iterator[list[Hashable]]:
+    """Note the forwards of the guided calls made within, in order, each as a value that tells kinds of forwards apart.
+
+    Rows are not part of it, where there are as many as in the call: two calls of different sizes may be of one kind.
+
+    Args:
+        guider: inside its `sample`.
+        rows: latent rows of the call.
+    """
+    model, found = guider.inner_model, []
+    inner = model.apply_model
+
+    def apply_model(x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
+        found.append(_forward(x, t, args, kwargs, rows))
+        return inner(x, t, *args, **kwargs)
+
+    replaced = "apply_model" in vars(model)
+    vars(model)["apply_model"] = apply_model
+    try:
+        yield found
+    finally:
+        if replaced:
+            vars(model)["apply_model"] = inner
+        else:
+            del vars(model)["apply_model"]
+
+
+def _forward(x: Tensor, t: Tensor, args: tuple, kwargs: Mapping[str, Any], rows: int) -> Hashable:
+    passed = dict(kwargs)
+    options = passed.pop("transformer_options", None) or {}
+    together = tuple(options.get("cond_or_uncond", ()))
+    batch = x.shape[0]
+    patches = tuple((name, tuple(sorted(map(str, options.get(name, {}))))) for name in PATCHES)
+    return (together, patches, batch / (rows * max(1, len(together))), _kind([x, t, *args], batch), _kind(passed, batch))
+
+
+def _kind(value: Any, batch: int) -> Hashable:
+    """Return what a value is, but for the numbers in a tensor and the size of the batch."""
+    if isinstance(value, Tensor):
+        shape = ("batch" if value.shape[0] == batch else value.shape[0], *value.shape[1:]) if value.ndim else ()
+        return (str(value.dtype), shape)
+    if isinstance(value, Mapping):
+        return tuple((str(key), _kind(inner, batch)) for key, inner in sorted(value.items(), key=lambda pair: str(pair[0])))
+    if isinstance(value, (list, tuple)):
+        return tuple(_kind(inner, batch) for inner in value)
+    if isinstance(value, (bool, str, type(None))):
+        return value
+    return type(value).__qualname__
