@@ -24,6 +24,7 @@ SHARE = 16  # a search looks after the room each time it has filled one part in 
 KEPT = 16  # states of a search that runs that stay, whatever room there is
 PLACE = re.compile(r"[0-9a-f]{32}")
 
+listeners: list[Callable[[str], None]] = []  # called with the place of a journal that was deleted
 _lock = threading.RLock()
 _open: list[str] = []  # places of searches that run
 
@@ -81,17 +82,25 @@ def close_journal(journal: Journal) -> None:
 def forget(place: str) -> bool:
     """Delete a journal with all that lies beside it; return whether there was one.
 
+    Of a folder that is a link, the link is deleted, and what it leads to stays.
+
     Raises:
         ValueError: this is no name of a place, or its search runs.
+        OSError: it cannot be deleted.
     """
     folder = place_folder(place)
     with _lock:
         if place in _open:
             raise ValueError("place: this search is running: end it first")
-        if not folder.is_dir() or folder.is_symlink():
+        if _is_link(folder):
+            folder.unlink()
+        elif folder.is_dir():
+            shutil.rmtree(folder)
+        else:
             return False
-        shutil.rmtree(folder)
-        return True
+    for listener in list(listeners):
+        listener(place)
+    return True
 
 
 def recipe_of(place: str, name: str) -> str | None:
@@ -150,8 +159,13 @@ def _make_room() -> None:
 def _all() -> list[Path]:
     """Return the folders of all journals, the least recently used first."""
     root = journals_folder()
-    found = [path for path in root.iterdir() if PLACE.fullmatch(path.name) and not path.is_symlink()] if root.is_dir() else []
+    found = [path for path in root.iterdir() if PLACE.fullmatch(path.name) and not _is_link(path)] if root.is_dir() else []
     return sorted(found, key=_last_use)
+
+
+def _is_link(folder: Path) -> bool:
+    is_junction = getattr(os.path, "isjunction", lambda path: False)  # of Windows, from Python 3.12
+    return folder.is_symlink() or is_junction(folder)
 
 
 def _last_use(folder: Path) -> float:

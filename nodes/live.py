@@ -14,6 +14,7 @@ from comfy_execution.utils import get_executing_context
 
 from ..search.feed import CANCELLED, FAILED, Feed
 from ..search.state import fitted
+from . import journals
 from .asking import questions
 from .caller import Caller, server
 from .thumbnails import Thumbnails
@@ -64,6 +65,11 @@ class Searches:
             if (listed.feed.about["prompt_id"], listed.feed.about["node"]) == (prompt_id, node):
                 listed.feed.touch()
 
+    def forgotten(self, place: str) -> None:
+        """Let go of the small pictures and recipes that were kept of a place."""
+        for feed in self.at(place):
+            feed.forget()
+
     def at(self, place: str) -> list[Feed]:
         """Return the searches whose small pictures are found at a place."""
         with self._lock:
@@ -72,6 +78,7 @@ class Searches:
 
 searches = Searches()
 questions.listeners.append(searches.asked)
+journals.listeners.append(searches.forgotten)
 
 
 class Audience:

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from ..search.engine import Search
 from ..search.feed import Feed
@@ -23,7 +24,8 @@ ROOT = "/noise_search"
 HEX = re.compile(r"[0-9a-f]{32}")
 BODY_BYTES, ANSWER_BYTES = 10_000, 4096
 CLIENT_LETTERS = 200
-FOR_EVER = "public, max-age=31536000, immutable"
+FOR_EVER = "private, max-age=31536000, immutable"  # whom it was sent to may keep it, no proxy: it may be forgotten
+UNREADABLE = (web.RequestPayloadError, HttpProcessingError)  # a body that is not what Content- or Transfer-Encoding says
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
@@ -95,7 +97,10 @@ async def get_recipe(request: web.Request) -> web.Response:
     """Give the recipe of the candidate that a small picture is of, JSON text."""
     place, name = _hex(request, "place"), _hex(request, "name")
     known = next((recipe for feed in searches.at(place) if (recipe := feed.recipes.get(name)) is not None), None)
-    recipe = recipe_of(place, name) if known is None else known.to_json()
+    try:
+        recipe = recipe_of(place, name) if known is None else known.to_json()
+    except OSError as error:
+        raise Refused(f"the journal cannot be read: {error.strerror}", 404) from error
     if recipe is None:
         raise Refused("there is no such candidate (any more)", 404)
     return web.Response(text=recipe, content_type="application/json", headers={**FRESH, **SAFE})
@@ -105,13 +110,16 @@ async def get_recipe(request: web.Request) -> web.Response:
 async def post_forget(request: web.Request) -> web.Response:
     """Delete the journal of a search: {"id": ...} or {"place": ...}."""
     body = await _body(request)
-    if sorted(body) not in (["id"], ["place"]) or not HEX.fullmatch(str(next(iter(body.values())))):
+    said = next(iter(body.values()), None)
+    if sorted(body) not in (["id"], ["place"]) or not isinstance(said, str) or not HEX.fullmatch(said):
         raise Refused("what to forget is said by {'id': ...} or {'place': ...}, of 32 hex digits")
-    place = _feed(body["id"]).album.place if "id" in body else body["place"]
+    place = _feed(said).album.place if "id" in body else said
     try:
         there = forget(place)
     except ValueError as error:
         raise Refused(str(error), 409) from error
+    except OSError as error:
+        raise Refused(f"the journal cannot be deleted: {error.strerror}", 409) from error
     if not there:
         raise Refused("this search has no journal", 404)
     return _json({"ok": True})
@@ -195,10 +203,13 @@ async def _body(request: web.Request, most: int = BODY_BYTES) -> dict[str, Any]:
     if request.content_type != "application/json":  # which other sites' pages cannot send unasked
         raise Refused("the body must be JSON, with the header 'Content-Type: application/json'", 415)
     data = bytearray()
-    async for part in request.content.iter_chunked(most):
-        data += part
-        if len(data) > most:
-            raise Refused(f"the body has at most {most} bytes", 413)
+    try:
+        async for part in request.content.iter_chunked(most):
+            data += part
+            if len(data) > most:
+                raise Refused(f"the body has at most {most} bytes", 413)
+    except UNREADABLE as error:
+        raise Refused("the body cannot be read: it is not encoded as its headers say") from error
     try:
         body = json.loads(bytes(data))
     except (ValueError, RecursionError):

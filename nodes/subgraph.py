@@ -30,6 +30,7 @@ from comfy_execution.graph_utils import is_link
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
+from ..search.words import cut
 from .chain import Chain, Link, class_of, links, paid, title
 
 
@@ -200,7 +201,7 @@ class _Run:
         except mm.InterruptProcessingException:  # an Exception on older cores
             raise
         except Exception as error:
-            raise ValueError(f"{self.sub.named(node_id)} failed: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{self.sub.named(node_id)} failed: {type(error).__name__}: {cut(str(error))}") from error
 
 
 class _Slots:

@@ -65,6 +65,10 @@ class Thumbnails:
     def keep(self, names: set[str]) -> None:
         self._files = {name: data for name, data in self._files.items() if name in names}
 
+    def forget(self) -> None:
+        """Let go of all pictures: their folder was deleted."""
+        self._files, self._written = {}, set()
+
     def _write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all; a disk that is full costs later searches their pictures, not this one."""
         temporary = self.folder / f"{name}.{os.getpid()}.tmp"
@@ -85,7 +89,7 @@ def read(folder: Path, name: str) -> bytes | None:
     """Return a file of a folder of thumbnails by its name, which was checked to be hex digits; None if there is none."""
     try:
         return (folder / f"{name}.jpg").read_bytes()
-    except FileNotFoundError:
+    except OSError:  # not there, a folder, not ours to read: there is none
         return None
 
 

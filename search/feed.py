@@ -49,6 +49,9 @@ class Album(Protocol):
     def keep(self, names: set[str]) -> None:
         """Drop all others, to save memory."""
 
+    def forget(self) -> None:
+        """Drop all: they are not to be shown any more."""
+
 
 class Feed:
     """A `Watcher` that keeps a page up to date.
@@ -149,6 +152,12 @@ class Feed:
             self.search = None
             self._free(names_in(self.final["candidates"]))
         self.touch()
+
+    def forget(self) -> None:
+        """Let go of what pages may ask for by name, since the journal beside it was deleted."""
+        with self._lock:
+            self.recipes = {}
+            self.album.forget()
 
     # What a page asks.
 

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from .engine import Search
-from .words import COMPARING
+from .words import COMPARING, cut
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     except Exception as error:
         if is_interrupt(error):
             raise
-        search.judge.problems.append(f"verifier '{verifier.name}' could not compare the finalists: {error}")
+        search.judge.problems.append(f"verifier '{verifier.name}' could not compare the finalists: {cut(str(error))}")
         return
     finally:
         search.judge.seconds += search.budget.clock() - started

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .candidates import Candidate, Pool
 from .scorebook import ScoreBook
+from .words import cut
 
 T = TypeVar("T")
 
@@ -245,7 +246,7 @@ class Judge:
         """Note a failure, or raise it if failures are not skipped."""
         if self._is_interrupt(error):
             raise error
-        said = f"{what}: {type(error).__name__}: {error}"
+        said = f"{what}: {cut(f'{type(error).__name__}: {error}')}"
         if not self._skip:
             raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
         self._note(said)

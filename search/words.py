@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .candidates import Candidate
 
 COMPARING = "comparing the finalists"
+MOST = 600  # letters of what another's error says
 
 
 def rendering(candidates: Sequence[Candidate]) -> str:
@@ -49,6 +50,11 @@ def many(count: int, what: str) -> str:
     """Return "1 branch", "2 branches"."""
     ending = "" if count == 1 else "es" if what.endswith("ch") else "s"
     return f"{count} {what}{ending}"
+
+
+def cut(text: str, most: int = MOST) -> str:
+    """Return a text, cut with what was cut said if it is longer than `most` letters."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more letters)"
 
 
 def _others(candidates: Sequence[Candidate]) -> str:

@@ -216,6 +216,20 @@ def test_an_interrupt_passes_while_candidates_are_asked_one_by_one():
         scores(judge, 1, 2)
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_long_error_is_cut_and_says_so(skip):
+    judge = Judge(Throwing("long", error=RuntimeError("x" * 120_000)), skip_errors=skip)
+    if skip:
+        scores(judge, 1)
+        (said,) = judge.problems
+    else:
+        with pytest.raises(VerifierError) as raised:
+            scores(judge, 1)
+        said = str(raised.value)
+    assert said.startswith("verifier 'long' failed on candidate 0: RuntimeError: xxx") and len(said) < 800
+    assert f"… ({120_000 + len('RuntimeError: ') - 600} more letters)" in said
+
+
 def test_ensembles_nest():
     """Columns are the leaves, from left to right; each ensemble combines its own."""
     inner = Sum((Brightness("b"), Constant("c", number=10.0)), (1.0, 2.0))

@@ -29,7 +29,7 @@ from torch import Tensor
 from .api_access import NAME
 from .api_client import Client, WrongAnswer
 from .api_questions import HIGHEST, Question, better, check_list, elements, five_aspects
-from .base import check_images
+from .base import check_images, quoted
 from .preprocess import eight_bit
 
 FIVE_ASPECTS, CHECK_LIST, COMPARE = ASKS = ("five aspects", "check-list", "compare finalists")
@@ -68,9 +68,9 @@ class ApiJudge:
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
-            raise ValueError(f"{NAME}: input 'prompt' is {self.prompt!r}; write what the picture should show.")
+            raise ValueError(f"{NAME}: input 'prompt' is {quoted(self.prompt)}; write what the picture should show.")
         if not self.model.strip():
-            raise ValueError(f"{NAME}: input 'model' is {self.model!r}; write a vision model's name at the endpoint.")
+            raise ValueError(f"{NAME}: input 'model' is {quoted(self.model)}; write a vision model's name at the endpoint.")
         if self.ask not in ASKS:
             raise ValueError(f"{NAME}: input 'ask' is {self.ask!r}; choose one of {', '.join(ASKS)}.")
         if self.max_pixels < 1 or self.max_tokens < 1:
@@ -143,7 +143,7 @@ class ApiJudge:
             except WrongAnswer as error:
                 wrong = self.client.shown(str(error))
             text = f"{question.text}\n\nAn earlier answer could not be used: {wrong}\nAnswer with the JSON object alone."
-        raise self.client.error(f"model '{self.model}' gave {ANSWERS} answers that cannot be used, the last: {wrong}")
+        raise self.client.error(f"model {quoted(self.model)} gave {ANSWERS} answers that cannot be used, the last: {wrong}")
 
 
 def data_url(image: Tensor, max_pixels: int) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 # Resizing and sharpening overshoot [0, 1] a little; pictures in [-1, 1] or [0, 255] are another matter.
 OVERSHOOT = 0.05
+QUOTED = 200  # letters of an input that a message quotes
 
 
 @runtime_checkable
@@ -227,6 +228,11 @@ def check_scores(name: str, scores: Any, n: int) -> Tensor:
     if scores.shape != (n,) or not scores.dtype.is_floating_point:
         raise ValueError(f"verifier '{name}' returned {_described(scores)}; {expected}. Mend its score().")
     return scores.detach().to(device="cpu", dtype=torch.float32)
+
+
+def quoted(text: str, most: int = QUOTED) -> str:
+    """Return a text in quotes for a message, cut with what was cut said if it is longer than `most` letters."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r}… ({len(text) - most} more letters)"
 
 
 def _described(value: Any) -> str:

@@ -24,12 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 from .preprocess import in_slices
 
 LOG_PROBABILITY, PROBABILITY, LOGIT = OUTPUTS = ("log probability", "probability", "logit")
 RANGES = {LOG_PROBABILITY: (-math.inf, 0.0), PROBABILITY: (0.0, 1.0), LOGIT: (-math.inf, math.inf)}
 NEAR = 5  # names shown for one that is not known
+LONGEST = 100  # letters of a name that near ones are looked for
+DIGITS = 10  # a place with as many is beyond the last class
 # Bytes that a network needs for a byte of pixel values, beside its weights: what a ViT-B does, doubled.
 MEMORY_FACTOR = 80
 
@@ -121,9 +123,9 @@ def class_index(labels: Sequence[str], wanted: str, name: str) -> int:
         ValueError: If it is none of them, naming near ones, or the name of several.
     """
     said = wanted.strip().lower()
-    found = f"{name}: input 'class_name' is {wanted!r}"
+    found = f"{name}: input 'class_name' is {quoted(wanted)}"
     if said.isdecimal():
-        if int(said) < len(labels):
+        if len(said) < DIGITS and int(said) < len(labels):
             return int(said)
         raise ValueError(f"{found}; the model has {len(labels)} classes. Choose a number from 0 to {len(labels) - 1}.")
     whole = [index for index, label in enumerate(labels) if label.strip().lower() == said]
@@ -137,6 +139,6 @@ def class_index(labels: Sequence[str], wanted: str, name: str) -> int:
     if places:
         both = ", ".join(f"{index} ({labels[index]})" for index in places)
         raise ValueError(f"{found}, a name of several classes: {both}. Give the number.")
-    near = difflib.get_close_matches(said, names, NEAR, 0.5) or [part for part in names if said and said in part][:NEAR]
+    near = difflib.get_close_matches(said[:LONGEST], names, NEAR, 0.5) or [part for part in names if said and said in part][:NEAR]
     some = near or list(names)[:NEAR]
     raise ValueError(f"{found}, no class of the model's {len(labels)}. {'Near ones' if near else 'Some'}: {', '.join(some)}.")

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 from .features import image_features
 from .text_repair import clip_text
 
@@ -39,7 +39,7 @@ def check_prompt(prompt: str, name: str) -> None:
     """Raise a ValueError in the name of a verifier unless there is a text to compare images with."""
     if not prompt.strip():
         raise ValueError(
-            f"{name}: input 'prompt' is {prompt!r}; there is no text to compare the images"
+            f"{name}: input 'prompt' is {quoted(prompt)}; there is no text to compare the images"
             " with. Write what the image should show, or connect the text that your prompt encoder gets."
         )
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .base import quoted
 from .preprocess import in_slices
 
 # Confidence above which transformers' own post-processing takes a box to be one.
@@ -53,7 +54,7 @@ class Detector:
         for text in texts:
             used = len(self.processor.tokenizer(text)["input_ids"])
             if used > most:
-                raise ValueError(f"{text!r} takes {used} tokens, and the model reads {most}; use fewer or shorter names")
+                raise ValueError(f"{quoted(text)} takes {used} tokens, and the model reads {most}; use fewer or shorter names")
 
     def detect(self, images: Tensor, labels: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """Look for things.

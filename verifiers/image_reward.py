@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 from .preprocess import CLIP_MEAN, CLIP_STD, in_slices, normalized, to_bchw
 from .wordpiece import encode
 
@@ -53,7 +53,7 @@ class ImageReward:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise ValueError(
-                f"{self.name}: input 'prompt' is {self.prompt!r}; there is no text to judge the images by. Write what"
+                f"{self.name}: input 'prompt' is {quoted(self.prompt)}; there is no text to judge the images by. Write what"
                 " the image should show, or connect the text that your prompt encoder gets."
             )
 

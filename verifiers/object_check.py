@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 from .colors import color_share
 from .object_rules import Check, Thing, belief, check_value, distinct, parse
 
@@ -52,7 +52,7 @@ class ObjectCheck:
                 raise ValueError("no line says what to look for; write for instance 'a red cup' or '2 cats'")
             self.detector.check_labels(self.labels)
         except ValueError as error:
-            raise ValueError(f"{self.name}: input 'checks' is {self.checks!r}; {error}.") from error
+            raise ValueError(f"{self.name}: input 'checks' is {quoted(self.checks)}; {error}.") from error
 
     @property
     def prompt(self) -> str:

@@ -41,10 +41,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .base import quoted
 from .colors import SPELLINGS
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MOST = 20
+DIGITS = 10  # a number with as many is larger than any that is meant
 MAX_BOXES = 32  # of one thing
 SAME = 0.5  # boxes that overlap by more (intersection over union) show one thing
 MARGIN = 0.1
@@ -99,15 +101,15 @@ def parse(text: str) -> tuple[Check, ...]:
 
 def _parse_line(line: str) -> Check:
     if SEVERAL.search(line):
-        raise ValueError(f"the line {line!r} holds several sentences or things; write one check on each line")
+        raise ValueError(f"the line {quoted(line)} holds several sentences or things; write one check on each line")
     sides = RELATION.split(f" {line} ")
     if len(sides) not in (1, 3):
-        raise ValueError(f"the line {line!r} holds more than one relation; write one on each line")
+        raise ValueError(f"the line {quoted(line)} holds more than one relation; write one on each line")
     parts = [_parse_phrase(side.strip(), line) for side in sides[::2]]
     if len(parts) == 1:
         return Check((parts[0][0],), parts[0][1])
     if any(count is not None for _, count in parts):
-        raise ValueError(f"the line {line!r} holds a number and a relation; give the number a line of its own")
+        raise ValueError(f"the line {quoted(line)} holds a number and a relation; give the number a line of its own")
     return Check((parts[0][0], parts[1][0]), relation=" ".join(sides[1].split()))
 
 
@@ -117,17 +119,26 @@ def _parse_phrase(phrase: str, line: str) -> tuple[Thing, int | None]:
     if words and words[0] in ("a", "an", "the"):
         words = words[1:]
     elif words and (words[0].isdecimal() or words[0] in NUMBERS):
-        count = int(words[0]) if words[0].isdecimal() else NUMBERS.index(words[0])
+        count = _number(words[0])
         words = words[1:]
     if count is not None and count > MOST:
-        raise ValueError(f"the line {line!r} asks for more than {MOST}; no detector counts so far")
+        raise ValueError(f"the line {quoted(line)} asks for more than {MOST}; no detector counts so far")
     color = SPELLINGS.get(words[0]) if len(words) > 1 else None
     words = words[1:] if color else words
     if not words:
-        raise ValueError(f"the line {line!r} does not name a thing; write for instance 'a red cup' or 'a cat left of a dog'")
+        raise ValueError(
+            f"the line {quoted(line)} does not name a thing; write for instance 'a red cup' or 'a cat left of a dog'"
+        )
     if count not in (None, 1):
         words[-1] = singular(words[-1])
     return Thing(" ".join(words), color), count
+
+
+def _number(word: str) -> int:
+    """Return the number that a word names; of one in digits that is too large, one that is too large too."""
+    if not word.isdecimal():
+        return NUMBERS.index(word)
+    return int(word) if len(word) < DIGITS else MOST + 1
 
 
 def singular(word: str) -> str:

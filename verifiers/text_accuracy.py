@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class TextAccuracy:
     def __post_init__(self) -> None:
         if not self.words(self.text):
             raise ValueError(
-                f"{self.name}: input 'text' is {self.text!r}; there is no character to look for. Write the words that the"
+                f"{self.name}: input 'text' is {quoted(self.text)}; there is no character to look for. Write the words that the"
                 " picture should show, without quotes."
             )
         if not 0 <= self.other_text <= 1:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .base import quoted
 from .preprocess import eight_bit
 from .text_repair import joined
 
@@ -119,7 +120,9 @@ def check_text(processor: Any, text: str, name: str, input: str = "prompt") -> N
         ValueError: it is blank, or holds one of the model's control tokens, such as the picture's place.
     """
     if not text.strip():
-        raise ValueError(f"{name}: input '{input}' is {text!r}; there is nothing to ask about. Write what the image should show.")
+        raise ValueError(
+            f"{name}: input '{input}' is {quoted(text)}; there is nothing to ask about. Write what the image should show."
+        )
     found = sorted(token for token in processor.tokenizer.get_added_vocab() if token.strip() and token in text)
     if found:
         raise ValueError(

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 from .vlm import DIGITS, VisionLanguageModel, check_text, probabilities, spellings, to_pil
 
 YES_NO, ASPECTS, CHECK_LIST = "yes or no", "aspects", "check-list"
@@ -108,7 +108,7 @@ class VLMJudge:
             return (SHOWS.format(self.prompt.strip()),)
         elements = self.elements or elements_of(self.prompt)
         if not elements:
-            raise ValueError(f"{self.name}: input 'prompt' is {self.prompt!r}, without an element to ask about. Name some.")
+            raise ValueError(f"{self.name}: input 'prompt' is {quoted(self.prompt)}, without an element to ask about. Name some.")
         return tuple(SHOWS.format(element) for element in elements)
 
     @cached_property

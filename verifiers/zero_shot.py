@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import check_images, quoted
 from .classifier import LOG_PROBABILITY, RANGES, check_output, of_class
 from .clip_score import ClipScore
 
@@ -60,17 +61,18 @@ class ZeroShotClass:
             raise ValueError(f"{self.name}: input 'class_name' is empty. Write what the pictures should show, such as: dog")
         if len(self.classes) < 2:
             raise ValueError(
-                f"{self.name}: input 'other_classes' is empty, so that there is nothing to tell {self.classes[0]!r} from."
+                f"{self.name}: input 'other_classes' is empty, so that there is nothing to tell {quoted(self.classes[0])} from."
                 " Write what the pictures might show instead, one a line; or use the CLIP Score."
             )
-        twice = sorted({word for word in self.classes if list(self.classes).count(word) > 1})
+        twice = sorted(word for word, count in Counter(self.classes).items() if count > 1)
         if twice:
-            said = ", ".join(twice)
+            said = quoted(twice[0])
             raise ValueError(f"{self.name}: input 'other_classes' holds {said} twice, or as the class itself. Drop it there.")
         bad = [template for template in self.templates if SLOT not in template]
         if bad or not self.templates:
+            said = quoted(bad[0]) if bad else "no line"
             raise ValueError(
-                f"{self.name}: input 'templates' has {bad or 'no line'}; expected texts with {SLOT} where the class belongs,"
+                f"{self.name}: input 'templates' has {said}; expected texts with {SLOT} where the class belongs,"
                 " one a line, such as: a photo of a {}."
             )
 

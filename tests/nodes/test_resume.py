@@ -146,6 +146,22 @@ def test_fresh_forgets_and_off_reads_and_writes_nothing(journals):
     assert calls.rows == 4 * 24  # the last alone was spared
 
 
+def test_fresh_forgets_a_journal_whose_folder_is_a_link(journals, tmp_path):
+    """The link goes and a new journal begins; what it led to is not ours to delete."""
+    graph = parts("eps")
+    remembered(graph, 3)
+    (folder,) = journals.iterdir()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    before = (tmp_path / "elsewhere" / "journal.jsonl").read_bytes()
+    with counted() as calls:
+        remembered(graph, 3, resume="fresh")
+        assert calls.rows == 24 and not folder.is_symlink()
+        remembered(graph, 3)
+    assert calls.rows == 24
+    assert (tmp_path / "elsewhere" / "journal.jsonl").read_bytes() == before
+
+
 def test_fresh_forgets_once_what_rows_of_a_batch_share(journals):
     """Rows that are alike have one journal: what the first has just written is not what was there before."""
     graph = parts("eps", latent=empty_latent("eps", batch=2))

@@ -100,6 +100,21 @@ def test_memory_is_let_go():
     assert (album.has("a"), album.get("a"), album.has("b")) == (False, None, True)
 
 
+def test_what_is_forgotten_is_not_shown(tmp_path):
+    album = Thumbnails("0" * 32, tmp_path / "thumbs")
+    album.add("a", noise(1, 8, 8, 3))
+    (tmp_path / "thumbs" / "a.jpg").unlink()
+    assert album.get("a") is not None
+    album.forget()
+    assert not album.has("a") and album.get("a") is None
+
+
+def test_what_cannot_be_read_is_no_picture(tmp_path):
+    (tmp_path / "a.jpg").mkdir()
+    (tmp_path / "file").touch()
+    assert read(tmp_path, "a") is None and read(tmp_path / "file", "a") is None
+
+
 def test_a_full_disk_costs_no_picture(tmp_path, caplog):
     (tmp_path / "thumbs").touch()  # nothing can be written there
     album = Thumbnails("0" * 32, tmp_path / "thumbs")

@@ -228,7 +228,7 @@ def test_the_scale_is_the_connected_towers(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(("given", "says"), [
     ({"class_name": " "}, "input 'class_name' is empty"), ({"others": " \n,"}, "input 'other_classes' is empty"),
-    ({"others": "cat, dog"}, "'other_classes' holds dog twice"), ({"templates": "a photo"}, r"'templates' has \['a photo'\]"),
+    ({"others": "cat, dog"}, "'other_classes' holds 'dog' twice"), ({"templates": "a photo"}, r"'templates' has 'a photo'"),
     ({"templates": "\n"}, "'templates' has no line"), ({"output": "odds"}, "input 'output' is 'odds'"),
     ({"clip": object()}, "'model_name' is 'model.safetensors' and 'clip' is connected too"),
     ({"model_name": CONNECTED}, "nothing is connected to 'clip' and 'clip_vision'"),

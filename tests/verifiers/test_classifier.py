@@ -133,6 +133,13 @@ def test_settings_of_another_kind_are_refused(key, value):
         read_processor(given | {key: value})
 
 
+@pytest.mark.parametrize("said", ["7" * 120_000, "cat " * 30_000], ids=range(2))
+def test_a_long_name_is_quoted_in_part(said):
+    with pytest.raises(ValueError, match=r"more letters\)") as raised:
+        class_index(LABELS, said, "Some Node")
+    assert len(str(raised.value)) < 700
+
+
 def test_a_number_that_is_no_decimal_is_no_class():
     with pytest.raises(ValueError, match="input 'class_name' is '²', no class"):
         class_index(("one", "two"), "²", "Some Node")

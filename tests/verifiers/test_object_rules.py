@@ -261,6 +261,16 @@ def test_colors_are_those_of_each_picture() -> None:
     torch.testing.assert_close(verifier.values(images), torch.tensor([[0.9, 0.9], [0.0, 0.9]]))
 
 
+LONG = ["x. " * 40_000, "a cat left of a dog left of " * 4000, "9" * 120_000 + " cats"]
+
+
+@pytest.mark.parametrize("line", LONG, ids=range(3))
+def test_long_checks_are_quoted_in_part(line: str) -> None:
+    with pytest.raises(ValueError, match=r"more letters\)") as raised:
+        ObjectCheck(Stub(), line, 0.1)
+    assert len(str(raised.value)) < 700
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.1, float("nan")])
 def test_bad_thresholds_are_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="object check: input 'threshold'"):
