@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -45,6 +46,11 @@ def place_folder(place: str) -> Path:
     return journals_folder() / place
 
 
+def any_journal() -> bool:
+    """Whether there is one."""
+    return bool(_all())
+
+
 def room() -> int:
     """Return how many bytes all journals together may take; 0: none is kept.
 
@@ -66,17 +72,23 @@ def open_journal(key: str) -> Journal:
         journal = Journal(folder, key)
         journal.grown = _watch()
         _open.append(key)
-        os.utime(folder / FILE)  # the last use is what pruning goes by
-        make_room()
+        try:
+            os.utime(folder / FILE)  # the last use is what pruning goes by
+            make_room()
+        except BaseException:
+            close_journal(journal)
+            raise
     return journal
 
 
 def close_journal(journal: Journal) -> None:
     """Let go of a journal, and keep all of them within their room."""
     with _lock:
-        journal.close()
-        make_room()  # while its own still counts as one that runs
-        _open.remove(journal.folder.name)
+        try:
+            journal.close()
+            make_room()  # while its own still counts as one that runs
+        finally:
+            _open.remove(journal.folder.name)
 
 
 def forget(place: str) -> bool:
@@ -109,8 +121,11 @@ def recipe_of(place: str, name: str) -> str | None:
     Raises:
         ValueError: this is no name of a place.
     """
-    found = (entry for entry in entries(place_folder(place)) if entry["kind"] == RUN and entry["name"] == name)
-    return next((Recipe.from_json(json.dumps(entry["recipe"])).to_json() for entry in found), None)
+    for entry in entries(place_folder(place)):
+        if entry["kind"] == RUN and entry["name"] == name:
+            with suppress(ValueError):  # of another version
+                return Recipe.from_json(json.dumps(entry.get("recipe"))).to_json()
+    return None
 
 
 def make_room() -> None:

@@ -14,7 +14,7 @@ from .candidates import Candidate, Pool
 from .controls import Controls
 from .gallery import Gallery
 from .helm import Helm
-from .judge import Judge
+from .judge import Judge, Shown
 from .session import Session
 from .watcher import Watcher
 
@@ -61,11 +61,15 @@ class Appraisal(Helm):
 
     def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
         """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
-        known = judge.recalled(candidates, {})
-        asked = [candidate for candidate, row in zip(candidates, known, strict=True) if row is None]
-        pictures = [self.pictures(candidate) for candidate in asked] if judge.needs_pictures else []
-        new = self.ask(judge, asked, pictures, [candidate.latent for candidate in asked])
-        return judge.merged(candidates, {}, known, new)
+        shown = []
+        for candidate in candidates:
+            known = judge.known(candidate, {})
+            asked = judge.asks_about(known)
+            pictures = self.pictures(candidate) if asked and judge.needs_pictures else None
+            shown.append(Shown(candidate, pictures, candidate.latent, {}, {}, known))
+        raw = self.ask(judge, shown)
+        judge.enter(candidates, raw)
+        return raw
 
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
@@ -75,11 +79,14 @@ class Appraisal(Helm):
             for c in candidates
         ]
 
-    def ask(self, judge: Judge, candidates: Sequence[Candidate], pictures: Sequence[Tensor], latents: Sequence[Any]) -> Tensor:
-        """Return a judge's raw scores (n, V) of candidates; time it waits for a person does not count."""
+    def ask(self, judge: Judge, shown: Sequence[Shown]) -> Tensor:
+        """Return a judge's raw scores (n, V); time it waits for a person does not count."""
         waited = judge.waited
         try:
-            return judge.ask(candidates, pictures, latents, self.promised(candidates, judge))
+            return judge.ask([
+                one._replace(predictions=self.promised([one.candidate], judge)[0]) if judge.asks_about(one.known) else one
+                for one in shown
+            ])  # fmt: skip
         finally:
             self.budget.waited += judge.waited - waited
 
@@ -127,19 +134,20 @@ class Appraisal(Helm):
 
         What is known from before is neither decoded nor scored again.
         """
-        known = self.judge.recalled(candidates, what)
-        new = [(c, latent) for c, latent, row in zip(candidates, latents, known, strict=True) if row is None]
-        asked, latents = [candidate for candidate, _ in new], [latent for _, latent in new]
-        pictures = []
-        if self.judge.needs_pictures and latents:
-            self.say(words.decoding(len(latents)))
-        for latent in latents if self.judge.needs_pictures else ():
+        shown = [
+            Shown(c, None, latent, {}, what, self.judge.known(c, what)) for c, latent in zip(candidates, latents, strict=True)
+        ]
+        new = [one for one in shown if self.judge.asks_about(one.known)]
+        pictures: dict[int, Tensor] = {}
+        if self.judge.needs_pictures and new:
+            self.say(words.decoding(len(new)))
+        for one in new if self.judge.needs_pictures else ():
             self.checkpoint()
-            pictures.append(self.gallery.decode(latent, preview))
+            pictures[one.candidate.index] = self.gallery.decode(one.latent, preview)
         if pictures:
-            self.watcher.shown(asked, pictures, what)
-        if asked:
-            self.say(words.scoring(len(asked)))
-        raw = self.ask(self.judge, asked, pictures, latents)
-        shown = {candidate.index: images for candidate, images in zip(asked, pictures, strict=False)}
-        return self.judge.merged(candidates, what, known, raw), shown
+            self.watcher.shown([one.candidate for one in new], list(pictures.values()), what)
+        if new:
+            self.say(words.scoring(len(new)))
+        raw = self.ask(self.judge, [one._replace(images=pictures.get(one.candidate.index)) for one in shown])
+        self.judge.enter(candidates, raw)
+        return raw, pictures

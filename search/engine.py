@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from . import words
@@ -253,11 +254,12 @@ class Search(Appraisal):
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
         if not done:
             return
-        raw, pictures = self._judged(done, [c.latent for c in done], {})
-        self.finished.add(done, raw)
-        self.judge.revise(self.finished)
-        for candidate, row in self.finished.entries:
-            candidate.scores = dict(zip(self.judge.names, row.tolist(), strict=True))
+        try:
+            raw, pictures = self._judged(done, [c.latent for c in done], {})
+        except BaseException:
+            self._enter_answered(done)
+            raise
+        self._enter(done, raw)
         self.ended = self.ended or self.judge.ended
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
@@ -266,6 +268,22 @@ class Search(Appraisal):
             self.gallery.add(pictures)
             self.gallery.keep(self.ranked)
         yield self._tell(done)
+
+    def _enter(self, done: Sequence[Candidate], raw: Tensor) -> None:
+        self.finished.add(done, raw)
+        self.judge.revise(self.finished)
+        for candidate, row in self.finished.entries:
+            candidate.scores = dict(zip(self.judge.names, row.tolist(), strict=True))
+
+    def _enter_answered(self, done: Sequence[Candidate]) -> None:
+        """After a failure or a cancel, count those of a wave that every part had scored before it."""
+        answered = [c for c in done if not self.judge.asks_about(self.judge.answered.get(c.index, {}))]
+        if answered:
+            raw = torch.tensor([[self.judge.answered[c.index][name] for name in self.judge.names] for c in answered])
+            self.judge.enter(answered, raw)
+            self._enter(answered, raw)
+            self.rescore()
+            self._tell(answered)
 
     def _rescue(self, wave: Sequence[Candidate]) -> None:
         """After a failure, score what ended before it: runs that cannot share calls go one after another."""

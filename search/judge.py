@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .candidates import Candidate, Pool
+from .parts import asks_people, batches, combine, leaves_of, reference_rows, scores_runs, unique_names
 from .scorebook import ScoreBook
 from .words import cut
 
@@ -27,15 +28,19 @@ class Shown(NamedTuple):
 
     Attributes:
         candidate: itself.
-        images: its pictures (F, H, W, 3); None if no part needs any.
+        images: its pictures (F, H, W, 3); None if no part needs any, or all have scored it.
         latent: its latent (R, ...).
         predictions: pictures (F, H, W, 3) of its predictions, by noise level.
+        what: of it is shown, see `entry_name`; None for something whose scores are not written down.
+        known: scores from before, by part: of those it is not asked again.
     """
 
     candidate: Candidate
     images: Any
     latent: Any
-    predictions: Mapping[float, Tensor]
+    predictions: Mapping[float, Tensor] = {}
+    what: Mapping[str, Any] | None = None
+    known: Mapping[str, float] = {}
 
 
 class Judge:
@@ -50,6 +55,7 @@ class Judge:
         scored: candidates scored, every look and draft counted.
         seconds: time spent in verifiers.
         problems: what went wrong and was passed over, in words.
+        answered: of those that it was last asked about, by their indices, what each part has said so far.
         book: what it said of candidates before; None if there is no journal. What people said depends on what else they
             were shown, and is not taken from it.
     """
@@ -64,8 +70,8 @@ class Judge:
         Args:
             verifier: has `name` and `score(images, latents)`; or in its place `score_runs(gaps)`, which needs no picture;
                 or `needs_prediction` and `score_pairs(images, predictions)`; or `asks_people` and `begin()`, a sitting with
-                `score_set(indices, images)` and `revised()`; perhaps `settle(settled)`; an ensemble also `parts` and
-                `combine(scores)`, a cascade in place of all these `cheap`, `dear` and `finalists_among(count)`.
+                `score_set(indices, images)` and `revised()`; perhaps `settle(settled)` and `batch_size`; an ensemble also
+                `parts` and `combine(scores)`, a cascade in place of all these `cheap`, `dear` and `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
             clock: gives seconds.
@@ -76,18 +82,19 @@ class Judge:
         self.dear = None if dear is None else Judge(dear, **same)
         self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
         self.verifier = verifier if dear is None else verifier.cheap
-        self._leaves = [leaf.begin() if _asks_people(leaf) else leaf for leaf in _leaves(self.verifier)]
-        self.names = _unique([leaf.name for leaf in self._leaves])
+        self._leaves = [leaf.begin() if asks_people(leaf) else leaf for leaf in leaves_of(self.verifier)]
+        self.names = unique_names([leaf.name for leaf in self._leaves])
         for name, leaf in zip(self.names, self._leaves, strict=True):
-            if _asks_people(leaf):
+            if asks_people(leaf):
                 leaf.failed = partial(self._failed, f"verifier '{name}' could not be helped by its assistant")
         self._skip = skip_errors
         self._is_interrupt, self._clock, self._check = is_interrupt, clock, check
         self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
         self.book: ScoreBook | None = None
+        self.answered: dict[int, dict[str, float]] = {}
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
-        self._wanted = _reference_rows(self.verifier)
+        self._wanted = reference_rows(self.verifier)
 
     @property
     def trusts_previews(self) -> bool:
@@ -99,18 +106,18 @@ class Judge:
         """What asks people, by the parts' names; what a cascade's dear judge asks is "finalists: ..."."""
         named = zip(self.names, self._leaves, strict=True)
         dear = {} if self.dear is None else self.dear.sittings
-        own = {name: leaf for name, leaf in named if _asks_people(leaf)}
+        own = {name: leaf for name, leaf in named if asks_people(leaf)}
         return own | {f"finalists: {name}": leaf for name, leaf in dear.items()}
 
     @property
     def asks_people(self) -> bool:
         """Whether any part asks people about every candidate."""
-        return any(map(_asks_people, self._leaves))
+        return any(map(asks_people, self._leaves))
 
     @property
     def set_size(self) -> int:
         """Most pictures that a person is shown side by side; 0 if nobody is asked."""
-        return max((leaf.set_size for leaf in self._leaves if _asks_people(leaf)), default=0)
+        return max((leaf.set_size for leaf in self._leaves if asks_people(leaf)), default=0)
 
     @property
     def ended(self) -> str:
@@ -125,12 +132,12 @@ class Judge:
     @property
     def needs_pictures(self) -> bool:
         """Whether any part looks at pictures."""
-        return not all(map(_scores_runs, self._leaves))
+        return not all(map(scores_runs, self._leaves))
 
     @property
     def needs_gaps(self) -> str:
         """Name of the first part that scores runs by their guidance gaps; empty if none does."""
-        own = next((name for leaf, name in zip(self._leaves, self.names, strict=True) if _scores_runs(leaf)), "")
+        own = next((name for leaf, name in zip(self._leaves, self.names, strict=True) if scores_runs(leaf)), "")
         return own or ("" if self.dear is None else self.dear.needs_gaps)
 
     @property
@@ -155,20 +162,24 @@ class Judge:
         Raises:
             VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
         """
-        raw = self.ask(candidates, images, latents, predictions)
+        images = images if self.needs_pictures else [None] * len(candidates)
+        predictions = predictions or [{}] * len(candidates)
+        raw = self.ask([Shown(*one) for one in zip(candidates, images, latents, predictions, strict=True)])
         self.enter(candidates, raw)
         return raw
 
-    def ask(
-        self, candidates: Sequence[Candidate], images: Sequence[Tensor], latents: Sequence[Any],
-        predictions: Sequence[Mapping[float, Tensor]] = (),
-    ) -> Tensor:  # fmt: skip
-        """Return what `score` does, without counting the candidates among the scored."""
-        if not candidates:
+    def ask(self, shown: Sequence[Shown]) -> Tensor:
+        """Return raw scores (n, V), float32, without counting the candidates among the scored.
+
+        What is known is taken; what a part says is written down as it says it.
+
+        Raises:
+            VerifierError: see `score`.
+        """
+        if not shown:
             return torch.empty(0, len(self.names))
         started, waited = self._clock(), self.waited
-        images = images if self.needs_pictures else [None] * len(candidates)
-        shown = [Shown(*one) for one in zip(candidates, images, latents, predictions or [{}] * len(candidates), strict=True)]
+        self.answered = {one.candidate.index: dict(one.known) for one in shown}
         columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
         self.seconds += self._clock() - started - (self.waited - waited)
         return torch.stack(columns, dim=1)
@@ -180,22 +191,13 @@ class Judge:
             if len(self._first) < self._wanted and bool(row.isfinite().all()):
                 self._first.setdefault(candidate.index, row)
 
-    def recalled(self, candidates: Sequence[Candidate], what: Mapping[str, Any]) -> list[Tensor | None]:
-        """Return for each candidate the raw scores (V,) that are known from before, or None; `what`: see `entry_name`."""
-        return [None if self._scores is None else self._scores.get(c.recipe, what) for c in candidates]
+    def known(self, candidate: Candidate, what: Mapping[str, Any]) -> dict[str, float]:
+        """Return the scores of a candidate that are known from before, by part; `what`: see `entry_name`."""
+        return {} if self._scores is None else self._scores.get(candidate.recipe, what)
 
-    def merged(
-        self, candidates: Sequence[Candidate], what: Mapping[str, Any], known: Sequence[Tensor | None], new: Tensor
-    ) -> Tensor:
-        """Return the raw scores (n, V) of candidates, those that were known and the `new` ones (m, V), and remember all."""
-        if self._scores is not None:
-            asked = [c for c, row in zip(candidates, known, strict=True) if row is None]
-            for candidate, row in zip(asked, new.tolist(), strict=True):
-                self._scores.put(candidate.recipe, what, row)
-        rows = iter(new)
-        raw = torch.stack([next(rows) if row is None else row for row in known])
-        self.enter(candidates, raw)
-        return raw
+    def asks_about(self, known: Mapping[str, float]) -> bool:
+        """Whether a part has not scored yet what has the scores that are `known`."""
+        return any(name not in known for name in self.names)
 
     def settled(self, what: Mapping[str, Any], measure: Callable[[], T], *of: Candidate) -> T:
         """Return what was measured of candidates when they were first searched for; measure it now if that is not known."""
@@ -204,7 +206,7 @@ class Judge:
     def revise(self, pool: Pool) -> None:
         """Bring the raw scores of a pool up to date where new answers changed earlier ones."""
         for column, leaf in enumerate(self._leaves):
-            if not _asks_people(leaf):
+            if not asks_people(leaf):
                 continue
             revised = leaf.revised()
             pool.revise(column, revised)
@@ -214,7 +216,7 @@ class Judge:
     def combine(self, raw: Tensor) -> Tensor:
         """Return combined scores (N,) of raw ones (N, V); NaN where there is none."""
         first = torch.stack(list(self._first.values())) if self._first else raw[:0]
-        combined = _combine(self.verifier, raw, first, 0)[0]
+        combined = combine(self.verifier, raw, first, 0)[0]
         return torch.where(torch.isfinite(combined), combined, torch.nan)
 
     @property
@@ -224,16 +226,33 @@ class Judge:
 
     def _column(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return one part's scores (n,), NaN where it failed and failures are skipped."""
-        if _asks_people(leaf):  # nobody is asked twice, and that nobody is there is no failure of a picture
+        if asks_people(leaf):  # nobody is asked twice, and that nobody is there is no failure of a picture
             self.calls += len(shown)
             return leaf.score_set([one.candidate.index for one in shown], [one.images for one in shown])
-        if len(shown) > 1:
+        new = [one for one in shown if name not in one.known]
+        sizes = [1 if one.images is None else one.images.shape[0] for one in new]
+        answers = iter([score for batch in batches(leaf, sizes) for score in self._answers(leaf, name, [new[i] for i in batch])])
+        column = [one.known[name] if name in one.known else next(answers) for one in shown]
+        return torch.tensor(column, dtype=torch.float32)
+
+    def _answers(self, leaf: Any, name: str, shown: Sequence[Shown]) -> list[float]:
+        """Return what a part says of candidates that it is asked about together, and write it down."""
+        if len(shown) == 1:
+            scores = self._ask_one(leaf, name, shown[0])
+        else:
             try:
-                return self._ask(leaf, name, shown)
+                scores = self._ask(leaf, name, shown)
             except Exception as error:  # asked again one by one, so that the candidate it fails on is known
                 if self._is_interrupt(error):
                     raise
-        return torch.cat([self._ask_one(leaf, name, one) for one in shown])
+                return [score for one in shown for score in self._answers(leaf, name, [one])]
+        answers = scores.tolist()
+        for one, score in zip(shown, answers, strict=True):
+            self.answered[one.candidate.index][name] = score
+        told = [(o.candidate.recipe, o.what, score) for o, score in zip(shown, answers, strict=True) if o.what is not None]
+        if self._scores is not None and told:
+            self._scores.put(name, told)
+        return answers
 
     def _ask_one(self, leaf: Any, name: str, one: Shown) -> Tensor:
         try:
@@ -256,7 +275,7 @@ class Judge:
         self._check()
         if hasattr(leaf, "settle"):
             leaf.settle(partial(self.settled, {"verifier": name}))
-        runs = _scores_runs(leaf)
+        runs = scores_runs(leaf)
         counts, what = ([1] * len(shown), "runs") if runs else ([one.images.shape[0] for one in shown], "pictures")
         if runs:
             scores = leaf.score_runs([list(one.candidate.gaps) for one in shown])
@@ -290,54 +309,3 @@ def _promised(one: Shown, level: float) -> Tensor:
             "is no prediction to compare with: this verifier judges whole runs that start above its 'sigma'"
         )
     return one.predictions[level]
-
-
-def _leaves(verifier: Any) -> list[Any]:
-    parts = getattr(verifier, "parts", None)
-    return [verifier] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
-
-
-def _asks_people(leaf: Any) -> bool:
-    return getattr(leaf, "asks_people", False)
-
-
-def _scores_runs(leaf: Any) -> bool:
-    return hasattr(leaf, "score_runs")
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    out: dict[str, None] = {}
-    following: dict[str, int] = {}
-    for name in names:
-        unique, count = name, following.get(name, 2)
-        while unique in out:
-            unique, count = f"{name} {count}", count + 1
-        out[unique], following[name] = None, count
-    return list(out)
-
-
-def _reference_rows(verifier: Any) -> int:
-    parts = getattr(verifier, "parts", None) or ()
-    return max([getattr(verifier, "reference_rows", 0), *map(_reference_rows, parts)])
-
-
-def _combine(verifier: Any, raw: Tensor, reference: Tensor, at: int) -> tuple[Tensor, int]:
-    """Combine the columns of `raw` (N, V) from `at` on that belong to `verifier`; return (scores, next column).
-
-    `reference` (K, V): raw scores of the search's first candidates, for what sets its scales by them.
-    """
-    if getattr(verifier, "parts", None) is None:
-        return raw[:, at], at + 1
-    columns, following = _columns(verifier, raw, reference, at)
-    if not getattr(verifier, "reference_rows", 0):
-        return verifier.combine(columns), following
-    return verifier.combine(columns, _columns(verifier, reference, reference, at)[0]), following
-
-
-def _columns(ensemble: Any, raw: Tensor, reference: Tensor, at: int) -> tuple[Tensor, int]:
-    """Return the combined scores (N, parts) of an ensemble's parts, and the next column."""
-    columns = []
-    for part in ensemble.parts:
-        column, at = _combine(part, raw, reference, at)
-        columns.append(column)
-    return torch.stack(columns, dim=1), at

@@ -25,6 +25,7 @@ from .scorebook import ScoreBook
 from .session import Run, Session
 
 ON_ITS_WAY = object()  # the latent of a recalled look: it was scored, and is not looked at again
+FINISHED: Mapping[str, Any] = {}  # what a whole run is, see `entry_name`
 
 
 class Kept(NamedTuple):
@@ -39,7 +40,7 @@ class Kept(NamedTuple):
 class Codec(Protocol):
     """How a session's finished runs become bytes."""
 
-    def pack(self, run: Run) -> bytes:
+    def pack(self, run: Run | Kept) -> bytes:
         """Return what `unpack` needs."""
 
     def unpack(self, data: bytes, recipe: Recipe) -> Kept:
@@ -111,8 +112,7 @@ class RecallingSession:
             if known is not None:
                 self._take(run, known, until_sigma)
         unknown = [run for run, known in found if known is None]
-        # Runs that cannot share calls are made one after another anyway, and are written down as they end.
-        for group in [unknown] if self.inner.looks_halfway else [[run] for run in unknown]:
+        for group in self._groups(unknown):
             if left := [run for run in group if not run.closed]:  # the user may have dropped some since
                 self._make(left, until_sigma)
 
@@ -136,10 +136,10 @@ class RecallingSession:
         gaps = [math.nan if gap is None else gap for gap in line.get("gaps", ())]
         known = Known(line["calls"], until_sigma <= 0.0, ON_ITS_WAY, line["levels"], gaps)
         known.records = records_of(run, line["levels"])
-        if what:
-            scored = self.ledger.book is not None and self.ledger.book.has(run.recipe, what)
-            return known if scored else None
-        kept = self._kept(run.recipe) if set(self.inner.prediction_levels) <= set(line["noted"]) else None
+        if what and self.ledger.book is not None and self.ledger.book.has(run.recipe, what):
+            return known
+        noted = set(self.inner.prediction_levels) <= set(line.get("noted", ()))
+        kept = self._kept(run.recipe, what) if noted else None
         if kept is None:
             return None
         known.latent, known.segment_start, known.predictions = kept.latent, kept.segment_start, kept.predictions
@@ -154,14 +154,23 @@ class RecallingSession:
             self.ledger.candidates += 1
         run.learn(known, until_sigma)
 
-    def _kept(self, recipe: Recipe) -> Kept | None:
-        data = self.ledger.journal.state(self.ledger.name(recipe, {}))
+    def _kept(self, recipe: Recipe, what: Mapping[str, Any] = FINISHED) -> Kept | None:
+        data = self.ledger.journal.state(self.ledger.name(recipe, what))
         return None if data is None else self.ledger.codec.unpack(data, recipe)
 
     def _told(self, until_sigma: float) -> dict[str, Any]:
         return {**self._what, "sigma": until_sigma} if until_sigma > 0.0 else self._what
 
     # What has to be made.
+
+    def _groups(self, runs: Sequence[LazyRun]) -> list[list[LazyRun]]:
+        """Return runs as they share calls: the others are made one after another anyway, and are written down as they end."""
+        if not self.inner.looks_halfway:
+            return [[run] for run in runs]
+        groups: defaultdict[Any, list[LazyRun]] = defaultdict(list)
+        for run in runs:
+            groups[run.recipe.jitter].append(run)
+        return list(groups.values())
 
     def _make(self, runs: Sequence[LazyRun], until_sigma: float) -> None:
         """Advance real runs, and write down what came of them."""
@@ -186,7 +195,13 @@ class RecallingSession:
         line |= {"levels": list(run.levels), "noted": list(self.inner.prediction_levels)}
         if self.inner.gaps_for:
             line["gaps"] = [finite_or_none(gap) for gap in run.gaps]
-        ledger.journal.add_run(self.ledger.name(run.recipe, what), line, None if what else ledger.codec.pack(run.real))
+        ledger.journal.add_run(self.ledger.name(run.recipe, what), line, self._state(run, what))
+
+    def _state(self, run: LazyRun, what: Mapping[str, Any]) -> bytes:
+        """Return what is to be kept of a run: of a look or a draft what is judged, if its scores are recalled."""
+        if not what:
+            return self.ledger.codec.pack(run.real)
+        return b"" if self.ledger.book is None else self.ledger.codec.pack(Kept(run.latent, (), None, run.predictions))
 
     def _embody(self, runs: Sequence[LazyRun]) -> bool:
         """Make real runs of those that are none yet, and bring them to where they are known to be, many at once.

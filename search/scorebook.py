@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
-
 from .candidates import finite_or_none
-from .journal import Journal, entry_name, name_of
+from .journal import Journal, entry_name
+from .lines import name_of
 from .recipes import Recipe
 
 T = TypeVar("T")
 
 
 class ScoreBook:
-    """The scores by one verifier in a journal.
-
-    Attributes:
-        recalled: scores that were taken from it.
-    """
+    """The scores by one verifier in a journal."""
 
     def __init__(self, journal: Journal, by: str, names: Sequence[str], given: str = "") -> None:
         """Look at a journal as one verifier.
@@ -33,28 +27,26 @@ class ScoreBook:
             given: hash of the connected noise; see `entry_name`.
         """
         self._journal, self._by, self._names, self._given = journal, by, list(names), given
-        self.recalled = 0
 
     def has(self, recipe: Recipe, what: Mapping[str, Any]) -> bool:
-        """Whether the verifier has scored this."""
-        return self._values(recipe, what) is not None
+        """Whether all parts of the verifier were asked about this."""
+        return self._values(recipe, what).keys() == set(self._names)
 
-    def get(self, recipe: Recipe, what: Mapping[str, Any]) -> Tensor | None:
-        """Return raw scores (V,), float32; None if there are none, or if a part failed where it can be asked again.
+    def get(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float]:
+        """Return the scores that are written down, by part; a part that failed is left out where it can be asked again.
 
         Of looks and drafts no picture is left to ask about: a part that failed then has NaN.
         """
         values = self._values(recipe, what)
-        if values is None or (not what and None in values.values()):
-            return None
-        self.recalled += 1
-        row = [values[name] for name in self._names]
-        return torch.tensor([math.nan if value is None else value for value in row], dtype=torch.float32)
+        return {name: math.nan if value is None else value for name, value in values.items() if what or value is not None}
 
-    def put(self, recipe: Recipe, what: Mapping[str, Any], row: Sequence[float]) -> None:
-        """Write down raw scores (V,)."""
-        values = {name: finite_or_none(value) for name, value in zip(self._names, row, strict=True)}
-        self._journal.add_scores(entry_name(recipe, what, self._given), self._by, values)
+    def put(self, part: str, scores: Iterable[tuple[Recipe, Mapping[str, Any], float]]) -> None:
+        """Write down what one part of the verifier says; once all have been asked about a look or a draft, that can go."""
+        named = [(entry_name(recipe, what, self._given), recipe, what, finite_or_none(score)) for recipe, what, score in scores]
+        self._journal.add_all_scores(self._by, {name: {part: score} for name, _, _, score in named})
+        for name, recipe, what, _ in named:
+            if what and self.has(recipe, what):
+                self._journal.drop_state(name)
 
     def settled(self, what: Mapping[str, Any], measure: Callable[[], T], *of: Recipe) -> T:
         """Return what was measured, or asked, once: so what is decided by it is decided again when searched again.
@@ -70,7 +62,7 @@ class ScoreBook:
             self._journal.settle(name, self._by, known)
         return known
 
-    def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None] | None:
-        """Return what is written of every part; None if that is not all parts, and no other."""
-        values = self._journal.scores(entry_name(recipe, what, self._given), self._by)
-        return values if values is not None and values.keys() == set(self._names) else None
+    def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None]:
+        """Return what is written of this verifier's parts, None for one that failed."""
+        values = self._journal.scores(entry_name(recipe, what, self._given), self._by) or {}
+        return {name: values[name] for name in self._names if name in values}

@@ -137,6 +137,7 @@ def test_the_new_best_is_shown():
 
 def test_many_finalists_are_asked_in_groups_of_one_order():
     dear = LowFrequency()
+    dear.batch_size = 64
     search = ended(RandomSearch(), 40, Cascade(Quadratic(), dear, 20))
     assert (dear.pictures, dear.asked) == (len(search.finalists.members), 3)
     alone = run(RandomSearch(), 40, LowFrequency())

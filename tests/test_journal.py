@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import shutil
 import sys
 
 import pytest
 import torch
 
-from noise_search.search.journal import LOST, Journal, entry_name, state_path, worst_first
+from noise_search.search.journal import DELETED, LOST, Journal, entry_name, state_path, worst_first
+from noise_search.search.lines import line_of
 from noise_search.search.recipes import GIVEN, Cut, Recipe
 from noise_search.search.scorebook import ScoreBook
 
@@ -74,16 +78,129 @@ def test_a_cut_at_any_byte_loses_no_line_before_it(tmp_path):
         journal.close()
 
 
-def test_any_flipped_bit_is_noticed(tmp_path):
+def lines_lost(journal):
+    """How many of the four things that `written` wrote are not known."""
+    known = [journal.run(NAME), journal.run("b" * 32), journal.scores(NAME, "clip"), journal.scores("b" * 32, "clip")]
+    return known.count(None)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_any_flipped_bit_costs_its_line_and_no_other(tmp_path, bit):
+    """One in the header costs nothing: the folder's name is the key."""
     path = written(tmp_path)
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
-    for position in range(0, len(whole) - len(lines[-1]), 7):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+    for position in range(bit, len(whole) - len(lines[-1]), 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << bit]) + whole[position + 1 :])
         journal = Journal(tmp_path, KEY)
-        (note,) = journal.notes
-        assert "set aside as journal.set-aside-" in note and journal.run(NAME) is None
+        assert lines_lost(journal) <= (position >= len(lines[0]))
+        said = [note.startswith(f"of the journal {path}, ") and note.endswith("they are passed over") for note in journal.notes]
+        assert said == ([] if whole[position] == 10 else [True])
         journal.close()
+        assert path.read_bytes()[position] != whole[position]  # what is there stays
+    assert [file.name for file in tmp_path.iterdir() if "set-aside" in file.name] == []
+
+
+def test_a_damaged_end_of_a_line_costs_neither_of_the_two(tmp_path):
+    path = written(tmp_path)
+    whole = path.read_bytes()
+    for position in [at for at, byte in enumerate(whole[:-1]) if byte == 10]:
+        path.write_bytes(whole[:position] + b"*" + whole[position + 1 :])
+        journal = Journal(tmp_path, KEY)
+        assert lines_lost(journal) == 0 and journal.notes == []
+        journal.close()
+
+
+OTHER_LINES = {
+    "a kind that there is not": {"kind": "dream", "name": NAME},
+    "a kind that is no text": {"kind": ["run"], "name": NAME},
+    "no kind": {"of": "nothing"},
+    "no name": {"kind": "run", "what": {}, "calls": 1, "levels": []},
+    "no what": {"kind": "run", "name": NAME, "calls": 1, "levels": []},
+    "a what that is no object": {"kind": "run", "name": NAME, "what": [], "calls": 1, "levels": []},
+    "calls that are none": {"kind": "run", "name": NAME, "what": {}, "calls": -1.5, "levels": []},
+    "levels that are no numbers": {"kind": "run", "name": NAME, "what": {}, "calls": 1, "levels": ["high", 10**400]},
+    "another state": {"kind": "run", "name": NAME, "what": {}, "calls": 1, "levels": [], "state": "in the cloud"},
+    "gaps that are none": {"kind": "run", "name": NAME, "what": {}, "calls": 1, "levels": [], "gaps": 3},
+    "a recipe that is none": {"kind": "run", "name": NAME, "what": {}, "calls": 1, "levels": [], "recipe": "a pinch of salt"},
+    "scores without a verifier": {"kind": "scores", "name": NAME, "values": {"clip": 1.0}},
+    "scores that are none": {"kind": "scores", "name": NAME, "by": "clip", "values": {"clip": "good"}},
+    "scores of nothing": {"kind": "scores", "by": "clip", "values": {"clip": 1.0}},
+    "nothing settled": {"kind": "settled", "name": NAME, "by": "clip"},
+}
+
+
+@pytest.mark.parametrize("entry", OTHER_LINES.values(), ids=OTHER_LINES)
+def test_a_line_of_another_version_is_passed_over(tmp_path, entry):
+    path = written(tmp_path)
+    with path.open("ab") as file:
+        file.write(line_of(entry) + line_of({"kind": "scores", "name": NAME, "by": "last", "values": {"clip": 3.0}, "new": {}}))
+    whole = path.read_bytes()
+    for _ in range(2):
+        journal = Journal(tmp_path, KEY)
+        assert lines_lost(journal) == 0 and journal.run(NAME)["calls"] == 20
+        assert journal.scores(NAME, "last") == {"clip": 3.0}
+        assert journal.knows(Recipe(1, 1)) is False and worst_first(tmp_path) == [NAME]
+        journal.close()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("header", [{}, {"format": "noise-search-journal"}, {"format": "noise-search-journal", "version": 1},
+                                    {"format": "noise-search-journal", "version": 1, "key": KEY, "made_by": {"pack": "2.0"}},
+                                    {"format": "a diary"}])  # fmt: skip
+def test_a_header_with_other_fields_costs_nothing(tmp_path, header):
+    path = written(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([line_of(header), *lines[1:]]))
+    journal = Journal(tmp_path, KEY)
+    assert lines_lost(journal) == 0 and journal.notes == []
+    journal.close()
+
+
+def test_a_journal_without_a_header_is_gone_on_with(tmp_path):
+    path = written(tmp_path)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    assert_whole(Journal(tmp_path, KEY))
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux shows them")
+@pytest.mark.parametrize("fails", ["write", "ftruncate", "fsync"])
+def test_a_header_that_cannot_be_written_leaves_no_file_open(tmp_path, monkeypatch, fails):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "no space")
+
+    if fails == "ftruncate":
+        (tmp_path / "journal.jsonl").write_bytes(b'{"crc"')
+    before = open_files()
+    monkeypatch.setattr(os, fails, full)
+    with pytest.raises(OSError, match="no space"):
+        Journal(tmp_path, KEY)
+    assert open_files() == before
+    monkeypatch.undo()
+    assert Journal(tmp_path, KEY).notes == []
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["deleted", "deleted and begun anew by another process"])
+@pytest.mark.parametrize("with_state", [False, True])
+def test_a_journal_that_is_deleted_while_it_is_written_is_noticed(tmp_path, begun, with_state):
+    folder = tmp_path / KEY
+    written(folder)
+    journal = Journal(folder, KEY)
+    shutil.rmtree(folder)
+    if begun:
+        written(folder)
+    for name in ("c" * 32, "d" * 32):
+        journal.add_run(name, {"what": {}, "calls": 3, "levels": []}, b"later" if with_state else None)
+    assert journal.notes == [DELETED] and not journal.full
+    found = Journal(folder, KEY)
+    assert [found.run("c" * 32)["calls"], found.run("d" * 32)["calls"]] == [3, 3] and found.notes == []
+    assert found.state("d" * 32) == (b"later" if with_state else None)
+    assert (found.run(NAME) is not None) == begun
+    assert json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["key"] == KEY
 
 
 def test_a_flipped_bit_in_the_last_line_costs_that_line(tmp_path):
@@ -102,8 +219,7 @@ def test_a_flipped_bit_in_the_last_line_costs_that_line(tmp_path):
         (lambda text: "[" * 90_000 + "\n", "is no journal of Noise Search"),
         (lambda text: "\n\n\n", "is no journal of Noise Search"),
         (lambda text: "\x00\xff\n" * 3, "is no journal of Noise Search"),
-        (lambda text: text.replace("calls", "halls"), "is damaged in line 2"),
-        (lambda text: text.replace("\n", "\n\n", 2), "is damaged in line 2"),
+        (lambda text: text.replace('"crc"', '"src"'), "is no journal of Noise Search"),
     ],
 )
 def test_what_is_no_journal_is_set_aside(tmp_path, change, why):
@@ -146,26 +262,55 @@ def test_a_state_is_whole_before_its_line_is_there(tmp_path, monkeypatch):
     journal = Journal(tmp_path, KEY)
     seen = []
     replace = os.replace
-    append = journal._append
+    append = journal._file.append
     monkeypatch.setattr("pathlib.Path.replace", lambda one, other: (seen.append("state"), replace(one, other)))
-    monkeypatch.setattr(journal, "_append", lambda *args, **more: (seen.append("line"), append(*args, **more)))
+    monkeypatch.setattr(journal._file, "append", lambda *args: (seen.append("line"), append(*args)))
     journal.add_run(NAME, {"what": {}, "calls": 1, "levels": []}, b"x")
     assert seen == ["state", "line"] and [p.name for p in (tmp_path / "states").iterdir()] == [f"{NAME}.safetensors"]
 
 
-def test_a_full_disk_ends_the_writing_and_is_said(tmp_path, monkeypatch):
+def test_what_a_full_disk_did_not_take_is_said_and_written_later(tmp_path, monkeypatch):
     path = written(tmp_path)
     before = path.read_bytes()
     journal = Journal(tmp_path, KEY)
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
     journal.add_scores(NAME, "other", {"clip": 1.0})
+    journal.add_run("c" * 32, {"what": {}, "calls": 3, "levels": []}, b"later")
+    (note,) = journal.notes
+    assert journal.full and note.startswith("the journal cannot be written (") and path.read_bytes() == before
+    assert journal.scores(NAME, "other") is journal.run("c" * 32) is None
     monkeypatch.undo()
-    assert path.read_bytes() == before
+    journal.add_scores(NAME, "third", {"clip": 2.0})
+    assert journal.notes == [] and not journal.full
+    found = Journal(tmp_path, KEY)
+    assert found.scores(NAME, "other") == {"clip": 1.0} and found.scores(NAME, "third") == {"clip": 2.0}
+    assert found.state("c" * 32) == b"later"
+    written_since = path.read_bytes().removeprefix(before)
+    assert written_since.count(b"\n") == 3
+
+
+def test_what_waits_is_written_when_the_journal_is_closed(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, KEY)
+    monkeypatch.setattr(os, "write", lambda file, data: 0)
+    journal.add_scores(NAME, "other", {"clip": 1.0})
+    monkeypatch.undo()
+    journal.close()
+    assert Journal(tmp_path, KEY).scores(NAME, "other") == {"clip": 1.0}
+
+
+def test_only_so_much_waits_for_a_full_disk(tmp_path, monkeypatch):
+    """The note then stays: what was given up is not found later."""
+    monkeypatch.setattr(sys.modules[Journal.__module__], "WAITING", 1000)
+    journal = Journal(tmp_path, KEY)
+    monkeypatch.setattr(os, "fsync", full := lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+    for name in "cde":
+        journal.add_run(name * 32, {"what": {}, "calls": 3, "levels": []}, bytes(400))
+    monkeypatch.undo()
+    assert full is not os.fsync
     journal.add_scores(NAME, "other", {"clip": 1.0})
     (note,) = journal.notes
-    assert journal.full and note.startswith("the journal cannot be written any more (") and path.read_bytes() == before
-    assert Journal(tmp_path, KEY).scores(NAME, "other") is None
+    assert "no space" in note and list(journal.names) == ["e" * 32] and not journal.full
 
 
 def test_what_another_process_writes_while_it_is_opened_stays(tmp_path, monkeypatch):
@@ -195,16 +340,28 @@ def test_names_tell_recipes_looks_and_given_noise_apart():
 
 def test_scores_are_recalled_exactly_and_failures_asked_again(tmp_path):
     book = ScoreBook(Journal(tmp_path, KEY), "by", ["clip", "style"])
-    row = torch.tensor([1 / 3, float("nan")])
-    book.put(Recipe(1, 1), {"sigma": 0.5}, row.tolist())
-    book.put(Recipe(1, 1), {}, row.tolist())
-    book.put(Recipe(2, 2), {}, [0.1, -1e30])
+    third, nan = torch.tensor(1 / 3).item(), float("nan")
+    book.put("clip", [(Recipe(1, 1), {"sigma": 0.5}, third), (Recipe(1, 1), {}, third), (Recipe(2, 2), {}, 0.1)])
+    assert book.get(Recipe(1, 1), {"sigma": 0.5}) == {"clip": third} and not book.has(Recipe(1, 1), {"sigma": 0.5})
+    book.put("style", [(Recipe(1, 1), {"sigma": 0.5}, nan), (Recipe(1, 1), {}, nan), (Recipe(2, 2), {}, -1e30)])
     got = book.get(Recipe(1, 1), {"sigma": 0.5})
-    assert got[0] == row[0] and got[1].isnan() and got.dtype == torch.float32
-    assert book.get(Recipe(1, 1), {}) is None
-    assert torch.equal(book.get(Recipe(2, 2), {}), torch.tensor([0.1, -1e30]))
-    for by, names in (("someone else", ["clip", "style"]), ("by", ["clip"])):
-        assert ScoreBook(Journal(tmp_path, KEY), by, names).get(Recipe(2, 2), {}) is None
+    assert got["clip"] == third and math.isnan(got["style"]) and book.has(Recipe(1, 1), {"sigma": 0.5})
+    assert book.get(Recipe(1, 1), {}) == {"clip": third}  # the part that failed is asked again
+    assert book.get(Recipe(2, 2), {}) == {"clip": 0.1, "style": -1e30}
+    assert ScoreBook(Journal(tmp_path, KEY), "by", ["clip"]).get(Recipe(2, 2), {}) == {"clip": 0.1}
+    assert ScoreBook(Journal(tmp_path, KEY), "someone else", ["clip", "style"]).get(Recipe(2, 2), {}) == {}
+
+
+def test_a_look_is_kept_until_every_part_has_scored_it(tmp_path):
+    journal = Journal(tmp_path, KEY)
+    book = ScoreBook(journal, "by", ["clip", "style"])
+    name = entry_name(Recipe(1, 1), {"sigma": 0.5})
+    for what in ({}, {"sigma": 0.5}):
+        journal.add_run(entry_name(Recipe(1, 1), what), {"what": what, "calls": 3, "levels": []}, b"a latent")
+    for part, left in (("clip", b"a latent"), ("style", None)):
+        book.put(part, [(Recipe(1, 1), what, 1.0) for what in ({}, {"sigma": 0.5})])
+        assert journal.state(name) == left == Journal(tmp_path, KEY).state(name)
+    assert journal.state(entry_name(Recipe(1, 1), {})) == b"a latent" and journal.notes == []
 
 
 def test_the_worst_come_first(tmp_path):

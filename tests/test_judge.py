@@ -36,10 +36,11 @@ class Brightness(Part):
     def __init__(self, name="brightness", broken=None):
         super().__init__(name)
         self.broken = broken or {}
-        self.latents = []
+        self.latents, self.seen = [], []
 
     def score(self, images, latents=None):
         self.latents.append(latents)
+        self.seen.append(len(images))
         return super().score(images, latents)
 
     def values(self, images):
@@ -70,11 +71,23 @@ def scores(judge, *values, frames=1, latents=None):
     return found.tolist()
 
 
-def test_scores_of_a_batch_in_one_call():
+@pytest.mark.parametrize(("batch_size", "calls"), [(None, 3), (1, 3), (2, 2), (3, 1), (64, 1)])
+def test_a_part_is_asked_about_as_many_pictures_as_it_says(batch_size, calls):
+    """One that does not say answers one at a time, so that each answer counts as it comes."""
     judge = Judge(part := Brightness())
+    if batch_size is not None:
+        part.batch_size = batch_size
     assert scores(judge, 1, 2, 4) == [[1], [2], [4]]
-    assert (part.asked, judge.calls, judge.problems) == (1, 3, [])
+    assert (part.asked, judge.calls, judge.problems) == (calls, 3, [])
     assert judge.names == ["brightness"]
+
+
+def test_a_batch_holds_whole_candidates():
+    judge = Judge(part := Brightness())
+    part.batch_size = 4
+    images = [torch.cat(pictures(*range(count))) for count in (3, 1, 1, 6, 2, 2)]
+    judge.score(candidates(*range(6)), images, [None] * 6)
+    assert part.seen == [4, 1, 6, 4]
 
 
 def test_scores_are_float32_on_the_cpu_whatever_is_returned():
@@ -102,6 +115,7 @@ def test_a_frame_that_is_nan_makes_the_candidate_nan():
 
 def test_latents_are_handed_on_where_they_match_the_pictures():
     part = Brightness()
+    part.batch_size = 4
     latents = [torch.full((1, 3), float(k)) for k in range(2)]
     scores(Judge(part), 1, 2, latents=latents)
     assert torch.equal(part.latents[0], torch.cat(latents))
@@ -165,14 +179,16 @@ def test_stop_names_verifier_and_candidate():
     assert caught.value.__cause__ is broken
 
 
-def test_skip_finds_the_candidate_one_by_one():
+@pytest.mark.parametrize(("batch_size", "asked"), [(1, 3), (64, 4)])
+def test_skip_finds_the_candidate(batch_size, asked):
     part = Brightness(broken={3.0: RuntimeError("no")})
+    part.batch_size = batch_size
     judge = Judge(part, skip_errors=True)
     found = judge.score(candidates(4, 7, 9), pictures(1, 3, 5), [None] * 3)
     assert [found[0, 0], found[2, 0]] == [1, 5]
     assert math.isnan(found[1, 0])
     assert judge.problems == ["verifier 'brightness' failed on candidate 7: RuntimeError: no"]
-    assert (part.asked, judge.calls) == (4, 2)
+    assert (part.asked, judge.calls) == (asked, 2)
 
 
 def test_a_single_picture_is_asked_for_once():
@@ -184,6 +200,8 @@ def test_a_single_picture_is_asked_for_once():
 
 def test_a_batch_that_is_too_large_is_scored_one_by_one():
     class Small(Brightness):
+        batch_size = 2
+
         def values(self, images):
             if len(images) > 1:
                 raise MemoryError
@@ -208,6 +226,8 @@ def test_interrupts_always_pass(skip, count, error):
 
 def test_an_interrupt_passes_while_candidates_are_asked_one_by_one():
     class Moody(Part):
+        batch_size = 2
+
         def values(self, images):
             raise RuntimeError("batch") if self.asked == 1 else Cancelled("stop")
 
@@ -301,7 +321,7 @@ def test_cancel_is_heard_between_two_parts():
     judge = Judge(Sum(tuple(parts), (1.0,) * 3), skip_errors=True, is_interrupt=lambda e: isinstance(e, Cancelled), check=check)
     with pytest.raises(Cancelled):
         scores(judge, 1, 2)
-    assert [part.asked for part in parts] == [1, 1, 0]
+    assert [part.asked for part in parts] == [2, 1, 0]  # and between two pictures
     assert judge.problems == []
 
 
@@ -427,6 +447,8 @@ def test_looks_set_the_scales_too_and_bring_finished_scores_up_to_date():
 
 def test_a_skipped_failure_ranks_last():
     class Fails(Part):
+        batch_size = 8
+
         def values(self, images):
             if len(images) > 1 or self.asked in (3, 5):
                 raise RuntimeError("no")

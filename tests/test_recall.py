@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
@@ -16,6 +17,7 @@ from noise_search.search.cascade import judge_finalists
 from noise_search.search.finals import compare_finalists
 from noise_search.search.helm import FINISHED
 from noise_search.search.journal import LOST
+from noise_search.search.judge import VerifierError
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.methods.chain import Chain
 from noise_search.search.scorebook import ScoreBook
@@ -224,6 +226,8 @@ def test_a_run_that_is_brought_back_can_be_discarded(tmp_path):
 
 def test_a_run_whose_score_was_not_written_is_scored_from_what_it_left(tmp_path):
     class Broken(Quadratic):
+        batch_size = 64
+
         def values(self, images):
             if self.asked == 3:
                 raise Killed
@@ -235,6 +239,67 @@ def test_a_run_whose_score_was_not_written_is_scored_from_what_it_left(tmp_path)
     again = run(METHODS["zero-order"], 12, tmp_path, verifier)
     assert said(again) == said(plain(METHODS["zero-order"], 12))
     assert again.budget.recalled == 180 and made(again) == 60 and verifier.pictures == 12 - 5
+
+
+class OneByOne(Quadratic):
+    """Answers one picture after another; the search is cut, or the answer fails, before one of them, from 1."""
+
+    def __init__(self, at=0, error=Killed):
+        super().__init__()
+        self.at, self.error, self.answered, self.reached = at, error, [], 0
+
+    def values(self, images):
+        found = []
+        for image in images:
+            self.reached += 1
+            if self.reached == self.at:
+                raise self.error
+            found.append(super().values(image[None]))
+            self.answered.append(tuple(image.flatten().tolist()))
+        return analytic.torch.cat(found)
+
+
+@pytest.mark.parametrize("name", ["draft search", "auto"])
+@pytest.mark.parametrize("at", [1, 2, 3, 7, 9, 12])
+@pytest.mark.parametrize("error", [Killed, RuntimeError("no network")], ids=["killed", "failed"])
+def test_drafts_and_answers_of_a_wave_that_was_cut_while_it_was_scored_are_kept(tmp_path, name, at, error):
+    want = plain(METHODS[name], 8, all_ := OneByOne(), steps=16)
+    with pytest.raises(Killed if error is Killed else VerifierError):
+        run(METHODS[name], 8, tmp_path, first := OneByOne(at, error), steps=16)
+    states = {path.stem for path in (tmp_path / "states").iterdir()}
+    again = run(METHODS[name], 8, tmp_path, rest := OneByOne(), steps=16)
+    assert said(again) == said(want)
+    assert first.answered + rest.answered == all_.answered and len(first.answered) == at - 1
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    runs = [line["name"] for line in lines if line.get("kind") == "run"]
+    assert len(runs) == len(set(runs))  # no draft and no picture was made twice
+    finished = set(finished_lines(again))
+    assert {path.stem for path in (tmp_path / "states").iterdir()} == finished  # drafts are kept until they are scored
+    assert at == 1 or states - finished
+
+
+def test_one_failing_picture_has_no_other_judged_again(tmp_path):
+    verifier = OneByOne(7, RuntimeError("it shows a face"))
+    search = run(METHODS["random"], 8, tmp_path, verifier, skip_errors=True)
+    assert verifier.reached == 8 and len(verifier.answered) == 7 and len(search.judge.problems) == 1
+    run(METHODS["random"], 8, tmp_path, again := OneByOne(), skip_errors=True)
+    assert again.answered == [tuple(search.pictures(search.candidates[6]).flatten().tolist())]
+
+
+def test_of_several_parts_only_those_are_asked_again_that_did_not_answer(tmp_path):
+    parts = named("sure", OneByOne()), named("shaky", OneByOne(4, RuntimeError("no network")))
+    with pytest.raises(VerifierError):
+        run(METHODS["random"], 8, tmp_path, Ensemble(parts))
+    again = named("sure", OneByOne()), named("shaky", OneByOne())
+    search = run(METHODS["random"], 8, tmp_path, Ensemble(again))
+    assert [len(part.answered) for part in (*parts, *again)] == [8, 3, 0, 5]
+    whole = named("sure", OneByOne()), named("shaky", OneByOne())
+    assert said(search) == said(plain(METHODS["random"], 8, Ensemble(whole)))
+
+
+def named(name, verifier):
+    verifier.name = name
+    return verifier
 
 
 @pytest.mark.parametrize("name", ["random", "halving", "zero-order with drafts", "branching"])

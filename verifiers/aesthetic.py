@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images
+from .base import BATCH, check_images
 from .features import image_features
 
 # Width of each layer, by its number in the published file; the other numbers are dropout's.
@@ -61,6 +61,7 @@ class Aesthetic:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def get_models(self) -> list[Any]:
         """Return the model patcher, for ComfyUI's tracking of models in use."""

@@ -15,6 +15,7 @@ from torch import Tensor
 # Resizing and sharpening overshoot [0, 1] a little; pictures in [-1, 1] or [0, 255] are another matter.
 OVERSHOOT = 0.05
 QUOTED = 200  # letters of an input that a message quotes
+BATCH = 64  # pictures that a verifier which gains by it is handed at once
 
 
 @runtime_checkable
@@ -27,6 +28,8 @@ class Verifier(Protocol):
         needs_prompt: Whether the score depends on a prompt.
         prompt: The prompt, or "" where there is none.
         trusts_previews: Whether it may be asked about half-denoised pictures (decoded x0 predictions).
+        batch_size: Not of every verifier; how many pictures a search hands over at once, 1 where it is not there. What is
+            handed over together is lost together when a search is cut short.
     """
 
     name: str

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images, quoted
+from .base import BATCH, check_images, quoted
 from .preprocess import in_slices
 
 LOG_PROBABILITY, PROBABILITY, LOGIT = OUTPUTS = ("log probability", "probability", "logit")
@@ -62,6 +62,7 @@ class ClassifierLogit:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         check_output(self.name, self.output)

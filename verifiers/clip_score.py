@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images, quoted
+from .base import BATCH, check_images, quoted
 from .features import image_features
 from .text_repair import clip_text
 
@@ -66,6 +66,7 @@ class ClipScore:
     scale: float = 100.0
     needs_prompt: bool = True
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, self.name)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images, quoted
+from .base import BATCH, check_images, quoted
 from .preprocess import CLIP_MEAN, CLIP_STD, in_slices, normalized, to_bchw
 from .wordpiece import encode
 
@@ -49,6 +49,7 @@ class ImageReward:
     score_range: tuple[float, float] = (-math.inf, math.inf)
     needs_prompt: bool = True
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

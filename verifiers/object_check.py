@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images, quoted
+from .base import BATCH, check_images, quoted
 from .colors import color_share
 from .object_rules import Check, Thing, belief, check_value, distinct, parse
 
@@ -41,6 +41,7 @@ class ObjectCheck:
     score_range: tuple[float, float] = (0.0, 1.0)
     needs_prompt: bool = True
     trusts_previews: bool = True  # what is where is settled early
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import check_images
+from .base import BATCH, check_images
 from .features import image_features
 
 LIKE, UNLIKE = PREFER = ("like", "unlike")
@@ -45,6 +45,7 @@ class ReferenceSimilarity:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         if self.prefer not in PREFER:

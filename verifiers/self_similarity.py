@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import check_images
+from .base import BATCH, check_images
 from .features import image_features
 
 
@@ -40,6 +40,7 @@ class SelfSimilarity:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = False  # half-way there is no final picture to compare with
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import check_images
+from .base import BATCH, check_images
 from .clip_score import check_prompt
 from .preprocess import in_slices, normalized, to_bchw
 from .text_repair import joined
@@ -98,6 +98,7 @@ class SigLIPScore:
     score_range: tuple[float, float] = (-math.inf, math.inf)
     needs_prompt: bool = True
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, self.name)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_images, quoted
+from .base import BATCH, check_images, quoted
 from .classifier import LOG_PROBABILITY, RANGES, check_output, of_class
 from .clip_score import ClipScore
 
@@ -54,6 +54,7 @@ class ZeroShotClass:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    batch_size = BATCH
 
     def __post_init__(self) -> None:
         check_output(self.name, self.output)

@@ -10,6 +10,7 @@ import torch
 
 from ..candidates import Pool, finite_or_none
 from ..engine import Method, Round, Search
+from ..judge import Shown
 from .chain import Chain
 from .draft_search import DraftSearch
 from .random_search import RandomSearch
@@ -129,11 +130,15 @@ def settled_noise(search: Search) -> torch.Tensor:
 
 def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
-    candidate = search.origin
-    moved = [search.pictures(candidate).roll(shift, (1, 2)) for shift in SHIFTS]
-    promised = search.promised([candidate], search.judge)[0]
-    with_it = [{level: pictures.roll(shift, (1, 2)) for level, pictures in promised.items()} for shift in SHIFTS]
-    raw = search.judge.ask([candidate] * len(moved), moved, [candidate.latent] * len(moved), with_it)
+    candidate, judge = search.origin, search.judge
+    pictures, promised = search.pictures(candidate), search.promised([candidate], judge)[0]
+    moved = []
+    for shift in SHIFTS:
+        there = {level: prediction.roll(shift, (1, 2)) for level, prediction in promised.items()}
+        what = {"moved": list(shift)}
+        known = judge.known(candidate, what)
+        moved.append(Shown(candidate, pictures.roll(shift, (1, 2)), candidate.latent, there, what, known))
+    raw = judge.ask(moved)
     own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 
