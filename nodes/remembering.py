@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..search.engine import Search
-from ..search.journal import THUMBS, Journal
+from ..search.journal import THUMBS, Journal, entry_name
 from ..search.judge import Judge
 from ..search.recall import Ledger, RecallingSession
 from ..search.recipes import Recipe
@@ -15,13 +16,18 @@ from ..search.scorebook import ScoreBook
 from ..search.session import Session
 from .answers import RememberingAsker
 from .caller import Caller
-from .journals import close_journal, forget, open_journal, room
+from .fingerprints import LARGE, remembered_file
+from .journals import any_journal, close_journal, forget, open_journal, room
 from .session import ComfySession
 from .setup_key import Unreadable, noise_hash, setup_key, verifier_signature
 from .states import StateCodec
 from .thumbnails import Thumbnails
 
 FRESH, OFF = "fresh", "off"
+READ_WHOLE = (
+    f"files above {LARGE >> 20} MiB are now known by all that they hold, no longer by samples: what earlier versions wrote of "
+    "searches with such files is not found again"
+)
 CHOOSES = "verifier"  # the input of the search's own
 
 
@@ -101,7 +107,8 @@ class Memory:
         """Return where small pictures are kept: beside the journal, or `otherwise`."""
         if self.ledger is None:
             return otherwise
-        return Thumbnails(self.place, self.ledger.journal.folder / THUMBS, self.ledger.name)
+        name = partial(entry_name, given=self.ledger.given)  # it outlives the search: the journal's index must not
+        return Thumbnails(self.place, self.ledger.journal.folder / THUMBS, name)
 
 
 @contextmanager
@@ -134,8 +141,12 @@ def remembering(
 def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str, forgotten: set[str]) -> Journal:
     if not caller.node:
         raise Unreadable("the node was called without its prompt")
+    older = any_journal() and not remembered_file().exists()
     key = setup_key(caller.prompt, caller.node, session.graph, batching)
     if fresh and key not in forgotten:
         forget(key)
         forgotten.add(key)
-    return open_journal(key)
+    journal = open_journal(key)
+    if older and remembered_file().exists():
+        journal.notes.append(READ_WHOLE)
+    return journal

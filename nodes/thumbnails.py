@@ -69,6 +69,11 @@ class Thumbnails:
         """Let go of all pictures: their folder was deleted."""
         self._files, self._written = {}, set()
 
+    def end(self) -> None:
+        """Free what only adding needs, and what is read from the folder as well."""
+        self._files = {name: data for name, data in self._files.items() if name not in self._written}
+        self._written = set()
+
     def _write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all; a disk that is full costs later searches their pictures, not this one."""
         temporary = self.folder / f"{name}.{os.getpid()}.tmp"

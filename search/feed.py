@@ -52,6 +52,9 @@ class Album(Protocol):
     def forget(self) -> None:
         """Drop all: they are not to be shown any more."""
 
+    def end(self) -> None:
+        """Nothing is added any more: free what only that needs."""
+
 
 class Feed:
     """A `Watcher` that keeps a page up to date.
@@ -151,6 +154,8 @@ class Feed:
             self.final |= {"left": None, "stopped": stopped[:WORDS], "chosen": chosen}
             self.search = None
             self._free(names_in(self.final["candidates"]))
+            self._met.clear()
+            self.album.end()
         self.touch()
 
     def forget(self) -> None:

@@ -58,6 +58,9 @@ class Names:
     def keep(self, names: set[str]) -> None:
         self.names &= names
 
+    def end(self) -> None:
+        self.ended = True
+
 
 class Wire:
     """Time that passes when told, and what was sent at which time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 
 import pytest
@@ -15,12 +17,15 @@ boot()
 
 import comfy.clip_vision
 import comfy.controlnet
+import comfy.model_management as mm
+import comfy.utils
 import comfy.weight_adapter
 import folder_paths
 import torch
 from searching import parts
 
-from noise_search.nodes.fingerprints import SAMPLE, WHOLE, fingerprint, fingerprints
+from noise_search.nodes import fingerprints as known_files
+from noise_search.nodes.fingerprints import BLOCK, LARGE, fingerprint, fingerprints
 from noise_search.nodes.runner import graphs
 from noise_search.nodes.setup_key import Unreadable, noise_hash, setup_key, verifier_signature
 from toys import cond, guider, run_node, toy_model
@@ -226,15 +231,136 @@ def test_what_cannot_be_read_is_no_key(folders, prompt):
         verifier_signature(PROMPT, "11", "held_out")
 
 
-def test_large_files_are_sampled_from_end_to_end(tmp_path):
-    path, size = tmp_path / "large.bin", WHOLE * 3
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A user folder of its own, and files that are taken for what they are as soon as they are written."""
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
+    monkeypatch.setattr(known_files, "SETTLED", -(10**12))
+    monkeypatch.setattr(known_files, "_known", {})
+    return tmp_path / "user" / "__noise_search"
+
+
+class Reads:
+    """Counts the files that are read."""
+
+    def __init__(self, monkeypatch):
+        self.paths, read = [], known_files._read
+        monkeypatch.setattr(known_files, "_read", lambda path, size: (self.paths.append(path.name), read(path, size))[1])
+
+    def another_server(self, monkeypatch):
+        monkeypatch.setattr(known_files, "_known", {})
+        self.paths.clear()
+
+
+def sha(data):
+    return hashlib.sha256(f"{len(data)}".encode() + data).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, LARGE, LARGE + 1, 3 * LARGE + 12_345])
+def test_a_fingerprint_is_of_all_that_a_file_holds(user, tmp_path, size):
+    """Of files that are not large it is what it always was, so that their journals are found."""
+    path, data = tmp_path / "file.bin", torch.randint(256, (size,), dtype=torch.uint8).numpy().tobytes()
+    path.write_bytes(data)
+    assert fingerprint(path) == sha(data)
+
+
+def test_any_changed_byte_of_a_large_file_is_noticed(user, tmp_path):
+    path, size = tmp_path / "large.bin", 5 * LARGE
     path.write_bytes(bytes(size))
     seen = {fingerprint(path)}
-    for position in (0, SAMPLE - 1, size - 1):
-        path.write_bytes(bytes(position) + b"x" + bytes(size - position - 1))
+    for position in (0, size // 3, 2_345_678, size // 2 + 1, size - 1):
+        with path.open("r+b") as file:
+            file.seek(position)
+            file.write(b"x")
+        os.utime(path, ns=(1, 1))  # as a tool that keeps times does: the inode's own time tells
         seen.add(fingerprint(path))
-    path.write_bytes(bytes(size + 1))
-    assert len(seen | {fingerprint(path)}) == 5
+    assert len(seen) == 6
+
+
+def test_large_files_are_read_once_by_all_servers(user, tmp_path, monkeypatch):
+    path, small, reads = tmp_path / "large.bin", tmp_path / "small.bin", Reads(monkeypatch)
+    path.write_bytes(bytes(LARGE + 1))
+    small.write_bytes(b"small")
+    first = [fingerprint(path), fingerprint(small), fingerprint(path)]
+    assert reads.paths == ["large.bin", "small.bin"]
+    reads.another_server(monkeypatch)
+    assert [fingerprint(path), fingerprint(small)] == first[:2] and reads.paths == ["small.bin"]
+    known = json.loads((user / "files.json").read_text())["files"]
+    assert list(known) == [str(path)] and known[str(path)][-1] == sha(bytes(LARGE + 1))
+
+
+@pytest.mark.parametrize("change", ["moved over it", "written", "touched"])
+def test_a_large_file_that_changed_is_read_again(user, tmp_path, monkeypatch, change):
+    path, other, reads = tmp_path / "large.bin", tmp_path / "other.bin", Reads(monkeypatch)
+    path.write_bytes(bytes(LARGE + 1))
+    other.write_bytes(bytes(LARGE) + b"x")
+    before, status = fingerprint(path), path.stat()
+    if change == "moved over it":  # with the size and time of what it replaces
+        os.utime(other, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        other.replace(path)
+    elif change == "written":
+        path.write_bytes(other.read_bytes())
+    else:
+        os.utime(path)
+    reads.another_server(monkeypatch)
+    after = fingerprint(path)
+    assert (after == before) == (change == "touched") and reads.paths == ["large.bin"]
+    assert len(json.loads((user / "files.json").read_text())["files"]) == 1
+
+
+def test_a_file_that_was_just_written_is_not_remembered(user, tmp_path, monkeypatch):
+    """It may be written once more within what a time of a file can tell."""
+    path, reads = tmp_path / "large.bin", Reads(monkeypatch)
+    monkeypatch.setattr(known_files, "SETTLED", 10**12)
+    path.write_bytes(bytes(LARGE + 1))
+    assert fingerprint(path) == fingerprint(path) and reads.paths == ["large.bin"] * 2
+    assert not (user / "files.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\0\xff", b"[]", b"3", b'{"version": 2, "files": {}}', b'{"version": 1}', b'{"version": 1, "files": {"a": 3}}',
+        b'{"version": 1, "files": {"a": [1, 2, 3, "x", "y"]}}',
+    ],
+)  # fmt: skip
+def test_a_list_of_files_that_is_none_is_begun_anew(user, tmp_path, monkeypatch, content):
+    path, reads = tmp_path / "large.bin", Reads(monkeypatch)
+    path.write_bytes(bytes(LARGE + 1))
+    user.mkdir(parents=True)
+    (user / "files.json").write_bytes(content)
+    first = fingerprint(path)
+    reads.another_server(monkeypatch)
+    assert fingerprint(path) == first and reads.paths == []
+
+
+def test_a_list_of_files_that_cannot_be_written_costs_reading_only(user, tmp_path, monkeypatch):
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(LARGE + 1))
+    user.parent.mkdir(parents=True)
+    user.write_text("in the way")
+    assert fingerprint(path) == sha(bytes(LARGE + 1))
+
+
+def test_cancel_is_heard_while_a_large_file_is_read_and_its_progress_is_shown(user, tmp_path, monkeypatch):
+    path, shown = tmp_path / "large.bin", []
+
+    class Bar:
+        def __init__(self, total):
+            self.total, self.value = total, 0
+
+        def update(self, value):
+            self.value += value
+            shown.append((self.value, self.total))
+            if len(shown) == 2:
+                mm.interrupt_current_processing(True)
+
+    monkeypatch.setattr(comfy.utils, "ProgressBar", Bar)
+    path.write_bytes(bytes(5 * BLOCK))
+    with pytest.raises(mm.InterruptProcessingException):
+        fingerprint(path)
+    assert shown == [(BLOCK, 5 * BLOCK), (2 * BLOCK, 5 * BLOCK)] and not (user / "files.json").exists()
+    assert fingerprint(path) == sha(bytes(5 * BLOCK)) and shown[-1] == (5 * BLOCK, 5 * BLOCK)
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "..", ".", "", "a\nb", "a\0b", "x" * 5000, "style",
