@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -21,17 +21,26 @@ def observed_forwards(guider: Any, rows: int) -> Iterator[list[Hashable]]:
         guider: inside its `sample`.
         rows: latent rows of the call.
     """
-    model, found = guider.inner_model, []
-    inner = model.apply_model
+    found: list[Hashable] = []
+    models = [guider.inner_model, getattr(guider, "uncond_inner", None)]  # one of its own for the negative prompt
+    with ExitStack() as observed:
+        for model in dict.fromkeys(model for model in models if model is not None):
+            observed.enter_context(_observed(model, lambda *call: found.append(_forward(*call, rows))))
+        yield found
+
+
+@contextmanager
+def _observed(model: Any, note: Callable[[Tensor, Tensor, tuple, dict], None]) -> Iterator[None]:
+    """Have what a model's `apply_model` is given noted."""
+    inner, replaced = model.apply_model, "apply_model" in vars(model)
 
     def apply_model(x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
-        found.append(_forward(x, t, args, kwargs, rows))
+        note(x, t, args, kwargs)
         return inner(x, t, *args, **kwargs)
 
-    replaced = "apply_model" in vars(model)
     vars(model)["apply_model"] = apply_model
     try:
-        yield found
+        yield
     finally:
         if replaced:
             vars(model)["apply_model"] = inner

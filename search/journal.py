@@ -269,9 +269,8 @@ class Journal:
         elif entry.get("kind") == SETTLED:
             self._settled[entry["name"], entry["by"]] = entry["value"]
         elif entry.get("kind") == NO_LOOKS:
-            looks = {name for name, line in self._runs.items() if "sigma" in line["what"]}
-            self._runs = {name: line for name, line in self._runs.items() if name not in looks}
-            self._scores = {key: values for key, values in self._scores.items() if key[0] not in looks}
+            self._runs = {name: line for name, line in self._runs.items() if "sigma" not in line["what"]}
+            self._scores = {key: values for key, values in self._scores.items() if key[0] in self._runs}
 
 
 def state_path(folder: Path, name: str) -> Path:

@@ -223,9 +223,10 @@ def _measured(shared: Tensor, copies: Tensor, alone: Tensor) -> tuple[float, flo
 
 
 def _apart(got: Tensor, wanted: Tensor) -> float:
-    """Return the norm of the difference over that of `wanted`; infinite if that cannot be told."""
-    difference, norm = float((got - wanted).float().norm()), float(wanted.float().norm())
-    if difference == 0.0:
-        return 0.0
-    ratio = difference / norm if norm > 0.0 else float("inf")
-    return ratio if ratio == ratio else float("inf")
+    """Return the norm of the difference over that of `wanted`, of finite numbers; infinite if others are not the same."""
+    got, wanted = got.float(), wanted.float()
+    if not torch.equal(got.isfinite(), wanted.isfinite()):
+        return float("inf")
+    got, wanted = (torch.nan_to_num(value, 0.0, 0.0, 0.0) for value in (got, wanted))
+    difference, norm = float((got - wanted).norm()), float(wanted.norm())
+    return difference / norm if norm > 0.0 else float("inf") if difference > 0.0 else 0.0

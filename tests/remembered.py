@@ -52,7 +52,7 @@ def remembered(graph: dict[str, Any], noise: Any = 0, prompt: dict[str, Any] | N
 
 def told(report: dict[str, Any]) -> dict[str, Any]:
     """What two searches must tell alike, however much one of them recalled."""
-    spent = ("seconds", "recalled", "verifier_calls", "decodes", "batch")
+    spent = ("seconds", "check_calls", "recalled", "verifier_calls", "decodes", "batch")
     out = {name: value for name, value in report.items() if name not in spent}
     out["rounds"] = [{name: value for name, value in told.items() if name != "seconds"} for told in report["rounds"]]
     return out

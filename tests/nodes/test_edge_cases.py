@@ -702,10 +702,10 @@ def test_out_of_memory_at_batch_1_is_comfyuis_own_error():
     assert rows == [8, 4, 2, 1]
 
 
-def test_another_error_of_the_model_is_passed_on_at_once():
+def test_another_error_of_the_model_is_passed_on_once_one_candidate_fails_too():
     def broken() -> None:
         raise RuntimeError("a bug in some patch")
 
-    with at_call(5, broken) as rows, pytest.raises(RuntimeError, match="a bug in some patch"):
+    with at_call(5, broken, each=True) as rows, pytest.raises(RuntimeError, match="a bug in some patch") as raised:
         search("eps", budget=8, method=RandomSearch(), on_cancel="keep best")
-    assert len(rows) == 5
+    assert rows == [8] * 5 + [1] and isinstance(raised.value.__cause__, RuntimeError)
