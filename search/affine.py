@@ -19,25 +19,18 @@ def starts_at_maximum(model_sampling: Any, sigma: float) -> bool:
     return math.isclose(largest, sigma, rel_tol=1e-05) or sigma > largest
 
 
-def noise_that_gives(model_sampling: Any, x: Tensor, sigma: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the noise with which the first model call of a run over [sigma, ...] on `latent` is at exactly `x`.
-
-    Outside of the mask the call sees the noised latent instead of the run's start: at the largest noise level some
-    families scale the noise differently there.
+def noise_that_gives(model_sampling: Any, x: Tensor, sigma: Tensor, latent: Tensor) -> Tensor:
+    """Return the noise with which a run over [sigma, ...] on `latent` starts at exactly `x`.
 
     Args:
         model_sampling: the model's sampling object, with `noise_scaling` and `sigma_max`.
         x: noisy latent (R, ...) at `sigma`, in model units.
         sigma: first noise level of the run, 0-d, > 0.
         latent: the latent image (R, ...) in model space that the run will be given.
-        mask: the denoise mask (R, ...) it will be given, or None.
     """
     at_max = starts_at_maximum(model_sampling, float(sigma))
     a = model_sampling.noise_scaling(sigma, torch.zeros_like(x), latent.clone(), at_max)
     b = model_sampling.noise_scaling(sigma, torch.ones_like(x), latent.clone(), at_max) - a
-    if mask is not None and at_max:
-        outside = model_sampling.noise_scaling(sigma, torch.ones_like(x), latent.clone(), False) - a
-        b = b * mask + outside * (1.0 - mask)
     return (x - a) / b
 
 

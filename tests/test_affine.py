@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from noise_search.search.affine import coefficients, noise_that_gives, renoise, starts_at_maximum
+from noise_search.search.starts import Start
 
 
 class Eps:
@@ -155,6 +157,17 @@ def test_the_noise_that_gives_x(name, sigma, shape):
     assert torch.allclose(start, x, rtol=1e-12, atol=1e-12)
 
 
+def guider_of(sampling, kept=None):
+    """A guider inside its `sample`, whose model keeps the noised latent around a mask, or what `kept` gives."""
+
+    def scale_latent_inpaint(x, sigma, noise, latent_image, denoise_mask):
+        if kept is not None:
+            return kept(sigma, latent_image)
+        return sampling.noise_scaling(sigma[0], noise, latent_image)
+
+    return SimpleNamespace(inner_model=SimpleNamespace(model_sampling=sampling, scale_latent_inpaint=scale_latent_inpaint))
+
+
 @pytest.mark.parametrize("edge", ["hard", "soft"])
 @pytest.mark.parametrize("sigma", [14.6, 2.0])
 def test_the_noise_that_gives_what_the_first_call_sees_around_a_mask(sigma, edge):
@@ -167,7 +180,7 @@ def test_the_noise_that_gives_what_the_first_call_sees_around_a_mask(sigma, edge
         start = x.noise_scaling(level(sigma), noise, latent, starts_at_maximum(x, sigma))
         return start * mask + x.noise_scaling(level(sigma), noise, latent) * (1 - mask)
 
-    found = noise_that_gives(x, first_call(n), level(sigma), latent, mask)
+    found = Start(guider_of(x), torch.stack([level(sigma), level(0.0)]), latent, mask).noise_that_gives(first_call(n))
     assert torch.allclose(found, n, rtol=1e-12, atol=1e-12)
 
 
