@@ -1,4 +1,4 @@
-"""What kind of sampler it is: known for ComfyUI's own ones."""
+"""What kind of sampler it is, as far as that is known before it ran: for some of ComfyUI's own."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ import comfy.samplers
 from comfy.k_diffusion.sampling import sample_euler, sample_euler_cfg_pp
 
 from ..search.transitions import sample_ddim_eta, sample_glass
+from .sharing import origin
+
+OWN = (sample_ddim_eta, sample_glass)
+# ComfyUI's own whose calls do not follow the user's steps; dpm_fast and dpm_adaptive are closures of `ksampler`.
+OTHER_STEPS = {"dpm_fast_function", "dpm_adaptive_function", "sample_dpm_fast", "sample_dpm_adaptive", "sample_ar_video"}
 
 
-def has_fixed_steps(sampler: Any) -> bool:
-    """Whether every run of a SAMPLER is known to take the same number of model calls.
+def calls_every_step(sampler: Any) -> bool:
+    """Whether a SAMPLER is known, before it ran, to call the model at every one of the user's steps, at its noise level.
 
-    `dpm_adaptive`, `dpm_fast` (its steps are not the user's) and foreign ones have to be measured.
+    `tests/core/test_lockstep.py` tries all of ComfyUI's own. What others do, candidate 0's run tells.
     """
     function = _function(sampler)
-    module = getattr(function, "__module__", "") or ""
-    known = module.startswith("comfy.") or function in (sample_ddim_eta, sample_glass)
-    return known and not is_adaptive(sampler) and "fast" not in function.__name__
+    return function in OWN or (is_core(sampler) and getattr(function, "__name__", "") not in OTHER_STEPS)
+
+
+def is_core(sampler: Any) -> bool:
+    """Whether a SAMPLER's function is written in ComfyUI's own library."""
+    function = _function(sampler)
+    return function is not None and origin(function)[0].startswith("comfy/")
 
 
 def is_adaptive(sampler: Any) -> bool:
-    """Whether a SAMPLER chooses its step sizes by what the model predicts."""
-    return "adaptive" in getattr(_function(sampler), "__name__", "")
+    """Whether a SAMPLER is known to choose its step sizes by what the model predicts."""
+    return is_core(sampler) and "adaptive" in _function(sampler).__name__
 
 
 def euler_like(sampler: Any) -> Any:

@@ -23,6 +23,7 @@ from ..search.feed import ENDED, Feed
 from ..search.finals import compare_finalists
 from ..search.judge import Judge
 from ..search.methods.auto_search import choose_for
+from ..search.methods.chain import Chain
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ..search.rng import take_rng
@@ -238,7 +239,9 @@ def run(search: Search, settings: Settings) -> tuple[Method, bool]:
     method = settings.method or RandomSearch()
     try:
         if settings.method is None:
-            method = choose_for(search, settings.budget)[0]
+            method, why = choose_for(search, settings.budget)
+            if not isinstance(method, Chain) or search.why_no_drafts:
+                search.notes.append(f"without a method, {method.name} was chosen: {why}")
         for told in steered(search, method):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
         judge_finalists(search)

@@ -16,13 +16,14 @@ import torch
 from nodes import VAEDecode
 from torch import Tensor
 
-from ..search.affine import coefficients, renoise
+from ..search.affine import coefficients
 from ..search.budget import Budget
 from ..search.calls import Record
 from ..search.carrier import Carrier, Limits
 from ..search.probe import Probe
 from ..search.recipes import GIVEN, Cut, Recipe, is_zero
 from ..search.rng import RngState, put_rng, take_rng
+from ..search.session import Calls, Run
 from ..search.shared_check import SharedCalls
 from ..search.trajectory import Trajectory
 from ..verifiers.guidance_gap import NO_GAP
@@ -31,12 +32,14 @@ from .conditioning import JitteredGuiders, check_entered
 from .graph import CLEAN, Graph, LeftoverNoise, to_intermediate
 from .graph import samples_of as samples_of
 from .keyframes import has_keyframes, replay_keyframes
-from .kinds import euler_like, has_fixed_steps, is_adaptive
+from .kinds import calls_every_step, euler_like, is_adaptive, is_core
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
 from .sharing import GUIDERS, origin, rows_are_frames, why_alone
 from .verdicts import shared_calls
 
 MIN_WAVE = 8
+ADAPTIVE = "the sampler chooses its step sizes by what the model predicts, which rounding in a shared call would change"
+MORE_CALLS = "a run takes more model calls than candidate 0 needed by then"
 ALONE_WAVE = 4  # more would keep a stop rule waiting; fewer, and on a small card each run would load all models anew
 
 
@@ -73,7 +76,7 @@ class ComfySession:
         share = share and not (shared is not None and shared.reason)
         rows = memory.rows_that_fit(graph.guider, self.shape) if share else 1
         self.limits = Limits(
-            max_rows=rows, before_call=self._before_call, may_call=budget.allows, called=self._count,
+            max_rows=rows, before_call=self._before_call, may_call=self._may_call, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache, shared=shared,
         )  # fmt: skip
         self._nothing_drawn = is_zero(pack(graph.given))
@@ -83,6 +86,7 @@ class ComfySession:
         self.gaps_for = ""
         self.prediction_levels: Sequence[float] = ()
         self.checkpoint: Callable[[], None] = lambda: None
+        self.leader: Run | Calls | None = None
 
     @property
     def noise_shares(self) -> Tensor:
@@ -107,7 +111,8 @@ class ComfySession:
     def why_one_by_one(self) -> list[str]:
         """Why candidates do not share model calls, in words; empty if they do."""
         found = self.limits.shared.reason if self.limits.shared is not None else ""
-        return [*self.why_alone, *[found] * bool(found)]
+        adaptive = ADAPTIVE if self._adaptive else ""
+        return [*self.why_alone, *filter(None, (found, adaptive, self.limits.uneven, self.limits.unshared))]
 
     @property
     def check_calls(self) -> int:
@@ -130,7 +135,15 @@ class ComfySession:
 
     @property
     def fixed_steps(self) -> bool:
-        return has_fixed_steps(self.graph.sampler)
+        return not (self._adaptive or self.limits.uneven)
+
+    @property
+    def known_steps(self) -> bool:
+        return calls_every_step(self.graph.sampler)
+
+    @property
+    def uneven(self) -> str:
+        return self.limits.uneven
 
     @property
     def _adaptive(self) -> bool:
@@ -171,13 +184,12 @@ class ComfySession:
         """
         tail = self.sigmas[self.sigmas < cut.renoise_to * (1 - 1e-6)].to(torch.float32)
         sigmas = torch.cat([torch.tensor([cut.renoise_to], dtype=torch.float32), tail.cpu()])
-        eps = self.draw(cut.noise_seed).to(record.x)
+        eps = self.draw(cut.noise_seed)
         rng = take_rng(self.device)
-        twin, x = (record, record.x) if cut.renoise_to == cut.sigma else (None, None)
-        if x is None:
-            levels = torch.tensor([cut.sigma, cut.renoise_to], device=record.x.device)
-            x = renoise(self._model_sampling, record.x, levels[0], levels[1], eps)
-        run = self._trajectory(sigmas, cut.seed, None, at=x, twin=twin, keep_records=keep_records, rng=rng)
+        twin, renoised = (record, None) if cut.renoise_to == cut.sigma else (None, (cut.sigma, eps))
+        run = self._trajectory(
+            sigmas, cut.seed, None, at=record.x, renoised=renoised, twin=twin, keep_records=keep_records, rng=rng
+        )
         run.jitter, run.gaps, run.noted = record.jitter, list(record.gaps[:-1]), dict(record.noted)
         return run
 
@@ -214,7 +226,7 @@ class ComfySession:
         picked = torch.linspace(0, len(self.sigmas) - 1, steps + 1).round().long()
         other = object.__new__(ComfySession)
         other.__dict__.update(self.__dict__)
-        other.sigmas, other._ended, other._stochastic = self.sigmas[picked], [], None
+        other.sigmas, other._ended, other._stochastic, other.leader = self.sigmas[picked], [], None, None
         sampler = self.graph.sampler if self.stochastic else euler_like(self.graph.sampler)
         other.graph = replace(self.graph, sigmas=other.sigmas, sampler=sampler)
         return other
@@ -226,17 +238,20 @@ class ComfySession:
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
         return Trajectory(
             self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone),
-            prediction_levels=self.prediction_levels, **more,
+            prediction_levels=self.prediction_levels, by_steps=not is_core(self.graph.sampler), **more,
         )  # fmt: skip
 
     def _advance(self, runs: Sequence[Trajectory], until_sigma: float) -> None:
         if self.why_alone:
-            for run in runs:
-                if run.alive:  # the user may have dropped it since
-                    self._sample([run], 0.0)
-        else:
+            until_sigma = 0.0
+        elif not self.limits.uneven:
             for group in self._rounds([run for run in runs if run.alive]):
                 self._sample(group, until_sigma)
+        if self.why_alone or self.limits.uneven:
+            for run in runs:
+                there = run.pending is not None and not run.goes_to(until_sigma, float(run.pending.sigma.max()))
+                if run.alive and not there and not self._sample([run], until_sigma):  # the user may have dropped it since
+                    return
 
     def _refuse_same(self, xs: Sequence[Tensor]) -> None:
         """Raise if runs from a noise of zeros stay the same; ask no more once two differ."""
@@ -258,8 +273,12 @@ class ComfySession:
             groups.setdefault((run.jitter, levels), []).append(run)
         return list(groups.values())
 
-    def _sample(self, runs: list[Trajectory], until_sigma: float) -> None:
-        """One round: one `guider.sample` of the user's guider with the carrier as its sampler."""
+    def _sample(self, runs: list[Trajectory], until_sigma: float) -> bool:
+        """Make one round: one `guider.sample` of the user's guider with the carrier as its sampler.
+
+        Returns:
+            Whether it came to its end.
+        """
         repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
         leftover = float(runs[0].sigmas[-1]) > CLEAN
         guider = self._guiders.get(runs[0].jitter)
@@ -273,6 +292,7 @@ class ComfySession:
             runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
             whole_segments=self._batching == "on" or has_keyframes(self.graph.guider),
             gaps=bool(self.gaps_for), predictions=self.prediction_levels, on_enter=enter,
+            leader=None if self._adaptive else self._leading,
         )  # fmt: skip
         if self.why_alone:
             runs[0].put_rng(self.device)
@@ -281,7 +301,8 @@ class ComfySession:
         per_run = self.graph.latent["samples"].shape[0]
 
         def part(block: int, index: int) -> Any:
-            return to_intermediate(rows_of(out, (block * len(runs) + index) * per_run, per_run))
+            place = block * len(runs) + index
+            return to_intermediate(rows_of(out, place * per_run, per_run)) if carrier.whole[place] else None
 
         for index, run in enumerate(runs):
             if run.denoised is not None or run.finished:
@@ -291,6 +312,15 @@ class ComfySession:
             if run.finished:
                 levels = enumerate(self.prediction_levels, 1 + leftover)
                 run.predictions = {level: part(block, index) for block, level in levels if level in run.noted}
+                self._compare_ended(run)
+        return not carrier.stopped
+
+    def _compare_ended(self, run: Trajectory) -> None:
+        """Note if an ended whole run made fewer calls than the leader's."""
+        leader = None if self._adaptive else self._leading
+        if leader is not None and leader.finished and run.at is None and len(run.levels) < len(leader.levels):
+            made = f"a run ended after {len(run.levels)} model calls, candidate 0 after {len(leader.levels)}"
+            self.limits.uneven = self.limits.uneven or made
 
     def _carried(self, carrier: Carrier, repeats: int, noise: Tensor, guider: Any) -> Any:
         """Have a guider carry runs on; where it fails to prepare for several candidates, for one."""
@@ -316,6 +346,31 @@ class ComfySession:
             join([unpack_like(noise, latent)] * repeats), join([latent] * repeats), sampler, sigmas,
             denoise_mask=self.graph.latent.get("noise_mask"), callback=None, disable_pbar=True, seed=seed,
         )  # fmt: skip
+
+    @property
+    def _leading(self) -> Any:
+        """The leader's run itself, if it was made in this session; else what is known of it."""
+        return getattr(self.leader, "real", None) or self.leader
+
+    def _may_call(self, runs: Sequence[Trajectory]) -> bool:
+        """Whether the budget allows a model call of some runs.
+
+        While candidate 0's cost is not known, it is what its run takes at least: the calls so far and, where the sampler is
+        known to make them, one for each step ahead.
+        """
+        rows, leader = sum(run.pending.x.shape[0] for run in runs), self._leading
+        leading = sum(run.pending.x.shape[0] for run in runs if run is leader)
+        least = math.inf
+        if leader is not None and leading < rows:
+            least = leader.nfe + leading
+            if self.known_steps:
+                done = min(leader.levels, default=math.inf)
+                ahead = int((self.sigmas[:-1] < done * (1 - 1e-5)).sum())
+                least = max(least, leader.nfe + ahead * (leading or leader.nfe // max(len(leader.levels), 1)))
+        allowed = self.budget.allows(rows, least)
+        if not (allowed or self.limits.uneven) and self.budget.run_cost is None:
+            self.limits.uneven, self.budget.refused = MORE_CALLS, False
+        return allowed
 
     def _before_call(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

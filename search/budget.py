@@ -116,10 +116,16 @@ class Budget:
         finally:
             self._redoing = before
 
-    def allows(self, rows: int) -> bool:
-        """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered."""
-        free = self.run_cost is None or self.free or (self._redoing and not self.halted)
-        allowed = free or self.nfe + rows <= self.cap - self.reserved
+    def allows(self, rows: int, least: float = math.inf) -> bool:
+        """Whether a model call on `rows` latent rows is inside the allowance. Candidate 0 is always rendered.
+
+        Args:
+            rows: of the call.
+            least: NFE that candidate 0's full run takes at least, while that is not known; infinite for its own calls.
+        """
+        free = self.free or (self._redoing and not self.halted)
+        cap = self.images * least if self.run_cost is None else self.cap - self.reserved
+        allowed = free or self.nfe + rows <= cap
         self.refused = self.refused or not allowed
         return allowed
 

@@ -105,6 +105,14 @@ def x_differs(recorded: Tensor, x: Tensor) -> bool:
     return not float((recorded - x).norm()) <= 1e-5 * float(recorded.norm())  # NaN differs
 
 
+def why_apart(request: Request, other: Request) -> str:
+    """Say, in words, what a sampler gives the model in one run and not in another; empty if it is nothing of the kind."""
+    one, two = (dict(r.change.key) for r in (request, other))
+    names = [".".join(map(str, path)) for path in {**one, **two} if one.get(path, request) != two.get(path, other)]
+    names += [name for name, value in other.guider_writes if (name, value) not in request.guider_writes]
+    return f"the sampler gives the model a '{names[0]}' of each run's own" if names else ""
+
+
 def request_key(request: Request) -> Hashable:
     """What two requests must have in common, beside sigma, to be answered by one call."""
     writes = tuple((name, identity(value)) for name, value in request.guider_writes)

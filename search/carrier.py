@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .calls import Request, request_key
+from .calls import Request, request_key, same_level, why_apart
 from .options import POST_CFG, Change, Options, apply_changes, clone_options
 from .recording import guidance_gaps, record_of, recorded
 from .shared_check import Place, SharedCall, SharedCalls, SharedCallsDiffer, place_of
 from .trajectory import Trajectory
 
 
-def _always(rows: int) -> bool:
+def _always(runs: Any) -> bool:
     return True
 
 
@@ -40,22 +40,26 @@ class Limits:
     Attributes:
         max_rows: most latent rows in one model call; halved when memory runs out.
         before_call: called before every call; may wait, close runs, or raise to interrupt.
-        may_call: asked before every call with its rows; False ends the round (the budget is spent).
+        may_call: asked before every call with the runs it serves; False ends the round (the budget is spent).
         called: told after every call: the trajectories it served and their denoised rows (n R, ...).
         is_oom: says whether an exception means that memory ran out.
         on_oom: called before a smaller call is tried.
         shared: checks calls of several runs; None for no check.
         smaller_calls: how often `max_rows` was halved.
+        uneven: why runs are no longer advanced together: what one did that the first run did not; empty: they are.
+        unshared: why runs that wait at one noise level do not share calls; empty if they do.
     """
 
     max_rows: int = 1
     before_call: Callable[[], None] = _nothing
-    may_call: Callable[[int], bool] = _always
+    may_call: Callable[[Sequence[Trajectory]], bool] = _always
     called: Callable[[Sequence[Trajectory], Tensor], None] = _nothing
     is_oom: Callable[[BaseException], bool] = _no_oom
     on_oom: Callable[[], None] = _nothing
     shared: SharedCalls | None = None
     smaller_calls: int = field(default=0)
+    uneven: str = field(default="")
+    unshared: str = field(default="")
 
 
 class Answered(NamedTuple):
@@ -79,14 +83,16 @@ class Carrier:
         trajectories: the runs, new or suspended, in the order of the rows it returns.
         until_sigma: a run stops when its next request, beside its first, has a sigma below this; 0 runs to the end.
         limits: see `Limits`.
-        stopped: whether `limits.may_call` ended the round.
+        stopped: whether `limits.may_call` ended the round, or a run that makes other calls than the leader.
         entered: whether the guider came as far as to sample.
+        whole: of the rows that it returned, block by block and run by run, whether they are those of the run; rows of another
+            shape than a result's, which an unfinished run has, are left out.
     """
 
     def __init__(
         self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
         *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False, denoised_too: bool = False,
-        whole_segments: bool = False, gaps: bool = False, predictions: Sequence[float] = (),
+        whole_segments: bool = False, gaps: bool = False, predictions: Sequence[float] = (), leader: Any = None,
     ) -> None:  # fmt: skip
         """Prepare a round.
 
@@ -101,11 +107,14 @@ class Carrier:
             whole_segments: only runs whose noise levels are all the same share a call, those behind them included.
             gaps: note the guidance gap of every call.
             predictions: levels whose noted predictions, of all runs, are appended to the rows that `sample` returns.
+            leader: the run that tells what calls all whole runs make, in this round or before; None if there is none.
         """
         self.trajectories = list(trajectories)
         self.until_sigma = until_sigma
         self.limits = limits
         self.stopped = self.entered = False
+        self.whole: list[bool] = []
+        self._leader = leader
         self._on_enter, self._alone, self._denoised_too, self._whole = on_enter, alone, denoised_too, whole_segments
         self._gaps, self._predictions = gaps, tuple(predictions)
         self._guider: Any = None
@@ -136,12 +145,39 @@ class Carrier:
                 run.enter(model_wrap, self._options, clean[:rows], mask, noise.dtype)
         while not self.stopped:
             sigma, group = self._next_group()
-            if not group:
+            if not group or self._parts(group, sigma):
                 break
             self._answer(group, sigma)
+        return self._returned()
+
+    def _returned(self) -> Tensor:
+        """Join what the runs are to hand out; a result may be of another shape than the latent (a sampler that enlarges it)."""
         rows = [run.rows() for run in self.trajectories]
         rows += [run.last_denoised() for run in self.trajectories] if self._denoised_too else []
-        return torch.cat(rows + [run.prediction(level) for level in self._predictions for run in self.trajectories])
+        rows += [run.prediction(level) for level in self._predictions for run in self.trajectories]
+        shape = next((run.result for run in self.trajectories if run.finished), rows[0]).shape[1:]
+        self.whole = [part.shape[1:] == shape for part in rows]
+        return torch.cat([part if ok else part.new_zeros(len(part), *shape) for part, ok in zip(rows, self.whole, strict=True)])
+
+    def _parts(self, group: Sequence[Trajectory], sigma: float) -> bool:
+        """Whether a run makes another call than the leader did, and there are others with which it cannot go on together."""
+        why = next((why for run in group if (why := self._other_call(run, sigma, group))), "")
+        self.limits.uneven = self.limits.uneven or why
+        self.stopped = bool(why) and len(self.trajectories) > 1
+        return self.stopped
+
+    def _other_call(self, run: Trajectory, sigma: float, group: Sequence[Trajectory]) -> str:
+        """Say what a whole run's next call has that the leader's of the same number has not; empty if they are alike."""
+        leader, number = self._leader, len(run.levels)
+        if leader is None or leader is run or run.at is not None:
+            return ""
+        if any(other is leader for other in group) and number == len(leader.levels):
+            return ""  # it is the same call
+        if number < len(leader.levels):
+            other = leader.levels[number]
+            said = f"call {number + 1} of a run is at sigma {sigma:g}, candidate 0's at {other:g}"
+            return "" if same_level(sigma, other) else said
+        return f"call {number + 1} of a run is at sigma {sigma:g}, where candidate 0 made none" if leader.levels else ""
 
     def _next_group(self) -> tuple[float, list[Trajectory]]:
         """Return the largest waiting sigma and the runs that may share a call at it.
@@ -151,14 +187,18 @@ class Carrier:
         waiting = [run for run in self.trajectories if run.pending is not None]
         levels = _sigmas([run.pending for run in waiting])
         above = [(max(level), level, run) for run, level in zip(waiting, levels, strict=True)]
-        above = [entry for entry in above if entry[0] >= self.until_sigma or entry[2].owes(self.until_sigma)]
+        above = [entry for entry in above if entry[2].goes_to(self.until_sigma, entry[0])]
         if not above:
             return 0.0, []
         sigma, level, first = max(above, key=lambda entry: entry[0])
         key = self._key(first, sigma)
         if min(level) != max(level):
             return sigma, [first]  # rows at different noise levels: conditioning ranges would look at the first row only
-        return sigma, [run for _, other, run in above if other == level and self._key(run, sigma) == key]
+        there = [run for _, other, run in above if other == level]
+        group = [run for run in there if self._key(run, sigma) == key]
+        if len(group) < len(there) and not self.limits.unshared:
+            self.limits.unshared = next(filter(None, (why_apart(first.pending, run.pending) for run in there)), "")
+        return sigma, group
 
     def _key(self, run: Trajectory, sigma: float) -> Hashable:
         """Branches share calls with other runs once the noise levels that lie before them are the same."""
@@ -175,7 +215,7 @@ class Carrier:
             rows = todo[0].pending.x.shape[0]
             count = _largest_power_of_two(max(1, min(len(todo), self.limits.max_rows // rows)))
             chunk = todo[:count]
-            if not self.limits.may_call(count * rows):
+            if not self.limits.may_call(chunk):
                 self.stopped = True
                 return
             answered = self._call_or_halve(chunk, sigma)

@@ -20,12 +20,13 @@ from .budget import Budget
 from .calls import record_at
 from .candidates import Candidate, Pool, Round
 from .controls import Controls
+from .helm import CannotBranch
 from .judge import Judge
 from .outlook import check_levels
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Cut, Recipe, derived_seed
 from .replay import replay
-from .session import Session
+from .session import Calls, Session
 from .watcher import Watcher
 
 NO_SCORES = "the verifier gave no candidate a score: candidate 0, your own seed, is what the search returns"
@@ -98,12 +99,14 @@ class Search(Appraisal):
             renoise_to: the higher noise level to start from, by the forward process; None adds nothing.
 
         Raises:
-            ValueError: the parent's run made no model call there.
+            CannotBranch: the parent's run made no model call there.
         """
         run = self._runs.get(parent.index)
         record = record_at(parent.records if run is None else run.records, sigma)
+        if record is None and parent.status == "cut off":
+            raise CannotBranch(f"candidate {parent.index} took more model calls than planned and was cut off")
         if record is None:
-            raise ValueError(
+            raise CannotBranch(
                 f"sampler: it makes no model call at the noise level {sigma:g} of the sigmas, so that no run can branch "
                 "there: use a sampler that does (euler, euler_ancestral, dpmpp_2m), or another method"
             )
@@ -156,7 +159,7 @@ class Search(Appraisal):
         self.say(words.looking(len(candidates)))
         self._advance(self.session, candidates, until_sigma)
         self.leave_if_halted()
-        seen = [c for c in candidates if c.index in self._runs]
+        seen = [c for c in candidates if c.index in self._runs and self._runs[c.index].latent is not None]
         return self._score_look(seen, [self._runs[c.index].latent for c in seen], {"sigma": until_sigma}, True, pool)
 
     def sketch(self, candidates: Sequence[Candidate], steps: int, pool: Pool | None = None) -> Pool:
@@ -227,6 +230,7 @@ class Search(Appraisal):
             if candidate.index not in self._runs:
                 self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels + self.lasting_levels)
         runs = [self._runs[c.index] for c in candidates]
+        self._lead(session, candidates)
         before = [run.nfe for run in runs]
         started = self.budget.clock()
         try:
@@ -236,13 +240,22 @@ class Search(Appraisal):
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
                 candidate.gaps, candidate.predictions = list(run.gaps), run.predictions
+            self._note_uneven(session.uneven)
         if until_sigma <= 0.0:
             ended = [run for run in runs if run.finished]
             self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
             lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
         else:
             lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or not self._may_run(c)]
+            lost = [c for c in lost if c is not self.baseline]  # it goes on, looked at or not
         self.prune(lost, status="cut off")
+
+    def _lead(self, session: Session, candidates: Sequence[Candidate]) -> None:
+        """Let candidate 0's run, or the first draft, be the one whose calls all others are believed to make."""
+        if session is self.session and self.baseline in candidates:
+            session.leader = self._runs[self.baseline.index]
+        elif session.leader is None and candidates:
+            session.leader = self._runs[candidates[0].index]
 
     def _score_finished(self, wave: Sequence[Candidate]) -> Iterator[Round]:
         done = [c for c in wave if c.index in self._runs]
@@ -252,6 +265,8 @@ class Search(Appraisal):
             candidate.records, candidate.segment_start = run.records, run.segment_start
             if candidate is self.baseline:
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
+                self.session.leader = Calls(run.levels, run.nfe)
+                self._in_parts = len(run.odd) > 0 and len(run.levels) - len(run.odd) < self.steps
         if not done:
             return
         try:

@@ -19,6 +19,10 @@ class Halted(Exception):
     """Ends a method in the middle, since the user ended the search or wants it to go on elsewhere."""
 
 
+class CannotBranch(ValueError):
+    """Ends a method in the middle, since a run made no model call where it was to be left, or not any more."""
+
+
 class Helm(Outlook):
     """The part of a search that listens to the user.
 
@@ -76,6 +80,12 @@ class Helm(Outlook):
                 run.close()
             if candidate.status != "finished":
                 candidate.status = "discarded" if candidate.discarded else status
+
+    def _note_uneven(self, why: str) -> None:
+        """Say once that runs do not make the calls of candidate 0's."""
+        note = f"candidates ran one by one from there: {why}"
+        if why and note not in self.notes:
+            self.notes.append(note)
 
     def rescore(self) -> None:
         """Bring the scores of finished candidates up to date: they may depend on all that was scored, and on who is left."""

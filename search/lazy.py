@@ -20,6 +20,7 @@ class Known:
     finished: bool = False
     latent: Any = None
     levels: Sequence[float] = ()
+    odd: Sequence[int] = ()
     gaps: Sequence[float] = ()
     records: Sequence[LazyRecord] = ()
     segment_start: Any = None

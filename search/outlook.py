@@ -9,6 +9,7 @@ from .candidates import Candidate
 from .judge import Judge
 from .session import Run, Session
 
+IN_PARTS = "the sampler calls the model on parts of the latent or at another size, so that a half-finished run shows no picture"
 ONLY_FINISHED = "a person is asked about finished pictures only"
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
 
@@ -31,6 +32,7 @@ class Outlook:
         self._runs: dict[int, Run] = {}
         self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
         self._levels: list[float] = []  # of candidate 0's model calls, in order
+        self._in_parts = False  # too few of them saw the whole latent to tell of it at every step
 
     def expect(self, judge: Judge) -> None:
         """Have the session note of runs what a judge needs: this search's own, or one that is asked at its end.
@@ -58,7 +60,12 @@ class Outlook:
 
     @property
     def baseline_first(self) -> bool:
-        """Whether candidate 0 must be rendered alone, since what a run costs has to be known beforehand."""
+        """Whether candidate 0 must be rendered alone, since what calls a run makes has to be known beforehand."""
+        return self._alone_first or not self.session.known_steps
+
+    @property
+    def _alone_first(self) -> bool:
+        """Whether candidate 0 must be rendered alone even if all others are to make the same calls as it does."""
         rules = self.budget.rules
         return not self.session.fixed_steps or rules.max_model_calls > 0 or rules.max_seconds > 0
 
@@ -72,6 +79,8 @@ class Outlook:
         One by one if they differ in cost, so that the end of the budget cuts off one run, not all of a wave.
         """
         costs = self._costs.get(steps, [])
+        if steps != self.steps and not (costs or self.session.known_steps):
+            return 1  # a draft's cost cannot be told from that of a full run
         if not self.session.fixed_steps and (len(costs) < 2 or len(set(costs)) > 1):
             return 1
         wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
@@ -103,7 +112,7 @@ class Outlook:
     def why_no_looks(self) -> str:
         """Why half-finished candidates cannot be judged, in words; empty if they can."""
         untrusted = ONLY_FINISHED if self.judge.asks_people else "the verifier cannot be trusted on half-denoised pictures"
-        return self._why_alone or ("" if self.judge.trusts_previews else untrusted)
+        return self._why_alone or self._why_in_parts or ("" if self.judge.trusts_previews else untrusted)
 
     @property
     def why_no_drafts(self) -> str:
@@ -116,7 +125,13 @@ class Outlook:
     @property
     def why_no_renoising(self) -> str:
         """Why finished runs cannot be left for others that end anew, in words; empty if they can."""
-        return self._why_alone or ("" if self.session.fixed_steps else "the sampler chooses its own steps")
+        uneven = self.session.uneven or "the sampler chooses its own steps"
+        return self._why_alone or self._why_in_parts or ("" if self.session.fixed_steps else uneven)
+
+    @property
+    def _why_in_parts(self) -> str:
+        """Why no model call tells of the whole latent at every step, as candidate 0's run showed; empty if they do."""
+        return IN_PARTS if self._in_parts else ""
 
     @property
     def _why_alone(self) -> str:
@@ -127,7 +142,7 @@ class Outlook:
         """How many of `todo` to run now: what is best run together, and what can be paid for."""
         count = min(len(todo), self.wave(self.steps))
         if self.budget.run_cost is None:
-            return 1 if self.baseline_first or self.budget.halted else count
+            return 1 if self._alone_first or self.budget.halted else count
         return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
 
     def _through(self, sigma: float) -> int:
@@ -138,6 +153,8 @@ class Outlook:
         run = self._runs.get(candidate.index)
         if run is None or not candidate.recipe.cuts:
             return max(self.dearest(self.steps) - (0 if run is None else run.nfe), 1)
+        if run.levels:  # its first call may have been a twin's, answered or not
+            return max(self.calls(run.levels[-1]), 1)
         cut = candidate.recipe.cuts[-1]
         first = self.rows if cut.renoise_to > cut.sigma else 0
         return max(self.calls(cut.renoise_to) + first - run.nfe, 1)

@@ -134,7 +134,7 @@ class RecallingSession:
         if line is None or (self.inner.gaps_for and "gaps" not in line):
             return None
         gaps = [math.nan if gap is None else gap for gap in line.get("gaps", ())]
-        known = Known(line["calls"], until_sigma <= 0.0, ON_ITS_WAY, line["levels"], gaps)
+        known = Known(line["calls"], until_sigma <= 0.0, ON_ITS_WAY, line["levels"], line.get("odd", ()), gaps)
         known.records = records_of(run, line["levels"])
         if what and self.ledger.book is not None and self.ledger.book.has(run.recipe, what):
             return known
@@ -193,6 +193,8 @@ class RecallingSession:
         what, ledger = self._told(until_sigma), self.ledger
         line: dict[str, Any] = {"recipe": json.loads(run.recipe.to_json()), "what": what, "calls": run.nfe}
         line |= {"levels": list(run.levels), "noted": list(self.inner.prediction_levels)}
+        if run.odd:
+            line["odd"] = list(run.odd)
         if self.inner.gaps_for:
             line["gaps"] = [finite_or_none(gap) for gap in run.gaps]
         ledger.journal.add_run(self.ledger.name(run.recipe, what), line, self._state(run, what))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ class Run(Protocol):
         latent: result, or denoised prediction of a run that waits; latent space of the VAE.
         records: model calls it can be left at for a branch; each has its `sigma`.
         levels: noise levels of its model calls so far, in order.
+        odd: which of these calls saw the latent in another shape: a part of it, or another size.
         segment_start: what a stock run of a branch's own segment starts from; None for a whole run.
         gaps: guidance gaps of its model calls so far, those before it branched included, if the session notes them.
         predictions: of an ended run, its denoised predictions by the noise levels the session notes, each of the last model
@@ -30,11 +31,20 @@ class Run(Protocol):
     latent: Any
     records: Sequence[Any]
     levels: Sequence[float]
+    odd: Sequence[int]
     segment_start: Any
     gaps: Sequence[float]
     predictions: Mapping[float, Any]
 
     def close(self) -> None: ...
+
+
+class Calls(NamedTuple):
+    """What is left to know of an ended run: see `Run`."""
+
+    levels: Sequence[float]
+    nfe: int
+    finished: bool = True
 
 
 class Session(Protocol):
@@ -46,7 +56,10 @@ class Session(Protocol):
             x = alpha latent + scale noise. Sigma itself for flow models.
         stochastic: whether the sampler draws noise of its own, so that runs with different step seeds part.
         looks_halfway: whether runs can be suspended and resumed.
-        fixed_steps: whether every full run is known to take the same number of model calls.
+        fixed_steps: whether every full run is believed to make the model calls of the first; False once one made others.
+        known_steps: whether it is known, before any run, that each makes a call at every noise level but the last.
+        uneven: what a run did that ended that belief, in words; empty if none did.
+        leader: the first whole run, or what is left to know of it: all others are believed to make its calls.
         wave: how many runs are best advanced together.
         why_alone: why runs cannot share model calls, in words; empty if they can.
         gaps_for: name of the verifier that needs the guidance gaps of runs; empty: they are not noted.
@@ -59,6 +72,9 @@ class Session(Protocol):
     stochastic: bool
     looks_halfway: bool
     fixed_steps: bool
+    known_steps: bool
+    uneven: str
+    leader: Run | Calls | None
     wave: int
     why_alone: Sequence[str]
     gaps_for: str

@@ -9,7 +9,8 @@ from math import isfinite, nan
 
 from .candidates import Candidate
 from .engine import Method, Round, Search
-from .helm import FINISHED, Halted
+from .helm import FINISHED, CannotBranch, Halted
+from .methods.branches import become_random
 from .methods.chain import begins
 from .methods.zero_order import ZeroOrderSearch
 
@@ -24,7 +25,7 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
     while True:
         search.method = method.name
         with suppress(Halted):
-            yield from method.run(search)
+            yield from _run(search, method)
         if search.baseline.status != "finished":
             search.budget.halted = False
             with suppress(Halted):  # it may be asked to end once more
@@ -41,6 +42,15 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
     if search.ended == FINISHED:
         _commit(search)
     search.stopped, search.method = search.ended or search.stopped, ""
+
+
+def _run(search: Search, method: Method) -> Iterator[Round]:
+    """Run a method; one whose runs cannot branch where candidate 0's run could leaves the rest of the budget to random search."""
+    try:
+        yield from method.run(search)
+    except CannotBranch as error:
+        search.give_up()
+        yield from become_random(search, search.method, None, str(error))
 
 
 def _commit(search: Search) -> None:

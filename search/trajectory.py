@@ -13,11 +13,11 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
-from .affine import noise_that_gives
 from .calls import Record, Request, answer_from, at_or_above, record_at, same_level
 from .jitter import Jitter
 from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
+from .starts import Start
 
 _TRIES_TO_CLOSE = 100  # a sampler may catch the exit and call the model again
 
@@ -72,8 +72,9 @@ class Trajectory:
         result: what the sampler returned (R, ...), model space; None before the end.
         latent: denoised or result as the guider handed it out (latent space of the VAE), set by the session.
         nfe: model calls so far, in latent rows.
-        step: steps that its sampler has told the end of; some tell none.
+        step: steps that its sampler has told of; some samplers tell of none.
         levels: noise levels of the answered calls, in order, model units.
+        odd: which of these calls were of another shape than the latent's: a part of it, or another size.
         records: answered calls, as far as `keep_records` says.
         jitter: how its positive conditioning is varied; None for not at all. Set by the session.
         gaps: guidance gap of the answered calls, in order, as far as they are recorded; NaN where there is none.
@@ -84,7 +85,8 @@ class Trajectory:
     def __init__(
         self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
         *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False,
-        alone: bool = False, prediction_levels: Sequence[float] = (),
+        alone: bool = False, prediction_levels: Sequence[float] = (), renoised: tuple[float, Tensor] | None = None,
+        by_steps: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a run; nothing is computed yet.
 
@@ -95,7 +97,9 @@ class Trajectory:
             seed: seed of the step noise.
             rng: global random state the run starts with; None leaves the global generators alone.
             alone: the run has the global generators for itself: what is patched into the model may draw from them.
-            at: noisy latent (R, ...) at sigmas[0] to start from instead of noise.
+            at: noisy latent (R, ...) that a model call saw at sigmas[0], to start from instead of noise.
+            renoised: noise level of `at` if that is lower, and the unit Gaussian (R, ...) that takes it up to sigmas[0].
+            by_steps: the sampler may tell the model other noise levels than those of its steps: it is cut by its steps.
             twin: the record of the run this one branches from, to answer its first call if it is the same call.
             keep_records: keep every answered call, or the last one at each of these noise levels.
             prediction_levels: noise levels whose predictions are noted.
@@ -108,13 +112,14 @@ class Trajectory:
         self.latent: Any = None
         self.nfe = self.step = 0
         self.levels: list[float] = []
+        self.odd: list[int] = []
         self.records: list[Record] = []
         self.jitter: Jitter | None = None
         self.gaps: list[float] = []
         self.noted: dict[float, Tensor] = {}
         self.predictions: dict[float, Any] = {}
         self._prediction_levels = tuple(prediction_levels)
-        self._rng, self._alone = rng, alone
+        self._rng, self._alone, self._renoised, self._by_steps = rng, alone, renoised, by_steps
         self._fiber: greenlet | None = None
         self._guider: GuiderStandIn | None = None
         self._base: Options = {}
@@ -175,12 +180,19 @@ class Trajectory:
         self._base.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
         self._guider = GuiderStandIn(self, guider)
         if self.at is not None:
-            sampling = guider.inner_model.model_sampling
-            self.noise = noise_that_gives(sampling, self.at.to(latent.device), sigmas[0], latent, mask)
+            self.noise = self._noise_of_start(Start(guider, sigmas, latent, mask, self._base))
         self.noise = self.noise.to(latent.device, dtype)
         self._fiber = greenlet(self._run)
         self._fiber.gr_context = contextvars.copy_context()
         self._switch(sigmas)
+
+    def _noise_of_start(self, start: Start) -> Tensor:
+        """Return the noise (R, ...) with which the run starts where it was told to."""
+        x = self.at.to(start.latent.device)
+        if self._renoised is None:
+            return start.noise_that_gives(x)
+        sigma, eps = self._renoised
+        return start.noise_that_gives_renoised(x, torch.tensor(sigma, device=x.device), eps.to(x))
 
     def answer(self, denoised: Tensor, rows: int, sigma: float) -> None:
         """Give the pending call at `sigma` its answer (R, ...) and run on to the next call or the end."""
@@ -195,17 +207,26 @@ class Trajectory:
             return self.keep_records
         return any(same_level(sigma, level) for level in self.keep_records)
 
-    def owes(self, sigma: float) -> bool:
+    def goes_to(self, cut: float, waits: float) -> bool:
+        """Whether a run that waits for a call at the noise level `waits` makes it before it is cut at another.
+
+        A sampler that tells the model other levels than its own is cut by its steps, as far as it tells of them.
+        """
+        place = next((k for k, level in enumerate(self._segment) if cut > 0.0 and same_level(cut, level)), None)
+        if place is None or not self._by_steps or self.step == 0 or any(same_level(waits, level) for level in self._segment):
+            return waits >= cut or self._owes(cut, waits)
+        return self.step <= place
+
+    def _owes(self, sigma: float, waits: float) -> bool:
         """Whether a run that waits below a noise level has yet to make a call at it, or any call.
 
         Its first is always made: some samplers shift the first sigma a little, and without it there is nothing to look at.
         A record that is wanted there may follow calls at lower levels, within the step before: see `sample_glass`.
         """
-        if self.denoised is None:
+        if not self.levels:
             return True
         if isinstance(self.keep_records, bool) or not self.keeps(sigma):
             return False
-        waits = float(self.pending.sigma.flatten()[0])
         passed = any(level < sigma and same_level(waits, level) for level in self._segment)
         return not passed and record_at(self.records, sigma) is None
 
@@ -213,7 +234,10 @@ class Trajectory:
         """Keep an answered call; of several at one level only the last before the run went below, unless all are wanted.
 
         So a run that waits and one that ended keep the same call, also of a sampler that comes back up (heunpp2).
+        A call of another shape than the latent's is no place to start a run from.
         """
+        if record.x.shape != self._clean.shape:
+            return
         if not isinstance(self.keep_records, bool):
             others = [r for r in self.records if not same_level(r.sigma, record.sigma)]
             below = any(level < record.sigma and not same_level(level, record.sigma) for level in self.levels)
@@ -237,7 +261,7 @@ class Trajectory:
         return self.last_denoised() if self.result is None else self.result
 
     def last_denoised(self) -> Tensor:
-        """Return the last denoised prediction (R, ...), model space; zeros before the first."""
+        """Return the last denoised prediction of the whole latent (R, ...), model space; zeros before the first."""
         return torch.zeros_like(self._clean) if self.denoised is None else self.denoised
 
     def prediction(self, level: float) -> Tensor:
@@ -246,6 +270,9 @@ class Trajectory:
 
     def _note(self, denoised: Tensor, sigma: float) -> None:
         self.levels.append(sigma)
+        if denoised.shape != self._clean.shape:
+            self.odd.append(len(self.levels) - 1)
+            return
         if self._mask is None:
             self.denoised = denoised.clone()  # the sampler may write to what it is given
         else:

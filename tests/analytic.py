@@ -74,6 +74,7 @@ class AnalyticRun:
         self.done, self.nfe, self.latent, self.closed = 0, 0, None, False
         self.records: list[Left] = []
         self.segment_start = None
+        self.odd: list[int] = []
         self.gaps: list[float] = []
         self.promises: list[Tensor] = []
         self.predictions: dict[float, Tensor] = {}
@@ -144,6 +145,9 @@ class AnalyticSession:
     stochastic: bool = False
     looks_halfway: bool = True
     fixed_steps: bool = True
+    known_steps: bool = True
+    uneven: str = ""
+    leader: Any = None
     wave: int = 8
     why_alone: Sequence[str] = ()
     on_call: Callable[[], None] = lambda: None

@@ -11,7 +11,7 @@ import torch
 from ..candidates import Candidate, Pool, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, missing_levels
+from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
 
 
@@ -71,8 +71,7 @@ class BacktrackingSearch:
         if not why:
             descent = _Descent(self, search, ladders)
             yield from descent.begin()
-            if missing := missing_levels(search, descent.levels):
-                why = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas"
+            why = why_not_left(search, descent.levels)
         if why:
             yield from become_random(search, self.name, self.proposal, why)
             return

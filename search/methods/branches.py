@@ -23,6 +23,13 @@ def has_record(candidate: Candidate, level: float) -> bool:
     return record_at(candidate.records, level) is not None
 
 
+def why_not_left(search: Search, levels: Sequence[float]) -> str:
+    """Say why runs cannot be left at some levels, as candidate 0's ended run showed; empty if they can."""
+    missing = missing_levels(search, levels)
+    there = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas" if missing else ""
+    return search.why_no_branches or there
+
+
 def missing_levels(search: Search, levels: Sequence[float]) -> list[float]:
     """Return the levels at which candidate 0's run, once ended, made no model call."""
     return [level for level in levels if not search.calls(level * (1 + 3e-5), level)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..candidates import Candidate, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .branches import become_random, has_record, leave, lowest_noise, missing_levels
+from .branches import become_random, has_record, leave, lowest_noise, missing_levels, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
 
@@ -151,12 +151,11 @@ class Ladder:
         search.branch_levels = tuple(self._sigmas[point] for point in {*self._points, *([1] if self._second else [])})
         if search.origin.status != "finished":
             yield from search.render([search.origin])
-        missing = missing_levels(search, search.branch_levels)
-        if self._second and self._sigmas[0] in missing:
-            missing.remove(self._sigmas[0])
+        if self._second and self._sigmas[0] in missing_levels(search, search.branch_levels):
+            search.branch_levels = tuple(level for level in search.branch_levels if level != self._sigmas[0])
             self._points = [1, *(point for point in self._points if point > 1)]
-        if missing:
-            self.why_not = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas"
+        self.why_not = why_not_left(search, search.branch_levels)
+        if self.why_not:
             return
         self._levels = [self._sigmas[point] for point in self._points]
         self._ups = [self._sigmas[point - self._renoise] if self._renoise else None for point in self._points]

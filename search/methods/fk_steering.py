@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .branches import become_random, leave
+from .branches import become_random, leave, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
 
@@ -98,6 +98,9 @@ class FKSteering:
             for level, cut in enumerate(cuts):
                 looks[level] = search.look([search.origin], cut)
             yield from search.render([search.origin])
+            if why := why_not_left(search, cuts):
+                yield from become_random(search, self.name, self.proposal, why)
+                return
         if not search.over():
             yield from self._steer(search, cuts, ups, looks)
         leave(search)

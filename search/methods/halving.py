@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
+from .branches import become_random
 from .random_search import RandomSearch
 
 
@@ -45,8 +46,12 @@ class HalvingSearch:
             raise ValueError(f"cuts by sigma need first_cut >= second_cut > 0, not {first:g} and {second:g}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.images <= 2 or not self._can_look(search):
+        if search.images <= 2:
             yield from RandomSearch(self.proposal).run(search)
+            return
+        if why := self._why_not(search):
+            # Rendering survivors anew at equal cost would look at 4/3 N candidates half-way instead of N in full.
+            yield from become_random(search, self.name, self.proposal, why)
             return
         sigmas = [float(s) for s in search.session.sigmas]
         steps = self.cut_steps(sigmas)
@@ -63,6 +68,9 @@ class HalvingSearch:
                 marks.append(search.baseline.nfe)
             yield from search.render([search.baseline])
             marks.append(search.baseline.nfe)
+            if why := self._why_not(search):
+                yield from become_random(search, self.name, self.proposal, why)
+                return
         if not search.over():
             yield from self._halve(search, cuts, looks, marks)
 
@@ -116,12 +124,7 @@ class HalvingSearch:
         search.prune(others[width - 1 :])
         return [search.origin, *others[: width - 1]]
 
-    def _can_look(self, search: Search) -> bool:
-        why = search.why_no_looks
-        if not why and not self.cut_steps([float(s) for s in search.session.sigmas]):
-            why = "both cuts are at the end of the run"
-        if not why:
-            return True
-        # Rendering survivors anew at equal cost would look at 4/3 N candidates half-way instead of N in full.
-        search.notes.append(f"halving search became random search at the same cost: {why}")
-        return False
+    def _why_not(self, search: Search) -> str:
+        """Say why no candidate can be dropped half-way; empty if some can."""
+        ends = "" if self.cut_steps([float(s) for s in search.session.sigmas]) else "both cuts are at the end of the run"
+        return search.why_no_looks or ends

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..candidates import Candidate, Pool
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .branches import become_random, has_record, leave, lowest_noise, missing_levels
+from .branches import become_random, has_record, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
 
 
@@ -128,8 +128,8 @@ class _Walk:
             yield from search.render([search.origin])
             if search.over():
                 return
-        if missing := missing_levels(search, [cut for cut, _, _ in self.legs]):
-            self.why_not = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas"
+        self.why_not = why_not_left(search, [cut for cut, _, _ in self.legs])
+        if self.why_not:
             return
         self.joins = has_record(search.origin, self.legs[0][0])
         self.start = search.calls(float("inf"), self.legs[0][0])

@@ -71,7 +71,9 @@ class RefinementSearch:
             )
         while (count := search.budget.affordable(cost, self.children)) and not search.over():
             parent = search.left_at(level)[0]
-            yield from search.render([search.branch(parent, level, renoise_to=up) for _ in range(count)])
+            children = [search.branch(parent, level, renoise_to=up) for _ in range(count)]
+            yield from search.render(children)
+            cost = max(cost, *(child.nfe for child in children))  # some samplers call the model more often in a short run
             best = search.left_at(level)[0]
             search.forget([c for c in search.candidates if c is not best])
         leave(search)
