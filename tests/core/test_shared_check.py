@@ -15,6 +15,7 @@ from inprocess import boot, run_node
 boot()
 
 import comfy.model_management as mm
+import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models
 import torch
@@ -181,6 +182,37 @@ def test_other_forwards_than_those_proven_are_checked(monkeypatch):
     with pytest.raises(SharedCallsDiffer, match=DIFFERS):
         session.advance(runs)
     assert session.budget.nfe == 3 * len(runs)
+
+
+def with_own_functions(change):
+    """A SAMPLER of Euler steps whose runs add a post-CFG function of their own; returns it and the batch sizes that were seen."""
+    seen = []
+
+    def post_cfg(args):
+        seen.append(args["denoised"].shape[0])
+        return change(args["denoised"])
+
+    def sample(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        options = comfy.model_patcher.set_model_options_post_cfg_function(extra_args["model_options"], post_cfg)
+        for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+            denoised = model(x, sigma * x.new_ones([x.shape[0]]), **{**extra_args, "model_options": options})
+            x = x + (x - denoised) / sigma * (following - sigma)
+        return x
+
+    return comfy.samplers.KSAMPLER(sample), seen
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+@pytest.mark.parametrize("change", [lambda denoised: denoised, lambda denoised: 0.9 * denoised], ids=["look", "change"])
+def test_post_cfg_functions_of_runs_are_not_called_for_the_check(change, share):
+    smp, seen = with_own_functions(change)
+    g = guider(toy_with(CoupledNet, share=share))
+    session = session_for(g, smp, sigmas_for(g.model_patcher, steps=STEPS), empty_latent("flow"))
+    runs = [session.start(Recipe(seed, seed)) for seed in SEEDS]
+    session.advance(runs)
+    given_up = len(SEEDS) if share else 0
+    assert seen == [1] * (len(SEEDS) * STEPS + given_up) and bool(session.why_one_by_one) == bool(share)
+    check_stock(session, runs, within=1e-5)
 
 
 def test_a_mean_of_one_percent_in_bfloat16():
