@@ -6,6 +6,8 @@ from typing import Any
 
 import comfy.model_management as mm
 
+from .sharing import patchers_of
+
 MAX_ROWS = 32  # more rows gain no speed on real models
 HEADROOM = 0.85
 
@@ -20,13 +22,14 @@ def rows_that_fit(guider: Any, shape: tuple[int, ...]) -> int:
         guider: the user's GUIDER.
         shape: (R, ...) of one candidate's latent, packed if nested.
     """
-    patcher = guider.model_patcher
-    device = patcher.load_device
-    usable = mm.get_total_memory(device) * HEADROOM - patcher.model_size() - mm.extra_reserved_memory()
+    patchers = patchers_of(guider)
+    device = patchers[0].load_device
+    weights = sum({patcher.model: patcher.model_size() for patcher in patchers}.values())
+    usable = mm.get_total_memory(device) * HEADROOM - weights - mm.extra_reserved_memory()
     if mm.is_device_cpu(device):
         usable = mm.get_free_memory(device) * HEADROOM
     rows = MAX_ROWS
-    while rows > 1 and patcher.model.memory_required([rows * 2, *shape[1:]]) > usable:
+    while rows > 1 and max(patcher.model.memory_required([rows * 2, *shape[1:]]) for patcher in patchers) > usable:
         rows //= 2
     return rows
 

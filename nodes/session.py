@@ -34,7 +34,7 @@ from .graph import samples_of as samples_of
 from .keyframes import has_keyframes, replay_keyframes
 from .kinds import calls_every_step, euler_like, is_adaptive, is_core
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
-from .sharing import GUIDERS, origin, rows_are_frames, why_alone
+from .sharing import keeps_guidance, rows_are_frames, why_alone, why_one_a_call
 from .verdicts import shared_calls
 
 MIN_WAVE = 8
@@ -69,7 +69,8 @@ class ComfySession:
             reasons = [*reasons, "the rows of this model's latents are frames of one video"]
         self.why_alone: list[str] = reasons
         # Step sizes of an adaptive sampler differ by candidate, and amplify the rounding of a shared call.
-        share = not self.why_alone and not self._adaptive
+        self.why_one_a_call = why_one_a_call(graph.guider) if batching == "auto" and not reasons else []
+        share = not self.why_alone and not self.why_one_a_call and not self._adaptive
         # What is not known is never called twice to find out: a patch that counts its calls would change the picture.
         if shared is None and share and not unknown:
             shared = shared_calls(graph.guider, graph.latent, compares=batching == "auto")
@@ -112,7 +113,7 @@ class ComfySession:
         """Why candidates do not share model calls, in words; empty if they do."""
         found = self.limits.shared.reason if self.limits.shared is not None else ""
         adaptive = ADAPTIVE if self._adaptive else ""
-        return [*self.why_alone, *filter(None, (found, adaptive, self.limits.uneven, self.limits.unshared))]
+        return [*self.why_alone, *self.why_one_a_call, *filter(None, (found, adaptive, self.limits.uneven, self.limits.unshared))]
 
     @property
     def check_calls(self) -> int:
@@ -378,7 +379,6 @@ class ComfySession:
 
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
         self.budget.count(denoised.shape[0])
-        known = origin(type(self.graph.guider)) in GUIDERS  # others may begin without guidance, and go on with it
-        if self.gaps_for and known and all(map(math.isnan, runs[0].gaps)):
+        if self.gaps_for and keeps_guidance(self.graph.guider) and all(map(math.isnan, runs[0].gaps)):
             raise ValueError(f"verifier '{self.gaps_for}': {NO_GAP}")
         self._called(runs, denoised)

@@ -2,8 +2,7 @@
 
 A patch that remembers across calls, takes a mean over the batch or draws global random numbers would change the
 images of candidates that share a call. That cannot be read off a function, so every callable that the graph put
-into the model must be on the list below, by file of ComfyUI and qualified name. `tests/core/test_sharing.py` runs
-each entry in lockstep against stock runs.
+into the model must be on the list in `tested`, by file and qualified name.
 """
 
 from __future__ import annotations
@@ -19,36 +18,13 @@ import comfy.hooks
 import comfy.samplers
 import comfy.utils
 import torch
+from comfy.patcher_extension import WrappersMP
 
 from .module_code import foreign_code
+from .tested import CALLABLES, GUIDERS, LIMITED, ONE_A_CALL, PATCHERS
 
 COMFYUI = Path(inspect.getfile(comfy.samplers)).resolve().parent.parent
 
-GUIDERS = {
-    ("comfy/samplers.py", "CFGGuider"),
-    ("comfy_extras/nodes_custom_sampler.py", "Guider_Basic"),
-    ("comfy_extras/nodes_custom_sampler.py", "Guider_DualCFG"),
-}
-# Row by row, without memory, without random numbers: tested. Not PerpNeg (it projects on the whole batch), nor
-# RenormCFG and TemporalScoreRescaling (they fail on more than one row).
-CALLABLES = {
-    ("comfy_extras/nodes_model_advanced.py", "RescaleCFG"),
-    ("comfy_extras/nodes_tcfg.py", "TCFG"),
-    ("comfy_extras/nodes_fresca.py", "FreSca"),
-    ("comfy_extras/nodes_eps.py", "EpsilonScaling"),
-    ("comfy_extras/nodes_pag.py", "PerturbedAttentionGuidance"),
-    ("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiT"),
-    ("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiTSimple"),
-    ("comfy_extras/nodes_freelunch.py", "FreeU"),
-    ("comfy_extras/nodes_freelunch.py", "FreeU_V2"),
-    ("comfy_extras/nodes_cfg.py", "CFGZeroStar"),
-    ("comfy_extras/nodes_cfg.py", "CFGNorm"),
-    ("comfy_extras/nodes_differential_diffusion.py", "DifferentialDiffusion"),
-    ("comfy_extras/nodes_model_downscale.py", "PatchModelAddDownscale"),
-    ("comfy_api/torch_helpers/torch_compile.py", "apply_torch_compile_factory"),
-}
-# A setting, read from the callable's closure, with which an entry of the list takes a mean over the batch.
-COUPLED_BY = {("comfy_extras/nodes_slg.py", "SkipLayerGuidanceDiT"): "rescaling_scale"}
 # Entries of model options that hold no code to run.
 DATA = {"sample_sigmas", "registered_hooks", "to_load_options", "torch_compile_kwargs"}
 CONTROLS = {"ControlNet", "ControlLora", "ControlNetSD35", "T2IAdapter"}
@@ -61,28 +37,61 @@ def why_alone(guider: Any) -> list[str]:
     Args:
         guider: the user's GUIDER, between samplings.
     """
-    patcher = guider.model_patcher
     reasons = []
     if origin(type(guider)) not in GUIDERS:
         reasons.append(f"guider {type(guider).__qualname__} is not known")
-    if not in_comfyui(type(patcher)):
-        reasons.append(f"model patcher {type(patcher).__qualname__} is not ComfyUI's")
-    options = (patcher.model_options, getattr(guider, "model_options", {}))
-    reasons += [f"patch {name} may couple candidates" for name in _unknown_callables(options)]
+    reasons += _unknown_callables(getattr(guider, "model_options", {}), guider)
     reasons += [f"guider.{name} is replaced" for name in replaced_methods(guider)]
+    for patcher in patchers_of(guider):
+        reasons += _patcher_reasons(patcher, guider)
+    if len(patchers_of(guider)) > 1 and hooks_of(guider):
+        reasons.append("hooks are not tested with two models")
+    return list(dict.fromkeys(reasons + _cond_reasons(guider)))
+
+
+def why_one_a_call(guider: Any) -> list[str]:
+    """Return what needs model calls of one candidate each, in words; empty if nothing does.
+
+    Args:
+        guider: the user's GUIDER, between samplings.
+    """
+    on_it = [[patcher.model_options, patcher.wrappers] for patcher in patchers_of(guider)]
+    found = [(thing, ONE_A_CALL.get(origin(thing))) for thing in callables_in([getattr(guider, "model_options", {}), *on_it])]
+    return list(dict.fromkeys(f"patch {_full_name(thing)}: {why}" for thing, why in found if why))
+
+
+def patchers_of(guider: Any) -> list[Any]:
+    """Return the model patchers of a guider: one, or two where the negative prompt goes through a model of its own."""
+    second = getattr(guider, "uncond_model_patcher", None)
+    return [guider.model_patcher] if second is None else [guider.model_patcher, second]
+
+
+def _patcher_reasons(patcher: Any, guider: Any) -> list[str]:
+    cls, reasons = type(patcher), []
+    if not in_comfyui(cls) and pack_origin(cls) not in PATCHERS:
+        reasons.append(f"model patcher {cls.__qualname__} is not ComfyUI's")
+    reasons += _unknown_callables(patcher.model_options, guider)
     for group in (patcher.wrappers, patcher.callbacks):
-        reasons += [f"wrapper {name} may couple candidates" for name in _unknown_callables(group)]
+        reasons += _unknown_callables(group, guider, "wrapper")
     reasons += [f"object patch '{name}' is not known" for name, value in patcher.object_patches.items()
                 if not _plain_object(patcher, name, value)]  # fmt: skip
     if getattr(patcher, "injections", None):
         reasons.append("the model carries injections")
-    reasons += _model_reasons(patcher.model) + _cond_reasons(guider)
-    return list(dict.fromkeys(reasons))
+    return reasons + _model_reasons(patcher.model)
+
+
+def keeps_guidance(guider: Any) -> bool:
+    """Whether a guider that begins without guidance is known to go on without it."""
+    wrapped = any(patcher.wrappers.get(WrappersMP.PREDICT_NOISE) for patcher in patchers_of(guider))
+    return origin(type(guider)) in GUIDERS and not wrapped
 
 
 def rows_are_frames(guider: Any) -> bool:
     """Whether the rows of a latent are the frames of one video, so that a candidate is all of them."""
-    patcher = guider.model_patcher
+    return any(map(_rows_are_frames, patchers_of(guider)))
+
+
+def _rows_are_frames(patcher: Any) -> bool:
     model = any(cls.__name__ in FRAME_MODELS for cls in type(patcher.model).__mro__)
     animated = hasattr(patcher, "motion_models") or "ADE" in str(list(patcher.wrappers) + list(patcher.attachments))
     return model or animated
@@ -123,14 +132,26 @@ def in_comfyui(cls: type) -> bool:
     return origin(cls)[0].startswith("comfy/")
 
 
-def _unknown_callables(value: Any) -> list[str]:
-    names = []
+def pack_origin(cls: type) -> tuple[str, str]:
+    """Return where a class of another pack was written: (its folder, as cloned or installed, and file; outermost name)."""
+    file, name = origin(cls)
+    folder = Path(file).parent.name.lower().removesuffix("-main")  # of an archive that was unpacked
+    return (f"{folder}/{Path(file).name}", name)
+
+
+def _unknown_callables(value: Any, guider: Any, what: str = "patch") -> list[str]:
+    reasons = []
     for thing in callables_in(value):
-        file, name = origin(thing)
-        if (file, name) not in CALLABLES or _setting(thing, COUPLED_BY.get((file, name))):
-            full = getattr(thing, "__qualname__", type(thing).__qualname__)
-            names.append(f"{full.replace('.<locals>', '')} ({Path(file).name})")
-    return names
+        known, limit = origin(thing) in CALLABLES, LIMITED.get(origin(thing))
+        why = limit(thing, conditions_of(guider)) if known and limit is not None else ""
+        if why or not known:
+            reasons.append(f"{what} {_full_name(thing)} may couple candidates" + (f": {why}" if why else ""))
+    return reasons
+
+
+def _full_name(thing: Any) -> str:
+    full = getattr(thing, "__qualname__", type(thing).__qualname__)
+    return f"{full.replace('.<locals>', '')} ({Path(origin(thing)[0]).name})"
 
 
 def callables_in(value: Any) -> Iterator[Any]:
@@ -144,11 +165,6 @@ def callables_in(value: Any) -> Iterator[Any]:
             yield from callables_in(inner)
     elif callable(value) or not isinstance(value, (bool, int, float, str, bytes, type(None), torch.Tensor)):
         yield value
-
-
-def _setting(function: Any, name: str | None) -> Any:
-    """Return a variable of the enclosing function that a function uses."""
-    return None if name is None else inspect.getclosurevars(function).nonlocals.get(name)
 
 
 def replaced_methods(thing: Any) -> list[str]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..search.shared_check import BRAIN, TOLERANCES, Place, SharedCalls
 from .forwards import observed_forwards
 from .memory import is_oom
-from .sharing import callables_in, code_name, conditions_of, controls_of, hooks_of
+from .sharing import callables_in, code_name, conditions_of, controls_of, hooks_of, patchers_of
 
 SAME = 1e-3  # a relative difference of noise levels that makes no other place
 
@@ -90,11 +90,11 @@ def shared_calls(guider: Any, latent: dict[str, Any], compares: bool) -> SharedC
         latent: the LATENT it works on.
         compares: whether answers are compared; if not, the user wants calls to be shared and only errors end that.
     """
-    patcher = guider.model_patcher
     verdicts = ModelVerdicts(guider, latent.get("noise_mask") is not None)
-    tolerance = TOLERANCES.get(_computes_in(patcher.model), BRAIN)  # narrower types are computed with in one of these
+    types = [_computes_in(patcher.model) for patcher in patchers_of(guider)]
+    tolerance = max(TOLERANCES.get(dtype, BRAIN) for dtype in types)  # narrower types are computed with in one of these
     return SharedCalls(
-        verdicts, tolerance, observed_forwards, is_fault, patcher.load_device, compares=compares,
+        verdicts, tolerance, observed_forwards, is_fault, guider.model_patcher.load_device, compares=compares,
         before_check=mm.throw_exception_if_processing_interrupted, reason=verdicts.reason if compares else "",
     )  # fmt: skip
 
@@ -106,14 +106,15 @@ def is_fault(error: BaseException) -> bool:
 
 def code_of(guider: Any, masked: bool) -> Hashable:
     """Return what all code on a guider's model comes to, with the types it computes in and where."""
-    patcher = guider.model_patcher
-    model, network = patcher.model, getattr(patcher.model, "diffusion_model", None)
-    on_it = [patcher.model_options, getattr(guider, "model_options", {}), patcher.wrappers, patcher.callbacks]
-    things = [*callables_in(on_it), *callables_in(patcher.object_patches)]
-    things += [type(thing) for thing in (guider, patcher, model, network, *hooks_of(guider))]
+    things = [*callables_in(getattr(guider, "model_options", {})), *map(type, (guider, *hooks_of(guider)))]
     things += [type(control) for entry in conditions_of(guider) for control in controls_of(entry.get("control"))]
-    code = frozenset(map(code_name, things))
-    return (code, masked, str(model.get_dtype()), str(_computes_in(model)), str(patcher.load_device))
+    computes = []
+    for patcher in patchers_of(guider):
+        model = patcher.model
+        things += callables_in([patcher.model_options, patcher.wrappers, patcher.callbacks, patcher.object_patches])
+        things += map(type, (patcher, model, getattr(model, "diffusion_model", None)))
+        computes.append((str(model.get_dtype()), str(_computes_in(model)), str(patcher.load_device)))
+    return (frozenset(map(code_name, things)), masked, tuple(computes))
 
 
 def _computes_in(model: Any) -> torch.dtype:

@@ -142,7 +142,8 @@ class Carrier:
             if run.alive:
                 rows = _rows_of_run(run, clean)
                 mask = None if denoise_mask is None else denoise_mask[:rows]
-                run.enter(model_wrap, self._options, clean[:rows], mask, noise.dtype)
+                handed = (noise, sigmas) if self._alone else None
+                run.enter(model_wrap, self._options, clean[:rows], mask, noise.dtype, handed)
         while not self.stopped:
             sigma, group = self._next_group()
             if not group or self._parts(group, sigma):

@@ -155,13 +155,16 @@ class Trajectory:
 
     def start_noise(self, like: Tensor) -> Tensor:
         """Return the noise (R, ...) the run starts from, or one of the shape of `like` if that is found later."""
-        return torch.zeros_like(like) if self.noise is None else self.noise.to("cpu")
+        return torch.zeros_like(like) if self.noise is None else self.noise.to("cpu", copy=True)  # wrappers may write into it
 
     def own_sigmas(self) -> Tensor:
         """Return the run's own noise levels (S + 1,) on the device it runs on."""
         return self._base["transformer_options"]["sample_sigmas"]
 
-    def enter(self, guider: Any, options: Options, latent: Tensor, mask: Tensor | None, dtype: torch.dtype) -> None:
+    def enter(
+        self, guider: Any, options: Options, latent: Tensor, mask: Tensor | None, dtype: torch.dtype,
+        handed: tuple[Tensor, Tensor] | None = None,
+    ) -> None:  # fmt: skip
         """Start the run in this `guider.sample`, or point the suspended run at the guider's new state.
 
         Args:
@@ -170,6 +173,8 @@ class Trajectory:
             latent: latent image (R, ...), model space.
             mask: denoise mask (R, ...) or None.
             dtype: of the noise that the guider hands to samplers.
+            handed: noise (R, ...) and noise levels that it handed to this run's sampler, if it is alone: what is wrapped around
+                the sampler may have changed them.
         """
         if self._fiber is not None:
             object.__setattr__(self._guider, "_guider", guider)
@@ -178,6 +183,10 @@ class Trajectory:
         sigmas = self.sigmas.to(latent.device, copy=True)  # uni_pc writes into what it is given
         self._base = clone_options(options)
         self._base.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
+        if handed is not None and self.at is None:
+            self.noise = handed[0]
+            if not torch.equal(handed[1], sigmas):
+                sigmas = handed[1].clone()
         self._guider = GuiderStandIn(self, guider)
         if self.at is not None:
             self.noise = self._noise_of_start(Start(guider, sigmas, latent, mask, self._base))

@@ -77,6 +77,11 @@ def node(node_id: str) -> type:
     return found[node_id]
 
 
+def has_node(node_id: str) -> bool:
+    """Whether this ComfyUI has a built-in node."""
+    return node_id in _nodes()[0]
+
+
 def run_node(which: str | type, **inputs: Any) -> tuple:
     """Run a node, given by id or class, and return its outputs."""
     cls = node(which) if isinstance(which, str) else which

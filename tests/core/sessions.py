@@ -12,9 +12,10 @@ import comfy.sample
 import comfy_extras.nodes_custom_sampler as stock_nodes
 import torch
 
+from noise_search.nodes.noise import SegmentNoise
 from noise_search.nodes.session import ComfySession, Graph
 from noise_search.search.budget import Budget
-from noise_search.search.recipes import Recipe
+from noise_search.search.recipes import Cut, Recipe
 from noise_search.search.rng import take_rng
 from toys import counted, sampler, stock
 
@@ -93,3 +94,38 @@ def check_alone(g: Any, name: str | Any, sigmas: torch.Tensor, latent: dict, *, 
 def samples_of(run: Any) -> Any:
     """What the stock sampler node would hand out."""
     return getattr(run.latent, "samples", run.latent)
+
+
+def check_every_level(
+    g: Any, name: str, sigmas: torch.Tensor, latent: dict, *, one_a_call: str = "", within: float = 1e-4,
+    seeds: tuple[int, ...] = (5, 11, 42),
+) -> list[Any]:  # fmt: skip
+    """Candidates equal stock runs when they are left at any noise level, go on apart from each other, and branch there.
+
+    Args:
+        one_a_call: why they do not share their calls; empty: they do.
+
+    Returns:
+        The stock results.
+    """
+    smp = sampler(name)
+    want = [stock(g, seed, smp, sigmas, latent) for seed in seeds]
+    for sigma in map(float, sigmas[:-1]):
+        session = session_for(g, smp, sigmas, latent)
+        assert session.why_alone == [] and session.looks_halfway
+        assert any(one_a_call in why for why in session.why_one_a_call) if one_a_call else session.why_one_a_call == []
+        runs = [session.start(Recipe(seed, seed), keep_records=[sigma]) for seed in seeds]
+        with counted() as calls:
+            session.advance(runs, sigma)
+        assert set(calls.rows_of) <= ({1} if one_a_call else {2, 1})
+        assert one_a_call or 2 in calls.rows_of
+        session.advance(runs[1:2])  # what it leaves behind must not reach the others
+        session.advance(runs)
+        for run, expected in zip(runs, want, strict=True):
+            assert relative(samples_of(run), expected) < within, sigma
+        branch = session.branch(runs[0].records[-1], Cut(sigma, sigma, 3, 7))
+        session.advance([branch])
+        noise, levels = branch.segment_start
+        alone = stock(g, SegmentNoise(noise, 7, 3), smp, levels, session.graph.latent)
+        assert relative(samples_of(branch), alone) < within, sigma
+    return want

@@ -16,6 +16,7 @@ boot()
 
 import comfy.samplers
 import torch
+from comfy.patcher_extension import WrappersMP
 from searching import FarFrom, decoded, parts, search_with, stock_with
 from sessions import relative, session_for
 
@@ -280,8 +281,25 @@ def test_guiders_that_show_nothing_are_named_with_what_to_do():
     assert got.report["best"]["index"] == 0 and got.report["problems"]
 
 
-def test_a_guider_that_begins_without_guidance_is_measured_from_then_on():
-    graph = parts("eps", g=of_class(Late), steps=8)
+def late_by_a_patch():
+    """Core's guider with a patch that takes the guidance from it above a noise level, as CFGOverride does."""
+
+    def override(executor, x, timestep, *args, **kwargs):
+        guider, saved = executor.class_obj, executor.class_obj.cfg
+        guider.cfg = saved if float(timestep[0]) < 3.0 else 1.0
+        try:
+            return executor(x, timestep, *args, **kwargs)
+        finally:
+            guider.cfg = saved
+
+    model = toy_model("eps")
+    model.add_wrapper(WrappersMP.PREDICT_NOISE, override)
+    return guider(model)
+
+
+@pytest.mark.parametrize("make", [lambda: of_class(Late), late_by_a_patch], ids=["guider", "patch"])
+def test_guidance_that_begins_later_is_measured_from_then_on(make):
+    graph = parts("eps", g=make(), steps=8)
     got = search_with(graph, 3, budget=3, method=RandomSearch(), verifier=ALL)
     late = [gap for gap, sigma in zip(by_hand_late(graph), graph["sigmas"][:-1].tolist(), strict=True) if sigma < 3.0]
     assert 0 < len(late) < 8
