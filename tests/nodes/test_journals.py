@@ -12,11 +12,14 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
-from remembered import keep_journals, remembered
+import folder_paths
+from remembered import keep_journals, prompt_for, remembered
 from searching import parts
 
-from noise_search.nodes import journals
+from noise_search.nodes import fingerprints, journals
+from noise_search.nodes.remembering import READ_WHOLE
 from noise_search.search.journal import STATES, THUMBS, Journal, entry_name
+from noise_search.search.lines import line_of
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.recipes import Recipe
 
@@ -149,3 +152,48 @@ def test_recipes_are_found_by_name(root):
         recipe = Recipe.from_json(candidate["recipe"])
         assert journals.recipe_of(folder.name, entry_name(recipe, {})) == recipe.to_json()
     assert journals.recipe_of(folder.name, "0" * 32) is journals.recipe_of("0" * 32, "0" * 32) is None
+
+
+@pytest.mark.parametrize(("older", "large", "said"), [(True, True, True), (False, True, False), (True, False, False)])
+def test_one_note_says_that_large_files_are_known_otherwise_than_before(root, tmp_path, monkeypatch, older, large, said):
+    monkeypatch.setattr(fingerprints, "SETTLED", -(10**12))
+    monkeypatch.setattr(fingerprints, "_known", {})
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "vae", ([str(tmp_path / "vae")], {".safetensors"}))
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "v.safetensors").write_bytes(bytes(fingerprints.LARGE + large))
+    if older:
+        old(root, "1", 100, [1], 10)
+    notes = [remembered(parts("eps"), 3, prompt=prompt_for("v.safetensors")).report["notes"] for _ in range(2)]
+    assert [READ_WHOLE in one for one in notes] == [said, False]
+    assert "files above 4 MiB" in READ_WHOLE and (root / "files.json").exists() == large
+
+
+def test_a_journal_that_cannot_be_opened_whole_is_not_open_for_ever(root, monkeypatch):
+    """Whatever is raised: it can be forgotten afterwards, and opened."""
+
+    def broken():
+        raise KeyError("what")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journals, "make_room", broken)
+        with pytest.raises(KeyError):
+            journals.open_journal("d" * 32)
+    journal = journals.open_journal("d" * 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(journals, "make_room", broken)
+        with pytest.raises(KeyError):
+            journals.close_journal(journal)
+    assert journals._open == [] and journals.forget("d" * 32)
+
+
+def test_lines_of_another_version_hinder_no_search(root):
+    want = remembered(parts("eps"), 3, method=RandomSearch()).report
+    (folder,) = root.iterdir()
+    with (folder / "journal.jsonl").open("ab") as file:
+        for entry in ({"kind": "run"}, {"kind": "scores"}, {"kind": "run", "name": "0" * 32, "what": {}, "calls": 1, "levels": [],
+                      "recipe": {"noise_search": 99}}):  # fmt: skip
+            file.write(line_of(entry))
+    again = remembered(parts("eps"), 3, method=RandomSearch()).report
+    assert again["recalled"]["candidates"] == 4 and again["order"] == want["order"]
+    assert [note for note in again["notes"] if "2 lines are damaged or of another version" in note]
+    assert journals.recipe_of(folder.name, "0" * 32) is None and journals.forget(folder.name)
