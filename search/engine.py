@@ -131,10 +131,18 @@ class Search(Appraisal):
             if candidate not in spared:
                 candidate.records = ()
 
-    def render(self, candidates: Sequence[Candidate]) -> Iterator[Round]:
-        """Run candidates to their end and score them, as far as the budget reaches; one round for each wave."""
+    def render(self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None) -> Iterator[Round]:
+        """Run candidates to their end and score them, as far as the budget reaches; one round for each wave.
+
+        Args:
+            candidates: those that are there; finished ones are left out.
+            fresh: how many new ones to run after them, each drawn only when it can be paid for.
+            proposal: how these are drawn.
+        """
         todo = [c for c in candidates if c.status != "finished"]
-        while todo and not self.over():
+        while (todo or fresh) and not self.over():
+            drawn = [self.propose(proposal) for _ in range(min(fresh, self._room - len(todo)))]
+            todo, fresh = todo + drawn, fresh - len(drawn)
             wave = todo[: self._payable(todo)]
             if not wave:
                 self.stopped = self.budget.why_short()

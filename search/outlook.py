@@ -141,9 +141,18 @@ class Outlook:
     def _payable(self, todo: Sequence[Candidate]) -> int:
         """How many of `todo` to run now: what is best run together, and what can be paid for."""
         count = min(len(todo), self.wave(self.steps))
+        return self._fitting(count, max((self._cost_to_end(c) for c in todo[:count]), default=0))
+
+    @property
+    def _room(self) -> int:
+        """How many candidates that are yet to be drawn could run now."""
+        return self._fitting(self.wave(self.steps), max(self.dearest(self.steps), 1))
+
+    def _fitting(self, count: int, cost: int) -> int:
+        """How many of `count` runs of `cost` NFE each can be paid for now; at first candidate 0 may have to go alone."""
         if self.budget.run_cost is None:
             return 1 if self._alone_first or self.budget.halted else count
-        return self.budget.affordable(max(self._cost_to_end(c) for c in todo[:count]), count)
+        return self.budget.affordable(cost, count)
 
     def _through(self, sigma: float) -> int:
         """How many calls candidate 0's run made until it was below a noise level for good."""

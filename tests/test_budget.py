@@ -8,8 +8,20 @@ import pytest
 from analytic import Clock, Listed, prepare, run, statuses, winner
 
 from noise_search.search.budget import Budget, StopRules
+from noise_search.search.methods.auto_search import AutoSearch
+from noise_search.search.methods.backtracking import BacktrackingSearch
+from noise_search.search.methods.branching import BranchingSearch
+from noise_search.search.methods.chain import Chain
+from noise_search.search.methods.draft_search import DraftSearch
+from noise_search.search.methods.evolution import EvolutionSearch
+from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.halving import HalvingSearch
+from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.methods.refinement import RefinementSearch
+from noise_search.search.methods.rollover import RolloverSearch
+from noise_search.search.methods.spectral import SpectralSearch
+from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 
 METHODS = [
@@ -29,6 +41,39 @@ def timed(method, images, seconds, verifier=None, **session):
     clock = Clock()
     rules = StopRules(max_seconds=seconds)
     return run(method, images, verifier, rules=rules, clock=clock, on_call=clock.tick, **session)
+
+
+EVERY = [
+    *METHODS, AutoSearch(), BacktrackingSearch(), BranchingSearch(renoise=1), Chain(RandomSearch(), RefinementSearch()), DraftSearch(),
+    DraftSearch(draft_steps=5), EvolutionSearch(), FKSteering(renoise=1), PathSearch(), RefinementSearch(), RolloverSearch(renoise=1),
+    SpectralSearch(), SpectralSearch(draft_steps=5), TrustRegionSearch(), TrustRegionSearch(draft_steps=5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", EVERY, ids=ids)
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize("most", [12, 45, 100])
+def test_what_limits_do_not_pay_for_is_not_drawn(method, looks, most):
+    """However large the budget is: every candidate costs something, so that there are no more than calls."""
+    search = run(method, 100_000, rules=StopRules(max_model_calls=most), looks_halfway=looks)
+    assert search.budget.nfe <= max(most, 20)
+    assert all(candidate.nfe > 0 or candidate.status == "pruned" for candidate in search.candidates)
+    assert len(search.candidates) <= max(1, most // 3)
+
+
+@pytest.mark.parametrize("method", EVERY, ids=ids)
+def test_what_time_does_not_pay_for_is_not_drawn(method):
+    search = timed(method, 100_000, 100)
+    assert "waiting" not in statuses(search)
+    assert len(search.candidates) <= 100
+
+
+@pytest.mark.parametrize("rules", [{"patience": 6}, {"target_score": -1e9}])
+@pytest.mark.parametrize("method", [RandomSearch(), EvolutionSearch()], ids=ids)
+def test_a_search_that_ends_early_has_drawn_no_others(method, rules):
+    search = run(method, 50_000, Listed(numbers=[1.0] + [0.0] * 99), rules=StopRules(**rules))
+    assert "waiting" not in statuses(search)
+    assert len(search.candidates) <= 32
 
 
 # The arithmetic.
@@ -263,7 +308,7 @@ def test_adaptive_runs_stay_under_the_budget(method, seed, images):
 def test_nothing_goes_on_after_the_cap():
     """Candidate 0 takes 10 calls, all others 25: 8 images are 80 calls, and the third other one is cut off."""
     search = run(RandomSearch(), 8, calls=lambda seed: 10 if seed == 7 else 25, fixed_steps=False)
-    assert statuses(search) == ["finished", "finished", "finished", *["waiting"] * 5]
+    assert statuses(search) == ["finished", "finished", "finished"]
     assert search.budget.nfe == 60  # 20 calls are left: known to be too few
     assert search.stopped == TOO_SMALL
     search = run(RandomSearch(), 2, calls=lambda seed: 10 if seed == 7 else 25, fixed_steps=False)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ..candidates import Candidate, Pool, Round
 from ..engine import Search
+from ..proposals import NoiseProposal
 
 FEWER = "fewer drafts than planned could be paid for"
 
@@ -61,6 +62,15 @@ class Trials:
         else:
             yield from self.search.render(candidates)
 
+    def draw(self, count: int, proposal: NoiseProposal | None = None) -> Iterator[Round]:
+        """Try new candidates, each drawn only when it can be paid for, in waves, as far as the budget reaches."""
+        count = max(0, min(count, self.left))
+        self.left -= count
+        if self.steps:
+            self._draft([], count, proposal)
+        else:
+            yield from self.search.render([], count, proposal)
+
     def end(self) -> Iterator[Round]:
         """Render the best drafts in full."""
         if self.steps:
@@ -68,8 +78,21 @@ class Trials:
 
     @property
     def going_on(self) -> bool:
-        """Whether there is something left to try."""
-        return self.left > 0 and not self.search.over()
+        """Whether there is something left to try that can be paid for; notes why if there is not."""
+        if self.left <= 0 or self.search.over():
+            return False
+        if self.most(1) == 0:
+            self._end_short()
+        return self.left > 0
+
+    def most(self, wanted: int, beside: int = 0) -> int:
+        """Return how many of `wanted` new candidates can be tried now, beside others that are waiting to be."""
+        budget = self.search.budget
+        if self.steps:
+            paid = int(max(0, min(budget.cap - budget.nfe, budget.calls_in_time) - self._aside) // self._cost())
+        else:
+            paid = budget.affordable(self.search.dearest(self.search.steps), wanted + beside)
+        return max(0, min(wanted, self.left - beside, paid - beside))
 
     @property
     def scores(self) -> dict[int, float]:
@@ -86,27 +109,40 @@ class Trials:
         budget = self.search.budget
         if budget.run_cost is None:
             return 0
-        aside, cost = self._finals * budget.run_cost, self._cost()
-        planned = max(0, budget.images * budget.run_cost - budget.nfe - aside) // cost
-        limited = max(0, min(budget.cap - budget.nfe, budget.calls_in_time) - aside) // cost
-        if limited < planned:
+        self.left = max(0, budget.images * budget.run_cost - budget.nfe - self._aside) // self._cost()
+        limited = self.most(self.left)
+        if limited < self.left:
             self._say_fewer()
-        return int(min(limited, planned))
+        return limited
+
+    @property
+    def _aside(self) -> int:
+        """NFE of the full renders of the best drafts."""
+        return self._finals * (self.search.budget.run_cost or 0)
+
+    def _end_short(self) -> None:
+        """Try nothing more: what is left does not pay for it."""
+        self.left = 0
+        if self.steps:
+            self._say_fewer()
+        else:
+            self.search.stopped = self.search.budget.why_short()
 
     def _say_fewer(self) -> None:
         if FEWER not in self.search.notes:
             self.search.notes.append(FEWER)
 
-    def _draft(self, candidates: Sequence[Candidate]) -> None:
-        """Draft candidates in waves, as far as the budget reaches beside the full renders of the best."""
+    def _draft(self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None) -> None:
+        """Draft candidates, and `fresh` new ones, in waves, as far as the budget reaches beside the full renders of the best."""
         search, budget, todo = self.search, self.search.budget, list(candidates)
         budget.reserved = self._finals * search.dearest(search.steps)
-        while todo and not search.over():
-            wave = todo[: budget.affordable(self._cost(), search.wave(self.steps))]
+        while (todo or fresh) and not search.over():
+            room = budget.affordable(self._cost(), search.wave(self.steps))
+            drawn = [search.propose(proposal) for _ in range(min(fresh, room - len(todo)))]
+            wave, fresh = [*todo, *drawn][:room], fresh - len(drawn)
             todo = todo[len(wave) :]
             if not wave:
-                self.left = 0
-                self._say_fewer()
+                self._end_short()
                 break
             search.sketch(wave, self.steps, self.pool)
         budget.reserved = 0

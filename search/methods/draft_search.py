@@ -75,7 +75,7 @@ class DraftSearch:
         finals = self.finals or max(1, round(images / IMAGES_PER_FINAL))
         trials = Trials(search, steps, max(1, min(finals, images - 2)))
         yield from trials.begin()
-        yield from trials.score([search.propose(self.proposal) for _ in range(self._independent(trials))])
+        yield from trials.draw(self._independent(trials), self.proposal)
         around = NeighborProposal(self.cosine)
         while trials.going_on:
             best = [candidate for candidate, _ in trials.pool.ranked()[: self.parents]]

@@ -66,8 +66,9 @@ class EvolutionSearch:
         if search.baseline_first:
             yield from search.render([search.origin])
         first = max(1, min(search.images, round(self.first_share * search.images)))
-        population = [search.origin, *(search.propose() for _ in range(first - 1))]
-        yield from search.render(population)
+        there = len(search.candidates)
+        yield from search.render([search.origin], first - 1)
+        population = [search.origin, *search.candidates[there:]]
         starts = self._reachable(search, population, starts)
         for start, wanted in zip(starts, self._sizes(search, starts), strict=True):
             if not wanted:

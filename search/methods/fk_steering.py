@@ -131,7 +131,7 @@ class FKSteering:
                 field = self._resample(search, field, cut, ups[level], level)
         yield from search.render([p.candidate for p in field])
         if self.renoise and search.images > 1 and not search.over():  # copies cost less than they might have
-            yield from search.render([search.propose(self.proposal) for _ in range(search.images - 1)])
+            yield from search.render([], search.images - 1, self.proposal)
 
     def _count(self, search: Search, cuts: Sequence[float], ups: Sequence[float | None]) -> int:
         """Return how many particles the budget pays for, candidate 0 included."""

@@ -34,10 +34,9 @@ class RandomSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         if self.draft_steps == 0:
-            others = [search.propose(self.proposal) for _ in range(search.images - 1)]
-            yield from search.render([search.origin, *others])
+            yield from search.render([search.origin], search.images - 1, self.proposal)
             return
         trials = Trials(search, self.draft_steps)
         yield from trials.begin(score_origin=False)
-        yield from trials.score([search.propose(self.proposal) for _ in range(trials.left)])
+        yield from trials.draw(trials.left, self.proposal)
         yield from trials.end()

@@ -65,7 +65,7 @@ class SpectralSearch:
             learned = self._distribution(search, family, elites) if len(elites) >= 2 else None
             if learned is not None:
                 proposal, parents = learned, elites
-            generation = [search.propose(proposal) for _ in range(min(self.population, trials.left))]
+            generation = [search.propose(proposal) for _ in range(trials.most(self.population))]
             yield from trials.score(generation)
             family.update((c.index, Ancestor(c.recipe.moves[-1].seed, parents)) for c in generation)
         yield from trials.end()

@@ -74,13 +74,13 @@ class TrustRegionSearch:
         trials = Trials(search, self.draft_steps)
         yield from trials.begin()
         warm = round(self.warm_up * (trials.left + 1)) - 1
-        yield from trials.score([search.propose() for _ in range(min(warm, trials.left))])
+        yield from trials.draw(min(warm, trials.left))
         regions = [Region(self.side) for _ in range(self.regions)]
         dealt = 0
         while trials.going_on:
             centres = self._centres(trials)
             steps: list[tuple[Region, Candidate, Candidate]] = []
-            for _ in range(min(self.batch, trials.left)):
+            for _ in range(trials.most(self.batch)):
                 place = dealt % min(len(regions), len(centres))
                 steps.append((regions[place], centres[place], search.propose(BoxProposal(regions[place].side), centres[place])))
                 dealt += 1

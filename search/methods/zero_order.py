@@ -54,14 +54,14 @@ class ZeroOrderSearch:
         pivot, proposal = search.origin, self.proposal or NeighborProposal(self.cosine)
         fresh: list[Candidate] = []
         while trials.going_on:
-            around = [search.propose(proposal, pivot) for _ in range(min(self.neighbors, trials.left - len(fresh)))]
+            around = [search.propose(proposal, pivot) for _ in range(trials.most(self.neighbors, len(fresh)))]
             yield from trials.score([*fresh, *around])
             scores, fresh = trials.scores, []
             best = max((c for c in around if c.index in scores), key=lambda c: rankable(scores[c.index]), default=pivot)
             moved, stalled = _better(scores, best, pivot), _better(scores, pivot, best)
             if moved:
                 pivot = best
-            elif stalled and self.on_stall == "restart" and trials.left > 0:
+            elif stalled and self.on_stall == "restart" and trials.most(1):
                 pivot = search.propose(GaussianProposal())
                 fresh = [pivot]
             elif stalled and self.on_stall == "shrink":
