@@ -36,9 +36,10 @@ class NSAPIJudge(io.ComfyNode):
             " allows them; keys are never in the workflow.",
             search_aliases=["VLM judge", "LLM grader", "Ollama", "OpenAI", "LM Studio", "vLLM", "GPT"],
             inputs=[
-                inp(io.String, "base_url", default="http://127.0.0.1:11434/v1", tooltip="Address of the endpoint, without"
-                    " /chat/completions. Ollama: http://127.0.0.1:11434/v1, LM Studio: port 1234, vLLM: 8000, llama.cpp: 8080."
-                    f" Other machines: https only, and only if listed in {SETTINGS} of ComfyUI's user folder."),
+                inp(io.String, "base_url", default="http://127.0.0.1:11434/v1", tooltip="Address of the endpoint, with or"
+                    " without /chat/completions. Ollama: http://127.0.0.1:11434/v1, LM Studio: port 1234, vLLM: 8000, llama.cpp:"
+                    f" 8080. Other machines: only if listed in {SETTINGS} of ComfyUI's user folder; by https, or on your own"
+                    " network without encryption if that file says so."),
                 inp(io.String, "model", default="qwen2.5vl:7b", tooltip="Name of a model at the endpoint that sees pictures."
                     " It has to be there already; nothing is downloaded."),
                 prompt_input(),
@@ -65,8 +66,10 @@ class NSAPIJudge(io.ComfyNode):
     ) -> io.NodeOutput:
         endpoint = endpoint_of(base_url)
         settings().key_for(endpoint)  # what is not allowed is refused before the search, not in it
-        if not endpoint.is_loopback:
+        if not endpoint.is_loopback and endpoint.scheme == "https":
             log.info("API judge: pictures and prompt will be sent to %s", endpoint.address)
+        elif not endpoint.is_loopback:
+            log.warning("API judge: pictures, prompt and key will be sent to %s without encryption", endpoint.address)
         client = Client(endpoint, settings, timeout, max_requests, mm.throw_exception_if_processing_interrupted, execution)
         return io.NodeOutput(ApiJudge(client, model, prompt, ask, max_pixels, max_tokens))
 

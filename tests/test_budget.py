@@ -44,9 +44,10 @@ def timed(method, images, seconds, verifier=None, **session):
 
 
 EVERY = [
-    *METHODS, AutoSearch(), BacktrackingSearch(), BranchingSearch(renoise=1), Chain(RandomSearch(), RefinementSearch()), DraftSearch(),
-    DraftSearch(draft_steps=5), EvolutionSearch(), FKSteering(renoise=1), PathSearch(), RefinementSearch(), RolloverSearch(renoise=1),
-    SpectralSearch(), SpectralSearch(draft_steps=5), TrustRegionSearch(), TrustRegionSearch(draft_steps=5),
+    *METHODS, AutoSearch(), BacktrackingSearch(), BranchingSearch(renoise=1), Chain(RandomSearch(), RefinementSearch()),
+    DraftSearch(), DraftSearch(draft_steps=5), EvolutionSearch(), FKSteering(renoise=1), PathSearch(), RefinementSearch(),
+    RolloverSearch(renoise=1), SpectralSearch(), SpectralSearch(draft_steps=5), TrustRegionSearch(),
+    TrustRegionSearch(draft_steps=5),
 ]  # fmt: skip
 
 

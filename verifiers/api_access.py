@@ -1,9 +1,10 @@
 """Where the API judge may go and which key it shows there: the rules that keep pictures and keys at home.
 
 Workflows come from strangers, so an address in one is no permission. This machine (127.0.0.0/8, ::1, `localhost`) is
-always allowed; every other host only if the user's own settings file lists it, and only over https. Hosts are compared
-as they are written: a name that merely resolves to this machine is another machine. Keys live in that file or in the
-environment, and each belongs to one host and port.
+always allowed; every other host only if the user's own settings file lists it, and only over https, unless the file
+lists it under `UNENCRYPTED` too: then without, if it lies on the user's own network. Hosts are compared as they are
+written: a name that merely resolves to this machine is another machine. Keys live in that file or in the environment, and
+each belongs to one host and port; 127.0.0.1, ::1 and `localhost` are one host.
 
     {"api_judge": {"allowed_hosts": ["api.openai.com"], "keys": {"api.openai.com": "ENV:OPENAI_API_KEY"}}}
 
@@ -16,18 +17,20 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from .api_hosts import PRINTABLE, address_of, host_and_port, ip_of, may_be_own
 
 NAME = "API judge"
 SECTION = "api_judge"
 PORTS = {"http": 80, "https": 443}
+UNENCRYPTED = "send_my_pictures_and_keys_unencrypted_to"
+SETTINGS = ("allowed_hosts", UNENCRYPTED, "keys")
 LOCALHOST = "localhost"
-HOST = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
-PRINTABLE = re.compile(r"[!-~]+")  # what a header can carry, without blanks
+THIS_MACHINE = ("127.0.0.1", "::1", LOCALHOST)
+ENDPOINT = "/chat/completions"
 ENVIRONMENT = "ENV:"
 GRAM = 8  # characters: a stretch of a key as long as this is hidden wherever it turns up
 LOOKED_AT = 4096  # characters of what a server said that are worth reading
@@ -42,7 +45,7 @@ class Endpoint:
         scheme: "http" or "https".
         host: Lower case; an IPv6 address without brackets.
         port: Its port.
-        path: What precedes "/chat/completions", as "/v1".
+        path: What precedes `ENDPOINT`, as "/v1".
     """
 
     scheme: str
@@ -53,12 +56,12 @@ class Endpoint:
     @property
     def address(self) -> str:
         """Host and port, as the settings file names them."""
-        return _address(self.host, self.port)
+        return address_of(self.host, self.port)
 
     @property
     def is_loopback(self) -> bool:
         """Whether this is the machine we run on, by what is written and not by what a resolver says."""
-        address = _ip(self.host)
+        address = ip_of(self.host)
         if address is None:
             return self.host == LOCALHOST
         return address.is_loopback and (address.version == 4 or address == ipaddress.IPv6Address(1))
@@ -73,8 +76,8 @@ def endpoint_of(base_url: str) -> Endpoint:
     """Read a base URL as "http://127.0.0.1:11434/v1".
 
     Raises:
-        ValueError: Naming the input, for what is no such URL, holds a password or a query, or is not encrypted though it
-            leaves this machine. Nothing but the host is quoted: the rest may be secret.
+        ValueError: Naming the input, for what is no such URL, or holds a password or a query. Nothing of it is quoted: it
+            may be secret.
     """
     url = base_url.strip()
     if not PRINTABLE.fullmatch(url) or "\\" in url:
@@ -87,15 +90,13 @@ def endpoint_of(base_url: str) -> Endpoint:
         raise _bad_url("holds a user name or password; whoever gets the workflow would have it. Put a key into the settings file")
     if "?" in url or "#" in url:
         raise _bad_url("holds a query or fragment ('?', '#'); it has to end in a path, usually /v1")
-    found = _host_and_port(netloc)
+    found = host_and_port(netloc)
     if found is None:
         raise _bad_url("names no host, or one in a spelling that is not accepted")
     host, port = found
     scheme = scheme.lower()
-    endpoint = Endpoint(scheme, host, PORTS[scheme] if port is None else port, f"/{path}".rstrip("/"))
-    if endpoint.scheme != "https" and not endpoint.is_loopback:
-        raise _bad_url(f"goes to {endpoint.address} without encryption; other machines are asked over https only")
-    return endpoint
+    path = f"/{path}".rstrip("/").removesuffix(ENDPOINT).rstrip("/")
+    return Endpoint(scheme, host, PORTS[scheme] if port is None else port, path)
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,15 @@ class Access:
 
     Attributes:
         source: The file, for messages.
-        allowed: Addresses ("host:port") other than this machine that may be asked.
+        allowed: Addresses ("host:port") other than this machine that may be asked, over https.
         keys: For addresses, the key itself or "ENV:" and the name of the variable that holds it.
+        unencrypted: Addresses on the user's own network that may be asked over http.
     """
 
     source: str
     allowed: frozenset[str] = frozenset()
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unencrypted: frozenset[str] = frozenset()
 
     def check(self, endpoint: Endpoint) -> None:
         """Refuse an endpoint on another machine that is not listed.
@@ -118,11 +121,24 @@ class Access:
         Raises:
             ValueError: Naming the host and the file.
         """
-        if not endpoint.is_loopback and endpoint.address not in self.allowed:
+        if not endpoint.is_loopback and endpoint.scheme != "https":
+            self._check_unencrypted(endpoint)
+        elif not endpoint.is_loopback and endpoint.address not in self.allowed:
             raise ValueError(
                 f"{NAME}: input 'base_url' goes to {endpoint.address}, which is not among 'allowed_hosts' of '{SECTION}' in"
                 f" {self.source}. Your pictures and prompt would be sent there. If you want that, and not only the workflow's"
                 f' author, list "{_listed(endpoint)}" there; the node\'s help shows how.'
+            )
+
+    def _check_unencrypted(self, endpoint: Endpoint) -> None:
+        if not may_be_own(endpoint.host):
+            raise _bad_url(f"goes to {endpoint.address} without encryption; machines outside of your own network are asked over"
+                           " https only")  # fmt: skip
+        if endpoint.address not in self.unencrypted:
+            raise ValueError(
+                f"{NAME}: input 'base_url' goes to {endpoint.address} without encryption: whoever is on the way could read your"
+                " pictures, prompts and key, and change the grades. Use https. If it is a machine on your own network and you"
+                f" accept that, list \"{endpoint.address}\" under '{UNENCRYPTED}' of '{SECTION}' in {self.source}."
             )
 
     def key_for(self, endpoint: Endpoint) -> str:
@@ -132,7 +148,9 @@ class Access:
             ValueError: If the endpoint is not allowed, the variable is not set, or the key cannot be sent.
         """
         self.check(endpoint)
-        entry = self.keys.get(endpoint.address)
+        same = THIS_MACHINE if endpoint.host in THIS_MACHINE else ()
+        addresses = (endpoint.address, *(address_of(host, endpoint.port) for host in same))
+        entry = next((self.keys[address] for address in addresses if address in self.keys), None)
         if entry is None:
             return ""
         if entry.startswith(ENVIRONMENT) and not _resolved(entry):
@@ -210,53 +228,34 @@ def _section(text: str, source: str) -> Mapping[str, object]:
 
 
 def _access(section: Mapping[str, object], source: str) -> Access:
-    if set(section) - {"allowed_hosts", "keys"}:
-        raise _bad_file(source, f"has something in '{SECTION}' that is neither 'allowed_hosts' nor 'keys'")
-    hosts, keys = section.get("allowed_hosts", []), section.get("keys", {})
-    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        raise _bad_file(source, f"'allowed_hosts' of '{SECTION}' must be a list of texts")
+    if set(section) - set(SETTINGS):
+        known = f"neither {', '.join(map(repr, SETTINGS[:-1]))} nor {SETTINGS[-1]!r}"
+        raise _bad_file(source, f"has something in '{SECTION}' that is {known}")
+    keys = section.get("keys", {})
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
         raise _bad_file(source, f"'keys' of '{SECTION}' must be an object of texts")
     return Access(
         source,
-        frozenset(_entry(host, "allowed_hosts", source) for host in hosts),
-        {_entry(host, "keys", source): key for host, key in keys.items()},
+        _hosts(section, "allowed_hosts", "https", source),
+        {_entry(host, "keys", "https", source): key for host, key in keys.items()},
+        _hosts(section, UNENCRYPTED, "http", source),
     )
 
 
-def _entry(written: str, what: str, source: str) -> str:
-    """Return the address of a host as the file names it; without a port it is https's."""
-    found = _host_and_port(written)
+def _hosts(section: Mapping[str, object], what: str, scheme: str, source: str) -> frozenset[str]:
+    hosts = section.get(what, [])
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise _bad_file(source, f"'{what}' of '{SECTION}' must be a list of texts")
+    return frozenset(_entry(host, what, scheme, source) for host in hosts)
+
+
+def _entry(written: str, what: str, scheme: str, source: str) -> str:
+    """Return the address of a host as the file names it; without a port it is the scheme's."""
+    found = host_and_port(written)
     if found is None:
         raise _bad_file(source, f"'{what}' of '{SECTION}' names something that is no host: write api.openai.com or host:8443")
     host, port = found
-    return _address(host, PORTS["https"] if port is None else port)
-
-
-def _host_and_port(netloc: str) -> tuple[str, int | None] | None:
-    """Split "host", "host:port", "[::1]:port"; None for anything else."""
-    if not PRINTABLE.fullmatch(netloc) or set(netloc) & set("/\\@?#%"):
-        return None
-    try:
-        parts = urlsplit(f"//{netloc}")
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return None
-    address = _ip(host)
-    if address is not None:
-        return address.compressed, port
-    return (host, port) if HOST.fullmatch(host) and ".." not in host else None
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address_of(host, PORTS[scheme] if port is None else port)
 
 
 def _listed(endpoint: Endpoint) -> str:

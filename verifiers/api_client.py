@@ -5,22 +5,21 @@ What the protocol's servers differ in is found out by asking: a request that is 
 
 References:
     OpenAI API reference, "Create chat completion": messages with image_url parts, response_format, max_completion_tokens
-    RFC 9110, section 10.2.3: Retry-After, in seconds or as a date
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from .api_access import NAME, Access, Endpoint
 from .api_exchange import Exchange, Failure, Reply
+from .api_replies import NO_PICTURES, SPENT, asked_pause, comes_back, content_of, host_of, is_busy, says, unwrapped
 
 T = TypeVar("T")
 ATTEMPTS = 4  # at one request
@@ -28,11 +27,10 @@ PATIENCE = 3  # timeouts that one request may take in all, attempts and pauses
 FIRST_PAUSE = 1.0  # seconds; doubled after each attempt
 NAP = 0.1  # seconds of a pause between two looks at cancel
 FORMATS = ("json_schema", "json_object", "text")
-OF_FORMAT = ("response_format", "json_schema", "json_object", "schema", "grammar", "structured")
-
-
-class WrongAnswer(Exception):
-    """An answer came, and it is not what was asked for; says why."""
+OF_FORMAT = ("response_format", "json_schema", "json_object", "schema", "grammar", "structured", "requested parameters")
+REFUSING = (0, 400, 404, 422, 500, 501)  # statuses that servers refuse a form with; 0: an error that came with status 200
+LOADING = 503  # also said by what is overloaded: both pass
+LONGEST_PAUSE = 8.0  # seconds between two looks at whether a model is loaded
 
 
 @dataclass(frozen=True)
@@ -134,8 +132,8 @@ class Client:
         while True:
             reply = self._post(json.dumps(self._dialect.body(model, messages, schema, max_tokens)).encode())
             if reply.status == 200:
-                return _content(reply)
-            milder = self._dialect.milder(reply.text) if reply.status in (400, 422) else None
+                return content_of(reply)
+            milder = self._milder(reply)
             if milder is None:
                 raise self.error(self._refusal(reply))
             self._dialect = milder
@@ -149,27 +147,69 @@ class Client:
         return self.access().hide(text)
 
     def _post(self, body: bytes) -> Reply:
-        """Send a request until it is answered, within `ATTEMPTS` and `PATIENCE`."""
-        ends = self.clock() + PATIENCE * self.timeout
-        for attempt in range(1, ATTEMPTS + 1):
+        """Send a request until it is answered, within `ATTEMPTS` and `PATIENCE`; while a model loads, within the timeout."""
+        started = self.clock()
+        failed, loading = 0, 0
+        while True:
             self.check()
             key = self.access().key_for(self.endpoint)
             self._count()
-            seconds = min(self.timeout, ends - self.clock())
+            seconds = min(self.timeout, started + PATIENCE * self.timeout - self.clock())
             outcome = Exchange(self.endpoint, key, body, seconds).run(self.check, self.clock)
-            if isinstance(outcome, Reply) and not _busy(outcome.status):
-                return outcome
-            why = self._why(outcome)
-            pause = FIRST_PAUSE * 2 ** (attempt - 1) * (1 + self.jitter())
-            pause = max(pause, _asked_pause(outcome))
-            if isinstance(outcome, Failure) and not outcome.passing:
-                raise self.error(why)
-            if self.clock() + pause >= ends:
-                raise self.error(f"{why}. Gave up after {attempt} attempts: the next one, in {pause:.0f} s, would be beyond"
-                                 f" {PATIENCE} times the input 'timeout' ({self.timeout:g} s)")  # fmt: skip
-            if attempt < ATTEMPTS:
-                self._pause(pause)
-        raise self.error(f"{why}. Gave up after {ATTEMPTS} attempts")
+            if isinstance(outcome, Reply):
+                outcome = unwrapped(outcome)
+                if not self._passes(outcome):
+                    return outcome
+            elif not outcome.passing:
+                raise self.error(self._why(outcome))
+            if isinstance(outcome, Reply) and outcome.status == LOADING:
+                loading += 1
+                self._pause(self._until_loaded(outcome, loading, started))
+            else:
+                failed += 1
+                self._pause(self._until_next(outcome, failed, failed + loading, started))
+
+    def _passes(self, reply: Reply) -> bool:
+        """Whether the same request may be answered another time."""
+        if not is_busy(reply.status) or (reply.status in REFUSING and self._milder(reply) is not None):
+            return False
+        return not (says(reply, NO_PICTURES) or (says(reply, SPENT) and not comes_back(reply)))
+
+    def _milder(self, reply: Reply) -> Dialect | None:
+        """Return what to try after a refusal; None if it is about something else."""
+        return self._dialect.milder(reply.text) if reply.status in REFUSING and not says(reply, NO_PICTURES) else None
+
+    def _until_loaded(self, reply: Reply, attempt: int, started: float) -> float:
+        """Return the seconds to wait for a model to load.
+
+        Raises:
+            ValueError: The time for that is over, or would be.
+        """
+        left, asked = started + self.timeout - self.clock(), asked_pause(reply)
+        if left <= 0 or asked > left:
+            wants = f", and it asks for {asked:.0f} s more" if asked > left else ""
+            raise self.error(f"{self._why(reply)}. Gave up after {self.clock() - started:.0f} s, since input 'timeout' is"
+                             f" {self.timeout:g}{wants}: raise it if the model takes longer to load")  # fmt: skip
+        return min(left, max(self._backed_off(attempt, LONGEST_PAUSE), asked))
+
+    def _until_next(self, outcome: Reply | Failure, failed: int, attempts: int, started: float) -> float:
+        """Return the seconds to wait after an attempt that failed.
+
+        Raises:
+            ValueError: It was the last, or the next would be too late.
+        """
+        why = self._why(outcome)
+        pause = max(self._backed_off(failed), asked_pause(outcome))
+        if self.clock() + pause >= started + PATIENCE * self.timeout:
+            raise self.error(f"{why}. Gave up after {attempts} attempts: the next one, in {pause:.0f} s, would be beyond"
+                             f" {PATIENCE} times the input 'timeout' ({self.timeout:g} s)")  # fmt: skip
+        if failed == ATTEMPTS:
+            raise self.error(f"{why}. Gave up after {attempts} attempts")
+        return pause
+
+    def _backed_off(self, attempt: int, most: float = math.inf) -> float:
+        """Return a pause in seconds, doubled after each attempt, spread at random."""
+        return min(most, FIRST_PAUSE * 2.0 ** min(attempt - 1, 30)) * (1 + self.jitter())
 
     def _count(self) -> None:
         self._follow()
@@ -195,54 +235,20 @@ class Client:
     def _why(self, outcome: Reply | Failure) -> str:
         if isinstance(outcome, Failure):
             return self.shown(outcome.why)
-        return f"status {outcome.status}: {self.shown(outcome.text)}"
+        status = f"status {outcome.status}" if outcome.status else "status 200 with an error"
+        return f"{status}: {self.shown(outcome.text)}"
 
     def _refusal(self, reply: Reply) -> str:
         said = self._why(reply)
         if 300 <= reply.status < 400:
-            return (f"status {reply.status}, a redirect to {self.shown(_host_of(reply.location))}, which is not followed: the"
+            return (f"status {reply.status}, a redirect to {self.shown(host_of(reply.location))}, which is not followed: the"
                     " picture would go where nobody allowed it. Write the final address into input 'base_url'")  # fmt: skip
         if reply.status in (401, 403):  # servers quote keys here
             sent = "the key sent" if self.access().key_for(self.endpoint) else "a request without a key"
             return (f"status {reply.status}: it refuses {sent}. Keys are in {self.access().source}, under"
                     f' \'keys\', "{self.endpoint.address}"')  # fmt: skip
+        if says(reply, NO_PICTURES):
+            return f"{said}. Input 'model' has to be a model that sees pictures, with its vision part loaded"
         if reply.status == 404:
             return f"{said}. Inputs 'base_url' (usually ending in /v1) and 'model' have to be what the server knows"
         return said
-
-
-def _busy(status: int) -> bool:
-    return status in (408, 429) or status >= 500
-
-
-def _asked_pause(outcome: Reply | Failure) -> float:
-    """Return the seconds that a server's Retry-After asks for; 0 where it does not."""
-    said = outcome.retry_after.strip() if isinstance(outcome, Reply) else ""
-    if said.isascii() and said.isdigit():
-        return float(said[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-
-
-def _host_of(location: str) -> str:
-    try:
-        return urlsplit(location).hostname or "another path of the same host"
-    except ValueError:
-        return "somewhere unreadable"
-
-
-def _content(reply: Reply) -> str:
-    """Return the text of the first choice of a completion."""
-    try:
-        choice = json.loads(reply.body)["choices"][0]
-        message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
-        raise WrongAnswer(f"no chat completion: {reply.text}") from None
-    if isinstance(content, str) and content.strip():
-        if choice.get("finish_reason") == "length":
-            raise WrongAnswer(f"it ran into the limit 'max_tokens': {content}")
-        return content
-    raise WrongAnswer(f"no text (refusal: {refusal}, finish reason: {choice.get('finish_reason')})")

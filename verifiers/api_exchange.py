@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .api_access import Endpoint
+from .api_access import ENDPOINT, Endpoint
+from .api_hosts import is_own
 
 MAX_BYTES = 2**20  # of an answer
 POLL = 0.05  # seconds between two looks at clock and cancel
@@ -43,6 +44,10 @@ class Failure:
 
     why: str
     passing: bool
+
+
+class NotOwn(Exception):
+    """What was connected to without encryption lies outside of the user's network."""
 
 
 class Exchange:
@@ -87,6 +92,8 @@ class Exchange:
             self._outcome = self._talk()
         except ssl.SSLError as error:
             self._outcome = Failure(f"no encrypted connection: {error}", isinstance(error, ssl.SSLEOFError))
+        except NotOwn as error:
+            self._outcome = Failure(str(error), False)
         except (ConnectionRefusedError, socket.gaierror) as error:
             self._outcome = Failure(f"{error}; is the server running, and the address right?", False)
         except (OSError, http.client.HTTPException) as error:
@@ -105,7 +112,7 @@ class Exchange:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had heard all
-            connection.request("POST", f"{self._endpoint.path}/chat/completions", self._body, headers)
+            connection.request("POST", f"{self._endpoint.path}{ENDPOINT}", self._body, headers)
         response = connection.getresponse()
         body = response.read(MAX_BYTES + 1)
         if len(body) > MAX_BYTES:
@@ -117,6 +124,8 @@ class Exchange:
     def _connected(self) -> http.client.HTTPConnection:
         host, port, encrypted = self._endpoint.host, self._endpoint.port, self._endpoint.scheme == "https"
         self._hold(_connect(self._endpoint, self._seconds))
+        if not encrypted and not is_own(self._socket.getpeername()[0]):  # a name leads where its resolver says
+            raise NotOwn(f"{host} is not on your own network, and was sent nothing: such machines are asked over https only")
         if encrypted:
             self._hold(tls().wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False))
             self._socket.do_handshake()

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from .api_access import NAME
-from .api_client import Client, WrongAnswer
+from .api_client import Client
 from .api_questions import HIGHEST, Question, better, check_list, elements, five_aspects
+from .api_replies import WrongAnswer
 from .base import check_images, quoted
 from .preprocess import eight_bit
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .api_client import WrongAnswer
+from .api_answers import answers_in
+from .api_replies import WrongAnswer
 
 ASPECTS = {
     "accuracy_to_prompt": "does it show what the prompt says: every subject, number, attribute, relation and text",
@@ -30,8 +31,8 @@ HIGHEST = 10
 MAX_ELEMENTS = 12
 MAX_ELEMENT = 200  # characters
 FIRST, SECOND, TIE = "first", "second", "tie"
-THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-FENCE = "```"
+OBSERVATIONS = "observations"  # what a model is to look at before it judges; of no use afterwards
+GRADE = re.compile(r"(\d{1,2}(?:\.\d{1,9})?)(?: ?(?:/|out of) ?10)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,16 @@ class Question:
         return {"type": "object", "properties": self.fields, "required": list(self.fields), "additionalProperties": False}
 
     def answer(self, content: str) -> Any:
-        """Read an answer: one JSON object, with or without a fence or thoughts before it.
+        """Read an answer: the last JSON object outside of the model's thinking that has all fields asked for.
 
         Raises:
-            WrongAnswer: It is anything else, lacks a field, or has a value that is not allowed.
+            WrongAnswer: There is no such object, it lacks a field, or it has a value that is not allowed.
         """
-        bare = _unfenced(THOUGHTS.sub("", content, count=1))
-        try:
-            fields = json.loads(bare, object_pairs_hook=_distinct, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise WrongAnswer(f"it is not the JSON that was asked for: {content.strip()}") from None
-        if not isinstance(fields, dict):
-            raise WrongAnswer(f"it is no JSON object: {content.strip()}")
-        return self.read(fields)
+        found = answers_in(content)
+        if not found:
+            raise WrongAnswer(f"it is not the JSON that was asked for: {content.strip()}")
+        needed = self.fields.keys() - {OBSERVATIONS}
+        return self.read(next((fields for fields in reversed(found) if needed <= fields.keys()), found[-1]))
 
 
 def five_aspects(prompt: str) -> Question:
@@ -78,7 +76,7 @@ def five_aspects(prompt: str) -> Question:
         f" {HIGHEST} (flawless), in each of these aspects:\n{listed}\n\nFirst put into 'observations', in one or two sentences,"
         f" what you see that matters. Answer with one JSON object with the keys observations, {', '.join(ASPECTS)}."
     )
-    fields = {"observations": {"type": "string"}, **dict.fromkeys(ASPECTS, grade)}
+    fields = {OBSERVATIONS: {"type": "string"}, **dict.fromkeys(ASPECTS, grade)}
     return Question(text, fields, lambda answer: math.fsum(_grade(answer, name) for name in ASPECTS) / len(ASPECTS))
 
 
@@ -112,30 +110,28 @@ def better(prompt: str) -> Question:
         " order says nothing. First put into 'observations', in one or two sentences, how they differ. Answer with one JSON"
         f' object with the keys observations and better; better is "{FIRST}", "{SECOND}" or "{TIE}".'
     )
-    fields = {"observations": {"type": "string"}, "better": {"type": "string", "enum": [FIRST, SECOND, TIE]}}
+    fields = {OBSERVATIONS: {"type": "string"}, "better": {"type": "string", "enum": [FIRST, SECOND, TIE]}}
     worth = {FIRST: 1.0, SECOND: 0.0, TIE: 0.5}
     return Question(text, fields, lambda answer: worth[_one_of(answer, "better", tuple(worth))])
 
 
-def _unfenced(text: str) -> str:
-    """Take a fence off; no regular expression, which a model that writes line ends without end would keep busy for hours."""
-    opening, _, inner = text.strip().partition("\n")
-    if opening.strip() not in (FENCE, f"{FENCE}json") or not inner.endswith(FENCE):
-        return text
-    return inner.removesuffix(FENCE)
-
-
 def _grade(answer: dict[str, Any], name: str) -> float:
     value = answer.get(name)
+    if isinstance(value, str) and (found := GRADE.fullmatch(value.strip())):
+        value = float(found[1])
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= HIGHEST:
         raise WrongAnswer(f"'{name}' must be a number from 0 to {HIGHEST}: {json.dumps(answer)}")
     return float(value)
 
 
 def _one_of(answer: dict[str, Any], name: str, allowed: Sequence[str]) -> str:
-    if answer.get(name) not in allowed:
+    value = answer.get(name)
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    said = value.strip().rstrip(".").lower() if isinstance(value, str) else ""
+    if said not in allowed:
         raise WrongAnswer(f"'{name}' must be one of {', '.join(allowed)}: {json.dumps(answer)}")
-    return answer[name]
+    return said
 
 
 def _elements(answer: dict[str, Any]) -> tuple[str, ...]:
@@ -145,14 +141,3 @@ def _elements(answer: dict[str, Any]) -> tuple[str, ...]:
     if not all(isinstance(thing, str) and 0 < len(thing.strip()) <= MAX_ELEMENT for thing in found):
         raise WrongAnswer(f"'elements' must be texts of at most {MAX_ELEMENT} characters: {json.dumps(answer)}")
     return tuple(" ".join(thing.split()) for thing in found)
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a field occurs twice")
-    return fields
-
-
-def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")

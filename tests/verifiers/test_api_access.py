@@ -52,7 +52,7 @@ def test_base_urls(url: str, endpoint: Endpoint) -> None:
         ("http://[::1/v1", "names no host"),
         ("http://localhost./v1", "names no host"),
         ("http://%6cocalhost/v1", "names no host"),
-        ("http://api.openai.com/v1", "goes to api.openai.com:80 without encryption"),
+        (f"http://{'a' * 254}/{KEY}", "names no host"),
     ],
 )
 def test_bad_base_urls_are_refused_and_not_quoted(url: str, says: str) -> None:
@@ -84,7 +84,47 @@ def test_other_machines_whatever_they_resolve_to(host: str) -> None:
     with pytest.raises(ValueError, match="which is not among 'allowed_hosts' of 'api_judge' in the/file"):
         Access("the/file").key_for(endpoint)
     with pytest.raises(ValueError, match="without encryption"):
-        endpoint_of(f"http://{host}/v1")
+        Access("the/file", frozenset({endpoint.address})).key_for(endpoint_of(f"http://{host}:443/v1"))
+
+
+@pytest.mark.parametrize(("url", "path"), [
+    ("http://127.0.0.1:8000/v1/chat/completions", "/v1"), ("http://127.0.0.1:8000/v1/chat/completions/", "/v1"),
+    ("http://127.0.0.1:8000/chat/completions", ""), ("http://127.0.0.1:8000/api/v1/", "/api/v1"),
+    ("http://127.0.0.1:8000/chat/completions/v1", "/chat/completions/v1"),
+])  # fmt: skip
+def test_a_full_address_is_understood(url: str, path: str) -> None:
+    assert endpoint_of(url).path == path
+
+
+UNENCRYPTED = "send_my_pictures_and_keys_unencrypted_to"
+
+
+@pytest.mark.parametrize(
+    "host", ["192.168.1.20:11434", "10.0.0.7", "172.31.0.1:1", "[fd00::5]:8080", "100.64.0.9", "nas.lan:8000"]
+)
+def test_a_machine_on_the_own_network_without_encryption(tmp_path: Path, host: str) -> None:
+    endpoint = endpoint_of(f"http://{host}/v1")
+    access = settings(tmp_path, {UNENCRYPTED: [host]})
+    assert access.key_for(endpoint) == ""
+    for other in ({}, {"allowed_hosts": [host]}, {UNENCRYPTED: ["192.168.1.21:11434"]}):
+        with pytest.raises(ValueError, match=f"without encryption: whoever.*could read.*'{UNENCRYPTED}' of 'api_judge' in "):
+            settings(tmp_path, other).check(endpoint)
+    with pytest.raises(ValueError, match="not among 'allowed_hosts'"):  # that line is of http alone
+        access.check(endpoint_of(f"https://{host}/v1"))
+
+
+def test_a_key_may_be_sent_there_if_it_is_that_machine_s(tmp_path: Path) -> None:
+    access = settings(
+        tmp_path, {UNENCRYPTED: ["nas.lan", "10.0.0.7:8000"], "keys": {"10.0.0.7:8000": KEY, "nas.lan": "other-key"}}
+    )
+    assert access.key_for(endpoint_of("http://10.0.0.7:8000/v1")) == KEY
+    assert access.key_for(endpoint_of("http://nas.lan/v1")) == ""  # its key is of port 443
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "1.1.1.1:8000", "172.32.0.1", "[2001:db8::1]", "0.0.0.0", "[::ffff:8.8.8.8]"])
+def test_no_machine_elsewhere_is_asked_without_encryption(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ValueError, match="machines outside of your own network are asked over https only"):
+        settings(tmp_path, {UNENCRYPTED: [host]}).check(endpoint_of(f"http://{host}/v1"))
 
 
 def test_localhost_is_never_looked_up() -> None:
@@ -120,9 +160,10 @@ def test_a_key_belongs_to_one_host_and_port(tmp_path: Path) -> None:
     keys = {"api.openai.com": KEY, "127.0.0.1:8000": "local-key-1234"}
     access = settings(tmp_path, {"allowed_hosts": hosts, "keys": keys})
     assert access.key_for(endpoint_of("https://api.openai.com/v1")) == KEY
-    assert access.key_for(endpoint_of("http://127.0.0.1:8000/v1")) == "local-key-1234"
+    for host in ("127.0.0.1", "localhost", "[::1]"):  # one machine, however it is written
+        assert access.key_for(endpoint_of(f"http://{host}:8000/v1")) == "local-key-1234"
     for url in ("https://api.other.example/v1", "https://api.openai.com:8443/v1", "http://127.0.0.1:8001/v1",
-                "http://localhost:8000/v1"):  # fmt: skip
+                "http://localhost:8001/v1", "http://127.0.0.2:8000/v1"):  # fmt: skip
         assert access.key_for(endpoint_of(url)) == ""
 
 
@@ -164,7 +205,8 @@ def test_without_a_file_only_this_machine(tmp_path: Path) -> None:
         ("[" * 100_000, "is not JSON|nested too deep"),
         ("[1]", "must hold an object"),
         ('{"api_judge": ["' + KEY + '"]}', "must hold an object"),
-        ('{"api_judge": {"key": "' + KEY + '"}}', "neither 'allowed_hosts' nor 'keys'"),
+        ('{"api_judge": {"key": "' + KEY + '"}}', "neither 'allowed_hosts', 'send_my_.*' nor 'keys'"),
+        ('{"api_judge": {"send_my_pictures_and_keys_unencrypted_to": "nas.lan"}}', "must be a list of texts"),
         ('{"api_judge": {"allowed_hosts": "api.openai.com"}}', "must be a list of texts"),
         ('{"api_judge": {"allowed_hosts": [1]}}', "must be a list of texts"),
         ('{"api_judge": {"keys": ["' + KEY + '"]}}', "must be an object of texts"),

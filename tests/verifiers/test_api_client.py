@@ -19,7 +19,8 @@ from chatserver import ChatServer, Clock, echoes_key, hang_up, huge, says, send,
 
 from noise_search.verifiers import api_exchange
 from noise_search.verifiers.api_access import Access, endpoint_of
-from noise_search.verifiers.api_client import Client, Dialect, WrongAnswer
+from noise_search.verifiers.api_client import Client, Dialect
+from noise_search.verifiers.api_replies import WrongAnswer
 
 KEY = "sk-proj-0123456789abcdefSECRET"
 MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "Answer with the keys observations, better"}]}]
@@ -81,7 +82,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("complaint", "formats"), REFUSALS.items())
-@pytest.mark.parametrize("code", [400, 422])
+@pytest.mark.parametrize("code", [400, 404, 422, 500])
 def test_a_milder_format_where_the_server_wants_one(
     server: ChatServer, clock: Clock, complaint: str, formats: list[str], code: int
 ) -> None:
@@ -94,6 +95,90 @@ def test_a_milder_format_where_the_server_wants_one(
     assert server.seen[-1].body == server.seen[-2].body
     assert client.requests == len(server.seen)  # refused ones count too
     assert clock.slept == []
+
+
+def test_no_endpoint_for_the_parameters_is_a_refusal_of_the_format(server: ChatServer, clock: Clock) -> None:
+    said = {"error": {"message": "No endpoints found that can handle the requested parameters.", "code": 404}}
+    server.script = [status(404, json.dumps(said)), status(200, json.dumps(said))]
+    complete(client_of(server, clock))
+    assert [seen.body.get("response_format", {"type": "text"})["type"] for seen in server.seen] == [
+        "json_schema", "json_object", "text"
+    ]  # fmt: skip
+    assert clock.slept == []
+
+
+SPENT = json.dumps({"error": {"message": "You exceeded your current quota, please check it", "code": "insufficient_quota"}})
+BLIND = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
+
+
+@pytest.mark.parametrize(("code", "body", "says"), [
+    (429, SPENT, "status 429: .*exceeded your current quota"), (500, BLIND, "Input 'model' has to be a model that sees pictures"),
+    (503, BLIND, "sees pictures"), (404, "No endpoints found that support image input", "sees pictures"),
+    (400, "tiny-vlm is not a multimodal model", "sees pictures"), (429, "Your credit balance is too low", "credit balance"),
+])  # fmt: skip
+def test_what_will_not_pass_is_not_tried_again(server: ChatServer, clock: Clock, code: int, body: str, says: str) -> None:
+    server.script = [status(code, body)] * 9
+    with pytest.raises(ValueError, match=says):
+        complete(client_of(server, clock))
+    assert (len(server.seen), clock.slept) == (1, [])
+
+
+@pytest.mark.parametrize(("body", "headers"), [
+    (SPENT, {"Retry_After": "5"}), ("You exceeded your current quota. Please retry in 32.1s.", {}),
+    ("Rate limit reached. Please try again in 20s. Add a payment method to raise it.", {}), ("too many requests", {}),
+])  # fmt: skip
+def test_a_quota_that_fills_again_is_waited_for(server: ChatServer, clock: Clock, body: str, headers: dict[str, str]) -> None:
+    server.script = [status(429, body, **headers)]
+    assert complete(client_of(server, clock))
+    assert len(server.seen) == 2 and clock.now == pytest.approx(5 if headers else 1)
+
+
+@pytest.mark.parametrize(("answer", "says"), [
+    ({"error": "no such model"}, "status 200 with an error: .*no such model"),
+    ({"error": {"message": "bad", "code": 402}}, "status 402: .*bad"),
+    ({"error": {"code": True}, "choices": []}, "with an error"),
+    ({"error": {"message": "key", "code": 401}}, "it refuses the key sent"),
+    ({"choices": [{"finish_reason": "error", "error": {"message": "upstream", "code": 400}}]}, "status 400: .*upstream"),
+])  # fmt: skip
+def test_an_error_with_status_200_is_an_error(server: ChatServer, clock: Clock, answer: Any, says: str) -> None:
+    server.script = [status(200, json.dumps(answer))] * 9
+    with pytest.raises(ValueError, match=says):
+        complete(client_of(server, clock))
+    assert len(server.seen) == 1
+
+
+def test_an_error_with_status_200_that_passes_is_tried_again(server: ChatServer, clock: Clock) -> None:
+    server.script = [status(200, json.dumps({"error": {"code": 502}})), status(200, json.dumps({"error": {"code": 429}}))]
+    assert complete(client_of(server, clock))
+    assert len(server.seen) == 3
+
+
+def test_no_error_at_all_is_none(server: ChatServer, clock: Clock) -> None:
+    server.script = [status(200, json.dumps({"choices": [{"message": {"content": "ok"}, "error": None}], "error": None}))]
+    assert complete(client_of(server, clock)) == "ok"
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(30, 7), (8, 5), (120, 19)])
+def test_a_model_that_loads_is_waited_for_as_long_as_timeout_says(
+    server: ChatServer, clock: Clock, seconds: float, attempts: int
+) -> None:
+    """Pauses of 1, 2, 4, 8, 8, ... seconds, and a last look when the time is over."""
+    server.script = [status(503, '{"error": {"message": "Loading model"}}')] * 99
+    with pytest.raises(
+        ValueError, match=f"Loading model.* Gave up after {seconds} s, since input 'timeout' is {seconds}: raise it"
+    ):
+        complete(client_of(server, clock, timeout=float(seconds)))
+    assert clock.now == pytest.approx(seconds)
+    assert len(server.seen) == attempts
+    server.script = [status(503)] * (attempts - 1)
+    assert complete(client_of(server, clock, timeout=float(seconds)))
+
+
+def test_a_model_that_asks_for_longer_is_given_up_at_once(server: ChatServer, clock: Clock) -> None:
+    server.script = [status(503, Retry_After="20"), status(503, "loading", Retry_After="20")]
+    with pytest.raises(ValueError, match="Gave up after 20 s, .* is 30, and it asks for 20 s more"):
+        complete(client_of(server, clock))
+    assert len(server.seen) == 2
 
 
 def test_other_names_of_other_models(server: ChatServer, clock: Clock) -> None:
@@ -417,6 +502,42 @@ def test_https_to_a_server_that_does_not_encrypt(server: ChatServer, clock: Cloc
     assert server.seen == []
 
 
+def test_a_machine_on_the_own_network_gets_it_over_http_if_the_user_says_so(
+    server: ChatServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: original("127.0.0.1", *a, **k))  # stands for 192.168.1.20
+    address = f"judge.lan:{server.port}"
+    now = [Access("the/file", keys={address: KEY}, unencrypted=frozenset({address}))]
+    client = Client(endpoint_of(f"http://{address}/v1"), lambda: now[0], clock=clock, sleep=clock.sleep)
+    assert complete(client)
+    assert server.seen[0].headers["Authorization"] == f"Bearer {KEY}"
+    now[0] = Access("the/file", frozenset({address}), {address: KEY})
+    with pytest.raises(ValueError, match="without encryption"):
+        complete(client)
+    assert len(server.seen) == 1
+
+
+def test_a_name_that_leads_out_of_the_own_network_gets_no_byte(
+    server: ChatServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(socket.socket):
+        def getpeername(self) -> Any:
+            return ("8.8.8.8", server.port)
+
+    def connect(address: Any, *rest: Any) -> socket.socket:
+        sock = Elsewhere()
+        sock.connect(("127.0.0.1", server.port))
+        return sock
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    access = Access("the/file", unencrypted=frozenset({f"judge.lan:{server.port}"}))
+    client = Client(endpoint_of(f"http://judge.lan:{server.port}/v1"), lambda: access, clock=clock, sleep=clock.sleep)
+    with pytest.raises(ValueError, match="judge.lan is not on your own network, and was sent nothing"):
+        complete(client)
+    assert server.seen == [] and clock.slept == []
+
+
 # Costs.
 
 
@@ -511,12 +632,21 @@ def test_cancel_before_any(server: ChatServer, clock: Clock) -> None:
     ["", "not JSON", "[]", "null", "{}", '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": null}]}',
      '{"choices": {"0": 1}}', "[" * 50_000, '{"choices": [{"message": {"content": null, "refusal": "I may not"}}]}',
      '{"choices": [{"message": {"content": "  "}}]}', '{"choices": [{"message": {"content": [{"text": "{}"}]}}]}',
+     '{"choices": [{"message": {"content": [{"type": "thinking", "text": "{}"}, 7, null]}}]}',
+     '{"choices": [{"message": {"content": null, "reasoning_content": "{}"}}]}',
      '{"choices": [{"message": {"content": "{"}, "finish_reason": "length"}]}'],
 )  # fmt: skip
 def test_no_completion(server: ChatServer, clock: Clock, body: str) -> None:
     server.script = [status(200, body)]
     with pytest.raises(WrongAnswer):
         complete(client_of(server, clock))
+
+
+def test_an_answer_in_parts(server: ChatServer, clock: Clock) -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": '{"a": "draft"}'}]}
+    parts = [thinking, {"type": "text", "text": '{"a":'}, {"type": "text", "text": '"fine"}'}]
+    server.script = [status(200, json.dumps({"choices": [{"message": {"content": parts}}]}))]
+    assert json.loads(complete(client_of(server, clock))) == {"a": "fine"}
 
 
 def test_a_refusal_is_named(server: ChatServer, clock: Clock) -> None:

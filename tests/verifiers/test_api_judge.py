@@ -15,9 +15,10 @@ from chatserver import ChatServer, Clock, brightness, decoded, says, status
 from PIL import Image
 
 from noise_search.verifiers.api_access import Access, endpoint_of
-from noise_search.verifiers.api_client import Client, WrongAnswer
+from noise_search.verifiers.api_client import Client
 from noise_search.verifiers.api_judge import CHECK_LIST, COMPARE, FIVE_ASPECTS, ApiJudge, data_url
 from noise_search.verifiers.api_questions import ASPECTS, better, check_list, elements, five_aspects
+from noise_search.verifiers.api_replies import WrongAnswer
 from noise_search.verifiers.base import PairwiseVerifier, SettlingVerifier, Verifier
 
 KEY = "sk-proj-0123456789abcdefSECRET"
@@ -176,9 +177,11 @@ def test_wrappings_of_answers(wrap: str) -> None:
 
 
 WRONG = [
-    "", "7", "[7]", "null", "fine picture", "{}", answered(GRADES)[:-1], answered(GRADES) + answered(GRADES),
-    "Sure! " + answered(GRADES), answered([GRADES]),
-    *(answered({**GRADES, "originality": wrong}) for wrong in (11, -1, 10.01, "7", None, True, [7], {}, 10**400)),
+    "", "7", "[7]", "null", "fine picture", "{}", answered(GRADES)[:-1],
+    *(
+        answered({**GRADES, "originality": wrong})
+        for wrong in (11, -1, 10.01, "11", "-1", "7/5", "nan", "٧", "", None, True, [7], {}, 10**400)
+    ),
     answered({**GRADES, "originality": 3})[:-1] + ', "originality": 9}',
     answered({**GRADES, "originality": float("nan")}), answered({**GRADES, "originality": float("inf")}),
     answered(GRADES).replace(": 4,", ": 1e999,"),
@@ -193,7 +196,7 @@ def test_wrong_grades_are_no_grades(content: str) -> None:
         five_aspects(PROMPT).answer(content)
 
 
-@pytest.mark.parametrize("wrong", [{}, *({"element_2": wrong} for wrong in (True, "Yes", ["no"], None, ""))])
+@pytest.mark.parametrize("wrong", [{}, *({"element_2": wrong} for wrong in ("maybe", 1, ["no"], None, ""))])
 def test_wrong_check_lists(wrong: dict) -> None:
     assert check_list(["a", "b"]).answer('{"element_1": "yes", "element_2": "no", "more": 1}') == 0.5
     with pytest.raises(WrongAnswer, match="must be one of yes, no"):
@@ -207,7 +210,7 @@ def test_wrong_elements(wrong: Any) -> None:
         elements(PROMPT).answer(answered({"elements": wrong}))
 
 
-@pytest.mark.parametrize("wrong", ["1", 1, "First", None, "both"])
+@pytest.mark.parametrize("wrong", ["1", 1, True, None, "both"])
 def test_wrong_comparisons(wrong: Any) -> None:
     with pytest.raises(WrongAnswer, match="must be one of first, second, tie"):
         better(PROMPT).answer(answered({"better": wrong}))
