@@ -90,9 +90,10 @@ def drawn_by_seed(source: Any, latent: dict[str, Any], given: Tensor) -> tuple[b
         given: that noise, packed.
 
     Returns:
-        Whether it is; and if it is not, why not, in words. They are empty for RandomNoise's noise, and for none.
+        Whether it is; and if it is not, why not, in words. They are empty for RandomNoise's noise, winners' of it, and none.
     """
-    if is_zero(given) or torch.equal(draw(latent, source.seed), given):
+    plain = isinstance(source, RecipeNoise) and not source.recipe.needs_noise  # an earlier winner's, as Gaussian as the others
+    if plain or is_zero(given) or torch.equal(draw(latent, source.seed), given):
         return False, ""
     first, second = derived_seed(source.seed, "noise", 1), derived_seed(source.seed, "noise", 2)
     try:

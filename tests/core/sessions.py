@@ -113,7 +113,7 @@ def check_every_level(
     for sigma in map(float, sigmas[:-1]):
         session = session_for(g, smp, sigmas, latent)
         assert session.why_alone == [] and session.looks_halfway
-        assert any(one_a_call in why for why in session.why_one_a_call) if one_a_call else session.why_one_a_call == []
+        assert any(one_a_call in why for why in session.why_one_by_one) if one_a_call else session.why_one_by_one == []
         runs = [session.start(Recipe(seed, seed), keep_records=[sigma]) for seed in seeds]
         with counted() as calls:
             session.advance(runs, sigma)

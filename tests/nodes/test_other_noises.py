@@ -219,6 +219,14 @@ def test_random_noise_stays_what_it_is():
             assert all(r["noise"] == r["seed"] for r in recipes[1:])
 
 
+def test_the_noise_of_an_earlier_winner_is_as_gaussian_as_the_others():
+    graph = parts("eps", steps=4)
+    winner = search_with(graph, 3, budget=3, method=RandomSearch(NeighborProposal(0.5)), verifier=far(graph, 3))
+    got = search_with(graph, winner.noise, budget=3, method=RandomSearch())
+    assert json.loads(got.report["baseline"]["recipe"])["noise"] == "given"
+    assert not [said for said in got.report["notes"] if said.startswith("noise:")]
+
+
 @pytest.mark.parametrize("proposal", [NeighborProposal(0.8), LowFrequencyProposal(1)])
 def test_moves_mix_it_with_gaussian_noise_and_say_so(proposal):
     graph, noise = parts("eps", steps=4), Signs(3)
