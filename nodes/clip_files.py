@@ -22,7 +22,7 @@ import comfy.utils
 from torch import Tensor
 from transformers import CLIPTokenizerFast
 
-from .weights import Wanted, held, read_weights
+from .weights import Wanted, below, held, read_weights
 
 CLIP_SOURCE = "model.safetensors of https://huggingface.co/openai/clip-vit-large-patch14"
 CLIP_FOLDER = "clip_vision"
@@ -143,7 +143,7 @@ def load_clip_vision(path: str, wanted: Wanted) -> Any:
 
 
 def _read_clip_model(wanted: Wanted, path: str) -> dict[str, Tensor]:
-    sd = read_weights(wanted, os.path.basename(path), path)
+    sd = below(read_weights(wanted, os.path.basename(path), path), OPEN_CLIP, next(iter(VISION_KEYS)))
     if OPEN_CLIP in sd:
         sd = comfy.clip_vision.convert_to_transformers(dict(sd), "visual.")
         sd = comfy.utils.clip_text_transformers_convert(sd, "", "")

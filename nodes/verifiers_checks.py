@@ -71,9 +71,9 @@ class NSObjectCheck(io.ComfyNode):
             node_id="NSObjectCheck",
             display_name="Object Check (verifier)",
             category="noise search/verifiers",
-            description="A verifier: an open-vocabulary detector (OWLv2, OWL-ViT, Grounding DINO) looks for things, and each"
-            " check of presence, number, color or relation (after GenEval, Ghosh et al. 2023) gets a value from 0 to 1.",
-            search_aliases=["GenEval", "object detection", "count objects", "OWLv2", "Grounding DINO", "spatial relation"],
+            description="A verifier: an open-vocabulary detector (OWLv2, OWL-ViT, Grounding DINO, LLMDet) looks for things, and"
+            " each check of presence, number, color or relation (after GenEval, Ghosh et al. 2023) gets a value from 0 to 1.",
+            search_aliases=["GenEval", "object detection", "count objects", "OWLv2", "Grounding DINO", "LLMDet", "relation"],
             inputs=[
                 inp(
                     io.Combo, "model_name", options=repositories(WANTED),

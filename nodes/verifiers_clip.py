@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..verifiers.aesthetic import Aesthetic, fold_head, head_shapes
+from ..verifiers.aesthetic import FIRST, ONLY, Aesthetic, fold_head, head_shapes
 from ..verifiers.hps_v2 import HPSv2
 from ..verifiers.pick_score import PickScore
 from ..verifiers.siglip_score import SigLIPScore
@@ -15,7 +15,7 @@ from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair, load_clip_vision
 from .schema import inp, prompt_input, schema
 from .siglip_files import load_siglip
 from .sockets import Verifier
-from .weights import Wanted, check_keys, file_path, files, found, read_weights, repositories, repository_path
+from .weights import Wanted, below, check_keys, file_path, files, found, read_weights, repositories, repository_path
 
 PICK_SCORE = Wanted(
     "PickScore", "model_name", ("clip_vision", "verifiers"),
@@ -37,7 +37,6 @@ HEAD = Wanted(
 CLIP_L = Wanted("Aesthetic Score", "clip_name", ("clip_vision",), CLIP_SOURCE)
 
 CLIP_H = (24, 32)  # layers of the text and of the vision tower
-EMBEDDING = 768  # of CLIP-L
 
 
 def _clip_h(wanted: Wanted, name: str) -> ClipPair:
@@ -180,15 +179,14 @@ class NSAestheticScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str, clip_name: str) -> io.NodeOutput:
-        sd = read_weights(HEAD, model_name, file_path(HEAD, model_name))
-        first = sd.get("layers.0.weight")
-        width = EMBEDDING if first is None or first.ndim != 2 else first.shape[1]
-        check_keys(HEAD, model_name, sd, head_shapes(width))
+        sd = below(read_weights(HEAD, model_name, file_path(HEAD, model_name)), FIRST, ONLY)
+        check_keys(HEAD, model_name, sd, head_shapes(sd))
+        weight, bias = fold_head(sd)
         clip_vision = load_clip_vision(file_path(CLIP_L, clip_name), CLIP_L)
         embedding = clip_vision.model.visual_projection.weight.shape[0]
-        if embedding != width:
-            raise CLIP_L.refused(clip_name, f"a CLIP whose embeddings have {embedding} values; the head takes {width}")
-        return io.NodeOutput(Aesthetic(clip_vision, *fold_head(sd)))
+        if embedding != len(weight):
+            raise CLIP_L.refused(clip_name, f"a CLIP whose embeddings have {embedding} values; the head takes {len(weight)}")
+        return io.NodeOutput(Aesthetic(clip_vision, weight, bias))
 
 
 def _ready(verifier: Any) -> io.NodeOutput:

@@ -7,12 +7,12 @@ import os
 import comfy.ops
 from comfy_api.latest import io
 
-from ..verifiers.blip import Sizes, load_network, weight_shapes
+from ..verifiers.blip import VISION, Sizes, load_network, weight_shapes
 from ..verifiers.image_reward import ImageReward
 from ..verifiers.wordpiece import ADDED, load_tokenizer, read_vocabulary
 from .schema import inp, prompt_input, schema
 from .sockets import Verifier
-from .weights import HeldModel, Wanted, check_keys, file_path, files, found, held, read_weights
+from .weights import HeldModel, Wanted, below, check_keys, file_path, files, found, held, read_weights
 
 WEIGHTS = Wanted(
     "ImageReward", "model_name", ("verifiers",), "ImageReward.pt (1.8 GB) of https://huggingface.co/THUDM/ImageReward"
@@ -67,7 +67,7 @@ def load_model(name: str, path: str) -> HeldModel:
     Raises:
         ValueError: the file is damaged, or its weights are of another model.
     """
-    sd = read_weights(WEIGHTS, name, path)
+    sd = below(read_weights(WEIGHTS, name, path), f"{VISION}pos_embed")
     try:
         sizes = Sizes.of(sd)
     except ValueError as error:

@@ -11,7 +11,19 @@ import torch
 from ..verifiers.hps_v3 import REWARD, RewardModel
 from ..verifiers.vlm import VisionLanguageModel, chat_template
 from .transformers_files import import_transformers, load_processor, read_config, read_model
-from .weights import FOLDER, HeldModel, Wanted, check_keys, file_path, held, read_weights, register_folder, repository_path, said
+from .weights import (
+    FOLDER,
+    HeldModel,
+    Wanted,
+    below,
+    check_keys,
+    file_path,
+    held,
+    read_weights,
+    register_folder,
+    repository_path,
+    said,
+)
 
 LLM = "LLM"  # where other packs keep such folders
 FOLDERS = (FOLDER, LLM)
@@ -69,7 +81,7 @@ def _load_hps_v3(wanted: Wanted, name: str, path: str, base: Wanted, base_name: 
     processor = _processor(base, base_name, base_path)
     processor.tokenizer.add_tokens([REWARD], special_tokens=True)
     text, token = config.get_text_config(), processor.tokenizer.convert_tokens_to_ids(REWARD)
-    sd = read_weights(wanted, name, path)
+    sd = below(read_weights(wanted, name, path), EMBEDDINGS)
     widths = tuple(sd[f"{HEAD}{i}.bias"].numel() if f"{HEAD}{i}.bias" in sd else 0 for i in (0, 3))
     check_keys(wanted, name, sd, _expected(token + 1, text.hidden_size, widths))
     head = {key.removeprefix(HEAD): sd.pop(key) for key in list(sd) if key.startswith(HEAD)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from .torch_files import Unreadable, read_torch_file
+
 FOLDER = "verifiers"
 CONFIG = "config.json"
 NOTHING = "none"
+CONTROL_CODES = re.compile("\033\\[[\\d;]*[a-zA-Z]|[\0-\x09\x0b-\x0c\x0e-\x1f\x7f]")  # line ends stay
 
 
 def register_folder(name: str, ours: bool) -> None:
@@ -103,8 +107,9 @@ def found(find: Callable[[Wanted, str], str], wanted: Wanted, name: Any) -> bool
 
 
 def said(error: BaseException) -> str:
-    """Return an error's first line, cut to 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Return an error's first line without control codes, cut to 200 characters."""
+    lines = CONTROL_CODES.sub("", str(error)).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:200]
 
 
 def _repositories(wanted: Wanted) -> dict[str, str]:
@@ -134,7 +139,9 @@ def read_weights(wanted: Wanted, name: str, path: str) -> dict[str, Tensor]:
     try:
         if path.lower().endswith((".safetensors", ".sft")):
             return safetensors.torch.load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = read_torch_file(path, os.path.splitext(os.path.basename(path))[0])
+    except Unreadable as error:
+        raise wanted.refused(name, str(error)) from error
     except Exception as error:
         raise wanted.refused(
             name, f"a file that cannot be read as weights (damaged, or not what its name says): {said(error)}"
@@ -145,6 +152,21 @@ def read_weights(wanted: Wanted, name: str, path: str) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise wanted.refused(name, "a file that holds something else than named tensors")
     return found
+
+
+def below(sd: dict[str, Tensor], *marks: str) -> dict[str, Tensor]:
+    """Return weights under their own names, where all of a model's stand below one: "module.", "model.", "_orig_mod.".
+
+    Args:
+        sd: the weights.
+        marks: names of which a model has one.
+    """
+    for mark in marks:
+        before = {key[: -len(mark)] for key in sd if key == mark or key.endswith(f".{mark}")}
+        if len(before) == 1 and before != {""}:
+            (prefix,) = before
+            return {key[len(prefix) :]: value for key, value in sd.items() if key.startswith(prefix)}
+    return sd
 
 
 def check_keys(wanted: Wanted, name: str, sd: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:

@@ -3,15 +3,17 @@
     score = head(E_image),   |E_image| = 1
 
 The published head is five linear layers (1024, 128, 64, 16, 1 wide) with dropout between them and no activation: one
-linear function, and kept as one.
+linear function, and kept as one. The first version's head is one linear layer.
 
 References:
     CLIP+MLP Aesthetic Score Predictor (Schuhmann, 2022), https://github.com/christophschuhmann/improved-aesthetic-predictor
+    LAION-Aesthetics Predictor V1 (Schuhmann, 2022), https://github.com/LAION-AI/aesthetic-predictor
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +27,31 @@ from .features import image_features
 LAYERS = {0: 1024, 2: 128, 4: 64, 6: 16, 7: 1}
 
 
-def head_shapes(embedding: int) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of the head's weights, for an embedding so wide (CLIP-L/14: 768)."""
+FIRST, ONLY = "layers.0.weight", "weight"  # of the head, and of the first version's
+
+
+def head_shapes(sd: Mapping[str, Tensor], embedding: int = 768) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes that a head's weights should have.
+
+    Args:
+        sd: the weights; the first one tells the version and the width of the embedding.
+        embedding: that width where the first weight is none (CLIP-L/14: 768).
+    """
+    name = ONLY if ONLY in sd else FIRST
+    width = sd[name].shape[1] if name in sd and sd[name].ndim == 2 else embedding
+    if name == ONLY:
+        return {ONLY: (1, width), "bias": (1,)}
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer, width in LAYERS.items():
-        shapes |= {f"layers.{layer}.weight": (width, embedding), f"layers.{layer}.bias": (width,)}
-        embedding = width
+    for layer, next_width in LAYERS.items():
+        shapes |= {f"layers.{layer}.weight": (next_width, width), f"layers.{layer}.bias": (next_width,)}
+        width = next_width
     return shapes
 
 
-def fold_head(sd: dict[str, Tensor]) -> tuple[Tensor, float]:
+def fold_head(sd: Mapping[str, Tensor]) -> tuple[Tensor, float]:
     """Multiply the head's layers out: weights (D,), float32, and the bias."""
+    if ONLY in sd:
+        return sd[ONLY][0].float(), sd["bias"].item()
     matrix, bias = torch.ones(1, 1, dtype=torch.float64), 0.0
     for layer in reversed(LAYERS):
         bias += (matrix @ sd[f"layers.{layer}.bias"].double()).item()

@@ -1,12 +1,16 @@
 """Open-vocabulary object detectors of transformers: boxes of whatever a text names.
 
 OWL-ViT and OWLv2 score each box against each query by itself. Grounding DINO reads all names in one text, "cat. dog.",
-and scores each box against each of its tokens; a name's score is the best of its tokens.
+and scores each box against each of its tokens; a name's score is the best of its tokens. So do MM-Grounding-DINO and LLMDet,
+which are one network trained otherwise.
 
 References:
     Simple Open-Vocabulary Object Detection with Vision Transformers (Minderer et al., 2022), arXiv 2205.06230: OWL-ViT
     Scaling Open-Vocabulary Object Detection (Minderer et al., 2023), arXiv 2306.09683: OWLv2
     Grounding DINO: Marrying DINO with Grounded Pre-Training (Liu et al., 2023), arXiv 2303.05499
+    An Open and Comprehensive Pipeline for Unified Object Grounding and Detection (Zhao et al., 2024), arXiv 2401.02361:
+        MM-Grounding-DINO
+    LLMDet: Learning Strong Open-Vocabulary Object Detectors under LLM Supervision (Fu et al., 2025), arXiv 2501.18954
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from .base import quoted
 from .preprocess import in_slices
 
 # Confidence above which transformers' own post-processing takes a box to be one.
-THRESHOLDS = {"owlvit": 0.1, "owlv2": 0.1, "grounding-dino": 0.25}
+THRESHOLDS = {"owlvit": 0.1, "owlv2": 0.1, "grounding-dino": 0.25, "mm-grounding-dino": 0.25}
+BY_TOKENS = ("grounding-dino", "mm-grounding-dino")  # LLMDet's type is the latter
 QUERY = "a photo of a {}"
 ROWS = 4  # pictures at a time
 MEMORY = 3e9  # bytes that one picture takes in a large model: attention among 5185 patches
@@ -44,7 +49,7 @@ class Detector:
 
     @property
     def by_tokens(self) -> bool:
-        return self.kind == "grounding-dino"
+        return self.kind in BY_TOKENS
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise a ValueError if a name, or all names together, are longer than the model reads."""

@@ -144,7 +144,7 @@ class HPSv3:
                 f" {LONGEST_RATIO} at most. Crop it."
             )
         picture = to_pil(image).resize(size_of(height, width)[::-1], Image.Resampling.BICUBIC)
-        inputs = self.model.prepared(self.name, picture, INSTRUCTION.replace("{text_prompt}", self.prompt))
+        inputs = self.model.prepared(self.name, picture, INSTRUCTION.replace("{text_prompt}", self.prompt), size=None)
         tokens = inputs["input_ids"]
         # The published model, in training and after, counts patches as if they were words: one position each.
         inputs["position_ids"] = torch.arange(tokens.shape[1]).expand(3, 1, -1)

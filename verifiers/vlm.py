@@ -49,7 +49,9 @@ class VisionLanguageModel:
             enable_thinking=False,  # templates that do not know the word ignore it
         )
 
-    def prepared(self, name: str, image: Any, question: str, answer: str = "") -> dict[str, Tensor]:
+    def prepared(
+        self, name: str, image: Any, question: str, answer: str = "", size: str | None = "max_pixels"
+    ) -> dict[str, Tensor]:
         """Make the model's inputs, on the CPU.
 
         Args:
@@ -57,6 +59,7 @@ class VisionLanguageModel:
             image: a PIL picture.
             question: what is asked; see `check_text`.
             answer: how the model's answer begins.
+            size: the node's input that the picture's size comes from; None if there is none.
 
         Raises:
             ValueError: text and picture are longer than the model can read.
@@ -65,9 +68,10 @@ class VisionLanguageModel:
         longest = getattr(self.held.module.config.get_text_config(), "max_position_embeddings", None)
         tokens = inputs["input_ids"].shape[1]
         if longest and tokens > longest:
+            made = "input 'prompt' makes" if size is None else f"inputs 'prompt' and '{size}' make"
+            lower = "" if size is None else f", or lower '{size}'"
             raise ValueError(
-                f"{name}: inputs 'prompt' and 'max_pixels' make {tokens} tokens; the model reads {longest}. Shorten the"
-                " prompt, or lower 'max_pixels'."
+                f"{name}: {made} {tokens} tokens with the picture; the model reads {longest}. Shorten the prompt{lower}."
             )
         return dict(inputs)
 

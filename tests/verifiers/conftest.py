@@ -124,7 +124,7 @@ def detectors(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 def make_detector(root: Path, kind: str) -> Path:
-    model, processor = _grounding_dino() if kind == "grounding-dino" else _owl(kind)
+    model, processor = _grounding_dino(kind) if kind.endswith("grounding-dino") else _owl(kind)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
         for parameter in model.parameters():
@@ -157,14 +157,13 @@ def _owl(kind: str) -> tuple:
         return getattr(transformers, f"{name}ForObjectDetection")(config), processor
 
 
-def _grounding_dino() -> tuple:
+def _grounding_dino(kind: str) -> tuple:
     from tempfile import TemporaryDirectory
 
+    import transformers
     from transformers import (
         BertConfig,
         BertTokenizerFast,
-        GroundingDinoConfig,
-        GroundingDinoForObjectDetection,
         GroundingDinoImageProcessor,
         GroundingDinoProcessor,
         SwinConfig,
@@ -179,7 +178,8 @@ def _grounding_dino() -> tuple:
         vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         max_position_embeddings=64,
     )  # fmt: skip
-    config = GroundingDinoConfig(
+    name = "MMGroundingDino" if kind.startswith("mm") else "GroundingDino"
+    config = getattr(transformers, f"{name}Config")(
         backbone_config=backbone, text_config=text, d_model=32, num_queries=9, max_text_len=32, encoder_layers=1,
         decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
         disable_custom_kernels=True,
@@ -190,4 +190,4 @@ def _grounding_dino() -> tuple:
     size = {"shortest_edge": 2 * DETECTOR_SIZE, "longest_edge": 2 * DETECTOR_SIZE}  # else one pixel is left
     processor = GroundingDinoProcessor(GroundingDinoImageProcessor(size=size), tokenizer)
     with torch.inference_mode(False):
-        return GroundingDinoForObjectDetection(config), processor
+        return getattr(transformers, f"{name}ForObjectDetection")(config), processor

@@ -92,3 +92,11 @@ def test_texts_and_pictures_that_cannot_be_judged_are_refused(vlm_folder: Path) 
         hps("a fox", float("nan"))
     with pytest.raises(ValueError, match="HPSv3: input 'images' holds a picture of 402x2 pixels"):
         hps("a fox").score(picture(2, 402)[None])
+
+
+def test_a_prompt_that_is_too_long_names_inputs_that_the_node_has(vlm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = hps("a fox " * 50)
+    monkeypatch.setattr(verifier.model.held.module.config.get_text_config(), "max_position_embeddings", 100)
+    said = r"^HPSv3: input 'prompt' makes \d+ tokens with the picture; the model reads 100. Shorten the prompt.$"
+    with pytest.raises(ValueError, match=said):
+        verifier.score(picture(90, 140, 0)[None])

@@ -22,7 +22,8 @@ import transformers  # noqa: E402
 
 from noise_search.nodes.verifiers_checks import NSObjectCheck  # noqa: E402
 
-KINDS = ["owlvit", "owlv2", "grounding-dino"]
+BY_TOKENS = ["grounding-dino", "mm-grounding-dino"]  # the latter is LLMDet's type too
+KINDS = ["owlvit", "owlv2", *BY_TOKENS]
 LABELS = ["polar bear", "cat", "red cup"]
 IMAGES = torch.nn.functional.interpolate(
     torch.rand(3, 3, 6, 7, generator=torch.Generator().manual_seed(1)), (48, 80), mode="bilinear"
@@ -54,7 +55,7 @@ def reference(path: Path, images: torch.Tensor, labels: list[str]) -> list[dict]
     if path.name == "owlv2" and transformers.__version__ < "5":  # pads with grey: huggingface/transformers pull request 41938
         square = max(images.shape[1:3])
         pictures, sizes = [picture.crop((0, 0, square, square)) for picture in pictures], [(square, square)] * len(images)
-    if path.name == "grounding-dino":
+    if path.name in BY_TOKENS:
         inputs = processor(images=pictures, text=[". ".join(labels) + "."] * len(images), return_tensors="pt")
         post = {"input_ids": inputs["input_ids"], "text_threshold": 0.0}
     else:
@@ -74,7 +75,7 @@ def test_boxes_and_scores_are_those_of_transformers(folder, detectors, kind, lab
     for (boxes, scores), other in zip(found, expected, strict=True):
         torch.testing.assert_close(boxes, other["boxes"], rtol=1e-4, atol=1e-4)
         best = scores.max(-1)
-        if kind == "grounding-dino":  # theirs takes full stops and marks along, ours leaves them out
+        if kind in BY_TOKENS:  # theirs takes full stops and marks along, ours leaves them out
             assert (best.values <= other["scores"] + 1e-4).all() and (best.values > 0).all()
         else:
             torch.testing.assert_close(best.values, other["scores"], rtol=1e-4, atol=1e-4)
@@ -104,7 +105,7 @@ def test_scores_lie_in_the_range_and_do_not_depend_on_the_batch(folder, detector
 
 
 def test_the_threshold_of_the_model_is_taken_at_zero(folder, detectors) -> None:
-    assert [made(folder, detectors(kind)).threshold for kind in KINDS] == [0.1, 0.1, 0.25]
+    assert [made(folder, detectors(kind)).threshold for kind in KINDS] == [0.1, 0.1, 0.25, 0.25]
     assert made(folder, detectors("owlv2"), threshold=0.3).threshold == 0.3
 
 
