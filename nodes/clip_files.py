@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,7 +23,11 @@ import comfy.utils
 from torch import Tensor
 from transformers import CLIPTokenizerFast
 
+from ..verifiers.preprocess import CLIP_MEAN, CLIP_STD
+from .clip_settings import KNOWN, ClipSettings, Tower, assumed_activation, find_settings, notes_on, settings_stamp
 from .weights import Wanted, below, held, read_weights
+
+log = logging.getLogger("noise-search")
 
 CLIP_SOURCE = "model.safetensors of https://huggingface.co/openai/clip-vit-large-patch14"
 CLIP_FOLDER = "clip_vision"
@@ -44,9 +49,6 @@ TEXT, VISION = ("text_model.", "text_projection."), ("vision_model.", "visual_pr
 OPEN_CLIP = "visual.transformer.resblocks.0.attn.in_proj_weight"
 VOCABULARY = 49408
 TOKENIZER = os.path.join(os.path.dirname(comfy.sd1_clip.__file__), "sd1_tokenizer")
-# Embeddings of the models with GELU (the LAION ones) are so wide and up, those of OpenAI's, with quick GELU, narrower.
-# The activation leaves no trace in the weights; ComfyUI goes by the size too.
-GELU_WIDTH = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,16 @@ class ClipPair:
         return _logit_scales.get(self.clip)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of its file, in words."""
+        return notes_of(self.clip_vision)
+
+    @property
+    def version(self) -> tuple[str, ...]:
+        """What the settings beside its file say other than its sizes do."""
+        return (*version_of(self.clip), *version_of(self.clip_vision))
+
+    @property
     def depths(self) -> tuple[int, int]:
         """Layers of the text and of the vision tower: (12, 24) for CLIP-L, (24, 32) for CLIP-H."""
         text = self.clip.cond_stage_model
@@ -74,6 +86,18 @@ class ClipPair:
 
 
 _logit_scales: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+_notes: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+_versions: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def notes_of(encoder: Any) -> tuple[str, ...]:
+    """Return what was assumed of a vision encoder's file, in words."""
+    return _notes.get(encoder, ())
+
+
+def version_of(encoder: Any) -> tuple[str, ...]:
+    """Return what the settings beside an encoder's file say other than its sizes do."""
+    return _versions.get(encoder, ())
 
 
 def _layers(sd: dict[str, Tensor], tower: str) -> int:
@@ -91,7 +115,7 @@ def text_config(sd: dict[str, Tensor]) -> dict[str, Any]:
         "num_hidden_layers": _layers(sd, "text_model"),
         "num_attention_heads": max(1, width // 64),
         "max_position_embeddings": sd["text_model.embeddings.position_embedding.weight"].shape[0],
-        "hidden_act": "gelu" if width >= GELU_WIDTH else "quick_gelu",
+        "hidden_act": assumed_activation(width),
     }
 
 
@@ -110,11 +134,11 @@ def vision_config(sd: dict[str, Tensor]) -> dict[str, Any]:
         "patch_size": patch,
         "image_size": patch * round((positions - 1) ** 0.5),
         "projection_dim": embedding,
-        "hidden_act": "gelu" if embedding >= GELU_WIDTH else "quick_gelu",
+        "hidden_act": assumed_activation(embedding),
     }
 
 
-def load_clip_pair(path: str, wanted: Wanted = CLIP_SCORE) -> ClipPair:
+def load_clip_pair(path: str, wanted: Wanted = CLIP_SCORE, activation: str | None = None) -> ClipPair:
     """Load both towers of a CLIP model's file; nodes that name the same file share its weights.
 
     Core's file loaders know the published sizes only and drop the text projection of CLIP-L; here the sizes
@@ -123,6 +147,7 @@ def load_clip_pair(path: str, wanted: Wanted = CLIP_SCORE) -> ClipPair:
     Args:
         path: The file.
         wanted: Who asks for it, for messages.
+        activation: Of both towers, where it is known; else settings beside the file tell it, or it is assumed.
 
     Raises:
         ValueError: If the file cannot be read, is not such a model, or a tower is missing.
@@ -134,12 +159,13 @@ def load_clip_pair(path: str, wanted: Wanted = CLIP_SCORE) -> ClipPair:
         _check_text(wanted, path, sd)
         return sd
 
-    return ClipPair(held("CLIP text", path, lambda: _build_text(wanted, path, read())), _vision(wanted, path, read))
+    build = functools.partial(_build_text, wanted, path, read, activation)
+    return ClipPair(held(f"CLIP text {activation or settings_stamp(path)}", path, build), _vision(wanted, path, read, activation))
 
 
 def load_clip_vision(path: str, wanted: Wanted) -> Any:
     """Load the vision tower of a CLIP model's file alone, likewise; the file needs no text tower."""
-    return _vision(wanted, path, lambda: _read_clip_model(wanted, path))
+    return _vision(wanted, path, functools.cache(lambda: _read_clip_model(wanted, path)), None)
 
 
 def _read_clip_model(wanted: Wanted, path: str) -> dict[str, Tensor]:
@@ -173,10 +199,36 @@ def _check_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> None:
         )
 
 
-def _build_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
+def _settings(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> ClipSettings | None:
+    """Return the settings beside a file that fit it."""
+    found = find_settings(path, None if _lacking(sd, TEXT_KEYS) else text_config(sd), vision_config(sd))
+    for name in found.activations if found else ():
+        if name not in KNOWN:
+            raise wanted.refused(
+                os.path.basename(path),
+                f"a file ({path}) whose {found.file} names the activation {name!r}; known are {', '.join(KNOWN)}",
+            )
+    return found
+
+
+def _told(config: dict[str, Any], tower: Tower | None, activation: str | None) -> dict[str, Any]:
+    """Return a tower's settings as its own, or what is known of it, tell them."""
+    if activation is not None:
+        return config | {"hidden_act": activation}
+    return config if tower is None else config | {"hidden_act": tower.activation, "num_attention_heads": tower.heads}
+
+
+def _differences(tower: str, plain: dict[str, Any], told: dict[str, Any]) -> tuple[str, ...]:
+    """Return which settings are other than the sizes say, in words for a journal's key."""
+    return tuple(f"{tower} {name} {told[name]}" for name in plain if told[name] != plain[name])
+
+
+def _build_text(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]], activation: str | None) -> Any:
+    sd = read()
     text = {key: value for key, value in sd.items() if key.startswith(TEXT)}
-    given = set(text)
-    config = text_config(sd)
+    given, plain = set(text), text_config(sd)
+    settings = None if activation else _settings(wanted, path, sd)
+    config = _told(plain, settings.text if settings else None, activation)
     options = {"clip_l_class": comfy.sd1_clip.SDClipModel, "model_config": config, "clip_h_model_config": config}
     clip = _fitted(wanted, path, lambda: comfy.sd.load_text_encoder_state_dicts([text], model_options=options))
     for part in vars(clip.tokenizer).values():
@@ -187,6 +239,7 @@ def _build_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
     needed = {key.split(inner, 1)[1] for key in clip.cond_stage_model.state_dict() if inner in key}
     if missing := sorted(needed - given):
         raise _unusable(wanted, path, "lacks text weights", missing)
+    _versions[clip] = () if activation else _differences("text", plain, config)
     if (scale := sd.get("logit_scale")) is not None:
         if scale.numel() != 1 or not abs(scale.float().item()) < LARGEST_SCALE:
             raise wanted.refused(os.path.basename(path), f"a file ({path}) whose 'logit_scale' is no usable number")
@@ -194,20 +247,32 @@ def _build_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
     return clip
 
 
-def _vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]]) -> Any:
-    return held("CLIP vision", path, lambda: _build_vision(wanted, path, read()))
+def _vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]], activation: str | None) -> Any:
+    build = functools.partial(_build_vision, wanted, path, read, activation)
+    return held(f"CLIP vision {activation or settings_stamp(path)}", path, build)
 
 
-def _build_vision(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> Any:
+def _build_vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]], activation: str | None) -> Any:
+    sd = read()
+    plain = vision_config(sd) | {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+    settings = None if activation else _settings(wanted, path, sd)
+    config = _told(plain, settings.vision if settings else None, activation)
+    if settings is not None:
+        config |= {"image_mean": settings.mean, "image_std": settings.std}
     with tempfile.TemporaryDirectory() as folder:  # older ComfyUI takes the settings as a file
-        settings = os.path.join(folder, "config.json")
-        with open(settings, "w", encoding="utf-8") as file:
-            json.dump(vision_config(sd), file)
-        model = comfy.clip_vision.ClipVisionModel(settings)
+        file_of_settings = os.path.join(folder, "config.json")
+        with open(file_of_settings, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        model = comfy.clip_vision.ClipVisionModel(file_of_settings)
     vision = {key: value for key, value in sd.items() if key.startswith(VISION)}
     missing, _ = _fitted(wanted, path, lambda: model.load_sd(vision))
     if missing:
         raise _unusable(wanted, path, "lacks vision weights", missing)
+    if activation is None:
+        _versions[model] = _differences("vision", plain, config)
+        _notes[model] = tuple(notes_on(os.path.basename(path), settings, plain["projection_dim"]))
+        for note in _notes[model]:
+            log.info("%s", note)
     return model
 
 

@@ -221,7 +221,7 @@ def search_once(
         memory.session, judge, session.budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
         controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed, connected=graph.by_seed,
     )  # fmt: skip
-    search.notes += [*notes, *[graph.note] * bool(graph.note)]
+    search.notes += [*notes, *[graph.note] * bool(graph.note), *judge.notes]
     memory.follow(search)
     replayed = only_known(search, memory, chosen_recipe(settings.choose))
     method, cancelled = run(search, settings)
@@ -285,6 +285,7 @@ def finish(search: Search, session: ComfySession, method: Method, settings: Sett
     if settings.held_out is not None:
         judge = judge_by(settings.held_out, skip_errors=True)  # it must not cost the winner
         memory.lend(judge, "held_out")
+        search.notes += [note for note in judge.notes if note not in search.notes]
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections import OrderedDict
 from contextlib import AbstractContextManager, nullcontext
@@ -52,13 +51,11 @@ def read_torch_file(path: str, stem: str) -> Any:
     try:
         with _inert(path):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # torch's own words advise to run what is in the file
         raise Unreadable(
-            "a file that cannot be read as weights (it holds objects of a program beside tensors, which are not loaded, or is"
-            " damaged)"
+            "a file that cannot be read as weights (it is damaged, is not what its name says, or holds objects of a program"
+            " beside tensors, which are not loaded)"
         ) from error
-    except Exception as error:
-        raise Unreadable("a file that cannot be read as weights (it is damaged, or not what its name says)") from error
 
 
 def _is_torchscript(path: str) -> bool:

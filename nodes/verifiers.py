@@ -76,7 +76,7 @@ class NSClipScore(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, prompt: str, clip: Any | None = None, clip_vision: Any | None = None) -> io.NodeOutput:
         pair = chosen_pair(CLIP_SCORE, model_name, clip, clip_vision)
-        verifier = ClipScore(pair.clip, pair.clip_vision, prompt)
+        verifier = ClipScore(pair.clip, pair.clip_vision, prompt, notes=pair.notes, network=pair.version)
         _ = verifier.text_features  # once, and a wrong encoder is found before the search instead of in it
         return io.NodeOutput(verifier)
 

@@ -109,7 +109,8 @@ class NSZeroShotClass(io.ComfyNode):
         others = [word.strip() for word in other_classes.replace(",", "\n").splitlines() if word.strip()]
         lines = [line.strip() for line in templates.splitlines() if line.strip()]
         classes = [class_name.strip(), *others]
-        verifier = ZeroShotClass(pair.clip, pair.clip_vision, classes, lines, output, logit_scale(pair))
+        told = {"notes": pair.notes, "network": pair.version}
+        verifier = ZeroShotClass(pair.clip, pair.clip_vision, classes, lines, output, logit_scale(pair), **told)
         _ = verifier.class_features  # once, and a wrong encoder is found before the search instead of in it
         return io.NodeOutput(verifier)
 

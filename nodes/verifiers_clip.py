@@ -11,7 +11,8 @@ from ..verifiers.aesthetic import FIRST, ONLY, Aesthetic, fold_head, head_shapes
 from ..verifiers.hps_v2 import HPSv2
 from ..verifiers.pick_score import PickScore
 from ..verifiers.siglip_score import SigLIPScore
-from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair, load_clip_vision
+from .clip_files import CLIP_SOURCE, ClipPair, load_clip_pair, load_clip_vision, notes_of, version_of
+from .clip_settings import GELU
 from .schema import inp, prompt_input, schema
 from .siglip_files import load_siglip
 from .sockets import Verifier
@@ -40,7 +41,7 @@ CLIP_H = (24, 32)  # layers of the text and of the vision tower
 
 
 def _clip_h(wanted: Wanted, name: str) -> ClipPair:
-    pair = load_clip_pair(file_path(wanted, name), wanted)
+    pair = load_clip_pair(file_path(wanted, name), wanted, GELU)
     if pair.depths != CLIP_H:
         raise wanted.refused(
             name, f"a CLIP of {pair.depths[0]} text and {pair.depths[1]} vision layers; {wanted.node} is a CLIP-H, of 24 and 32"
@@ -186,7 +187,8 @@ class NSAestheticScore(io.ComfyNode):
         embedding = clip_vision.model.visual_projection.weight.shape[0]
         if embedding != len(weight):
             raise CLIP_L.refused(clip_name, f"a CLIP whose embeddings have {embedding} values; the head takes {len(weight)}")
-        return io.NodeOutput(Aesthetic(clip_vision, weight, bias))
+        told = {"notes": notes_of(clip_vision), "score_version": version_of(clip_vision)}
+        return io.NodeOutput(Aesthetic(clip_vision, weight, bias, **told))
 
 
 def _ready(verifier: Any) -> io.NodeOutput:

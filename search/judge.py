@@ -102,6 +102,12 @@ class Judge:
         return all(getattr(leaf, "trusts_previews", True) for leaf in self._leaves)
 
     @property
+    def notes(self) -> list[str]:
+        """What the parts assumed, those of a cascade's dear judge too, in words."""
+        own = [note for leaf in self._leaves for note in getattr(leaf, "notes", ())]
+        return list(dict.fromkeys([*own, *([] if self.dear is None else self.dear.notes)]))
+
+    @property
     def sittings(self) -> dict[str, Any]:
         """What asks people, by the parts' names; what a cascade's dear judge asks is "finalists: ..."."""
         named = zip(self.names, self._leaves, strict=True)

@@ -67,6 +67,8 @@ class Aesthetic:
         clip_vision: ComfyUI's CLIP_VISION object (`encode_image`), of CLIP-L/14.
         weight: (D,), the head.
         bias: The head's.
+        notes: What was assumed of the CLIP, in words; the report tells it.
+        score_version: What is known of the CLIP beside its weights, where it is not what those would make one assume.
     """
 
     clip_vision: Any
@@ -77,6 +79,8 @@ class Aesthetic:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    notes: tuple[str, ...] = ()
+    score_version: tuple[str, ...] = ()
     batch_size = BATCH
 
     def get_models(self) -> list[Any]:

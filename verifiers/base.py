@@ -30,6 +30,9 @@ class Verifier(Protocol):
         trusts_previews: Whether it may be asked about half-denoised pictures (decoded x0 predictions).
         batch_size: Not of every verifier; how many pictures a search hands over at once, 1 where it is not there. What is
             handed over together is lost together when a search is cut short.
+
+    It may have `notes`, texts that the report tells, and `score_version`, texts that set its scores apart from those that an
+    earlier version of this pack gave for the same inputs.
     """
 
     name: str

@@ -54,6 +54,8 @@ class ClipScore:
         prompt: The text; its quotes, widths and entities are made plain, as OpenAI's tokenizer does, and beyond the
             encoder's length (77 tokens) it is cut.
         scale: What the cosine is multiplied with.
+        notes: What was assumed of the model, in words; the report tells it.
+        network: What is known of the model beside its weights, where it is not what those would make one assume.
 
     Raises:
         ValueError: If the prompt is empty.
@@ -66,6 +68,8 @@ class ClipScore:
     scale: float = 100.0
     needs_prompt: bool = True
     trusts_previews: bool = True
+    notes: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
     batch_size = BATCH
 
     def __post_init__(self) -> None:
@@ -83,7 +87,7 @@ class ClipScore:
     @property
     def score_version(self) -> tuple[str, ...]:
         """What sets its scores apart from those in journals of before there were such names; empty where they are the same."""
-        return () if _same_tokens(self.text, self.prompt) else ("text",)
+        return self.network if _same_tokens(self.text, self.prompt) else ("text", *self.network)
 
     def get_models(self) -> list[Any]:
         """Return the two model patchers, for ComfyUI's tracking of models in use."""

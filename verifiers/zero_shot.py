@@ -39,6 +39,7 @@ class ZeroShotClass:
         templates: Texts with "{}" where a class belongs.
         output: "log probability", "probability" or "logit".
         scale: CLIP's logit scale.
+        notes, network: As `ClipScore` has them.
 
     Raises:
         ValueError: If there is no other class, a class is given twice, or a template has no "{}".
@@ -54,6 +55,8 @@ class ZeroShotClass:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    notes: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
     batch_size = BATCH
 
     def __post_init__(self) -> None:
@@ -115,4 +118,4 @@ class ZeroShotClass:
         return [self._encoder(template.replace(SLOT, word)) for word in self.classes for template in self.templates]
 
     def _encoder(self, text: str) -> ClipScore:
-        return ClipScore(self.clip, self.clip_vision, text, name=self.name)
+        return ClipScore(self.clip, self.clip_vision, text, name=self.name, network=self.network)

@@ -76,13 +76,7 @@ def test_schema(node: Any) -> None:
 
 
 @pytest.fixture
-def gelu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let narrow models have CLIP-H's activation, which is told by the width."""
-    monkeypatch.setattr(clip_files, "GELU_WIDTH", 64)
-
-
-@pytest.fixture
-def pick_file(tiny_clip_h: SimpleNamespace, models: Path, gelu: None) -> SimpleNamespace:
+def pick_file(tiny_clip_h: SimpleNamespace, models: Path) -> SimpleNamespace:
     """A CLIP-H with a logit scale of its own, and the same in transformers."""
     sd = load_file(tiny_clip_h.path) | {"logit_scale": torch.tensor(4.3)}
     save_file(sd, models / "pick.safetensors")
@@ -125,7 +119,7 @@ def checkpoint() -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def hps_file(checkpoint: dict[str, Tensor], models: Path, gelu: None) -> str:
+def hps_file(checkpoint: dict[str, Tensor], models: Path) -> str:
     """The tiny model saved as HPS_v2.1_compressed.pt is."""
     torch.save({"state_dict": checkpoint}, models / "HPS_tiny.pt")
     return "HPS_tiny.pt"

@@ -69,7 +69,7 @@ def damaged(folder: Path, name: str) -> None:
     if name == "evil.pt":
         torch.save({"state_dict": {"a": torch.zeros(1)}, "more": Evil()}, folder / name)
     elif name == "old.pt":
-        (folder / name).write_bytes(pickle.dumps({"a": Evil()}))
+        (folder / name).write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     elif name == "text.pt":
         (folder / name).write_text("not weights")
     else:
