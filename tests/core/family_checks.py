@@ -7,6 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from inprocess import boot
+
+boot()
+
+import comfy.clip_vision
 import torch
 from families import FAMILIES, Draw, guider, latent_of, patcher_of
 from searching import Found, render, search_with
@@ -96,11 +101,15 @@ def check_search(name: str, which: str) -> Found:
     return found
 
 
-def seen(name: str, seed: int = SEED, **changed: Any) -> tuple[Any, tuple, dict]:
-    """Return what the network answers to the first call of a run without guidance, and what it was given."""
+def seen(name: str, **changed: Any) -> tuple[torch.Tensor, tuple, dict]:
+    """Return the network's answers to a step from a middle noise level, and what it was given at its first call.
+
+    Args:
+        name: of the family.
+        changed: other entries of the positive conditioning.
+    """
     family, patcher = FAMILIES[name], patcher_of(name)
     g = guider(family, patcher)
-    g.set_cfg(1.0)
     g.original_conds["positive"] = [{**entry, **changed} for entry in g.original_conds["positive"]]
     calls: list[tuple] = []
 
@@ -109,10 +118,10 @@ def seen(name: str, seed: int = SEED, **changed: Any) -> tuple[Any, tuple, dict]
 
     handle = patcher.model.diffusion_model.register_forward_hook(hook, with_kwargs=True)
     try:
-        stock(g, seed, "euler", sigmas_for(patcher, steps=1), latent_of(family))
+        stock(g, SEED, "euler", sigmas_for(patcher, steps=4)[[2, 4]], latent_of(family))
     finally:
         handle.remove()
-    return calls[0]
+    return torch.cat([answer for answer, *_ in calls]), *calls[0][1:]
 
 
 def flat(answer: Any) -> torch.Tensor:
@@ -122,14 +131,25 @@ def flat(answer: Any) -> torch.Tensor:
 
 
 def other(value: Any, draw: Draw) -> Any:
-    """Return a value of the same shape, with other numbers, also inside lists and dictionaries."""
+    """Return a value of the same shape, with other numbers, also inside lists, dictionaries and CLIP vision outputs."""
     if isinstance(value, torch.Tensor):
-        return 1 - value if set(value.unique().tolist()) <= {0, 1} else draw(*value.shape).to(value.dtype)
+        if set(value.unique().tolist()) <= {0, 1}:  # a mask: as many of both
+            return value.flip(-1)
+        return draw(*value.shape).to(value.dtype) if value.is_floating_point() else value + 1
+    if isinstance(value, comfy.clip_vision.Output):
+        changed = comfy.clip_vision.Output()
+        vars(changed).update(other(vars(value), draw))
+        return changed
     if isinstance(value, dict):
         return {name: other(inner, draw) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(other(inner, draw) for inner in value)
     return value * 2 if isinstance(value, (int, float)) else value
+
+
+def lower(sigma: Any) -> Any:
+    """Return a lower noise level, of each stream."""
+    return sigma * 0.6 if isinstance(sigma, torch.Tensor) else type(sigma)(map(lower, sigma))
 
 
 def looks(name: str) -> dict[str, float]:
@@ -138,9 +158,14 @@ def looks(name: str) -> dict[str, float]:
     assert torch.isfinite(answer).all()
     net = patcher_of(name).model.diffusion_model
     x, t, *rest = args
-    unlike = {"latent": (other(x, Draw(5)), t), "sigma": (x, t * 0.6)}
-    answers = {what: flat(net(*changed, *rest, **kwargs)) for what, changed in unlike.items()}
+    own = flat(net(x, t, *rest, **kwargs))
+    unlike = {"latent": (other(x, Draw(5)), t), "sigma": (x, lower(t))}
+    found = {what: difference(flat(net(*changed, *rest, **kwargs)), own) for what, changed in unlike.items()}
     entry = guider(FAMILIES[name], patcher_of(name)).original_conds["positive"][0]
-    keys = [key for key in entry if key not in ("model_conds", "uuid")]
-    answers |= {key: seen(name, **{key: other(entry[key], Draw(6))})[0] for key in keys}
-    return {what: float((changed - answer).norm() / answer.norm()) for what, changed in answers.items()}
+    keys = [key for key, value in entry.items() if key not in ("model_conds", "uuid") and value is not None]
+    return found | {key: difference(seen(name, **{key: other(entry[key], Draw(6))})[0], answer) for key in keys}
+
+
+def difference(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Return the norm of the difference, relative."""
+    return float((got - wanted).norm() / wanted.norm())

@@ -10,7 +10,10 @@ from families import FAMILIES
 from family_checks import SEARCHES, check_search, looked_halfway, looks
 
 # What `make test` keeps: one family of each way of coupling, of each kind of latent, and all that ever failed.
-KEPT = ("sd 1.5", "flux kontext", "wan 2.1")
+KEPT = [name for name in (
+    "sd 1.5", "flux kontext", "hidream", "lumina 2 with a mask", "hunyuan video with a mask", "wan 2.1 vace", "ltx-av",
+    "stable audio", "ace-step 1.5", "hunyuan 3d 2.1", "hunyuan 3d 2.1 without guidance",
+) if name in FAMILIES]  # fmt: skip
 
 
 def each(names, marks=()):
@@ -23,7 +26,7 @@ NAMES = each(KEPT) + each([name for name in FAMILIES if name not in KEPT], [pyte
 @pytest.mark.parametrize("name", NAMES)
 def test_the_network_looks_at_everything(name):
     for what, change in looks(name).items():
-        assert change > 1e-3, what
+        assert change > 1e-3 or what in FAMILIES[name].ignores, what
 
 
 @pytest.mark.parametrize("which", SEARCHES)

@@ -20,9 +20,10 @@ import comfy.supported_models
 
 from .build import Draw, Family, build, conditioning, guider, latent_of
 from .pictures import PICTURES
+from .sound import SOUND
 from .video import VIDEO
 
-ALL = {**PICTURES, **VIDEO}
+ALL = {**PICTURES, **VIDEO, **SOUND}
 FAMILIES = {name: family for name, family in ALL.items() if hasattr(comfy.supported_models, family.config)}
 
 

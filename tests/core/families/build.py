@@ -10,6 +10,7 @@ from inprocess import boot
 
 boot()
 
+import comfy.clip_vision
 import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models
@@ -19,6 +20,9 @@ from comfy.nested_tensor import NestedTensor
 from toynets import fill
 
 CPU = torch.device("cpu")
+REFUSED = "fails with several candidates in one call"
+COUPLED = "get other answers than alone"
+SEEDED = "draws from the seed"
 
 
 class Draw:
@@ -51,7 +55,8 @@ class Family:
         weights: what the model class itself reads from a checkpoint.
         gain: of the random weights.
         cfg: of the guider.
-        alone: words of the reason why its candidates do not share calls; empty if they do.
+        ignores: entries of the conditioning that this network, or this core's, does not look at.
+        alone: words of the reason why its candidates do not share calls; empty if they do, on this core.
     """
 
     config: str
@@ -62,6 +67,7 @@ class Family:
     weights: Callable[[Draw], dict[str, torch.Tensor]] = nothing
     gain: float = 1.0
     cfg: float = 3.0
+    ignores: tuple[str, ...] = ()
     alone: str = ""
 
 
@@ -82,10 +88,14 @@ def conditioning(family: Family, seed: int, rows: Sequence[int] = (0,)) -> list:
 
 
 def join(values: list[Any]) -> Any:
-    """Put what rows hold into one value: tensors are stacked, also inside lists and dictionaries."""
+    """Put what rows hold into one value: tensors are stacked, also inside lists, dictionaries and CLIP vision outputs."""
     first = values[0]
     if isinstance(first, torch.Tensor):
         return torch.cat(values)
+    if isinstance(first, comfy.clip_vision.Output):
+        joined = comfy.clip_vision.Output()
+        vars(joined).update(join([vars(value) for value in values]))
+        return joined
     if isinstance(first, dict):
         return {name: join([value[name] for value in values]) for name in first}
     if isinstance(first, (list, tuple)):
