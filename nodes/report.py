@@ -61,7 +61,7 @@ def report(
         },
         "choices": [choice.as_dict() for sitting in search.judge.sittings.values() for choice in sitting.choices],
         "batch": session.max_rows,
-        "one_by_one_because": session.why_one_by_one,
+        "one_by_one_because": [*session.why_one_by_one, *[search.uneven] * bool(search.uneven)],
         "check_calls": session.check_calls,
         "given_up_calls": max(0, search.budget.given_up - search.budget.recalled),
         "batch_halved": session.limits.smaller_calls,

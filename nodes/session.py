@@ -113,7 +113,7 @@ class ComfySession:
         """Why candidates do not share model calls, in words; empty if they do."""
         found = self.limits.shared.reason if self.limits.shared is not None else ""
         adaptive = ADAPTIVE if self._adaptive else ""
-        return [*self.why_alone, *self.why_one_a_call, *filter(None, (found, adaptive, self.limits.uneven, self.limits.unshared))]
+        return [*self.why_alone, *self.why_one_a_call, *filter(None, (found, adaptive, self.limits.unshared))]
 
     @property
     def check_calls(self) -> int:
@@ -136,7 +136,7 @@ class ComfySession:
 
     @property
     def fixed_steps(self) -> bool:
-        return not (self._adaptive or self.limits.uneven)
+        return not self._adaptive
 
     @property
     def known_steps(self) -> bool:

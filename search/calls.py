@@ -105,6 +105,21 @@ def x_differs(recorded: Tensor, x: Tensor) -> bool:
     return not float((recorded - x).norm()) <= 1e-5 * float(recorded.norm())  # NaN differs
 
 
+def other_calls(levels: Sequence[float], first: Sequence[float], ended: bool) -> str:
+    """Say what a run's model calls, by their noise levels, have that candidate 0's have not; empty if they are the same.
+
+    Args:
+        levels: of the run's calls.
+        first: of candidate 0's.
+        ended: whether both runs came to their end; else what one has made more is of no interest.
+    """
+    for number, (level, other) in enumerate(zip(levels, first, strict=False), 1):
+        if not same_level(level, other):
+            return f"its call {number} is at sigma {level:g}, candidate 0's at {other:g}"
+    made = f"it makes {len(levels)} model calls, candidate 0 {len(first)}"
+    return made if ended and len(levels) != len(first) else ""
+
+
 def why_apart(request: Request, other: Request) -> str:
     """Say, in words, what a sampler gives the model in one run and not in another; empty if it is nothing of the kind."""
     one, two = (dict(r.change.key) for r in (request, other))

@@ -17,7 +17,7 @@ from torch import Tensor
 from . import words
 from .appraisal import Appraisal
 from .budget import Budget
-from .calls import record_at
+from .calls import other_calls, record_at
 from .candidates import Candidate, Pool, Round
 from .controls import Controls
 from .helm import CannotBranch
@@ -26,7 +26,7 @@ from .outlook import check_levels
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Cut, Recipe, derived_seed
 from .replay import replay
-from .session import Calls, Session
+from .session import Calls, Run, Session
 from .watcher import Watcher
 
 NO_SCORES = "the verifier gave no candidate a score: candidate 0, your own seed, is what the search returns"
@@ -248,7 +248,8 @@ class Search(Appraisal):
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
                 candidate.gaps, candidate.predictions = list(run.gaps), run.predictions
-            self._note_uneven(session.uneven)
+        if session is self.session:
+            self._compare(candidates, runs)
         if until_sigma <= 0.0:
             ended = [run for run in runs if run.finished]
             self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
@@ -257,6 +258,19 @@ class Search(Appraisal):
             lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or not self._may_run(c)]
             lost = [c for c in lost if c is not self.baseline]  # it goes on, looked at or not
         self.prune(lost, status="cut off")
+
+    def _compare(self, candidates: Sequence[Candidate], runs: Sequence[Run]) -> None:
+        """Note the first whole run that made other calls than candidate 0's, or what the session found."""
+        leader = self.session.leader
+        if self.uneven or not self.session.fixed_steps or leader is None:
+            return
+        for candidate, run in zip(candidates, runs, strict=True):
+            ended = run.finished and leader.finished
+            if not candidate.recipe.cuts and (why := other_calls(run.levels, leader.levels, ended)):
+                self._note_uneven(f"candidate {candidate.index}: {why}")
+                return
+        if self.session.uneven:
+            self._note_uneven(self.session.uneven)
 
     def _lead(self, session: Session, candidates: Sequence[Candidate]) -> None:
         """Let candidate 0's run, or the first draft, be the one whose calls all others are believed to make."""

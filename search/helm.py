@@ -82,10 +82,9 @@ class Helm(Outlook):
                 candidate.status = "discarded" if candidate.discarded else status
 
     def _note_uneven(self, why: str) -> None:
-        """Say once that runs do not make the calls of candidate 0's."""
-        note = f"candidates ran one by one from there: {why}"
-        if why and note not in self.notes:
-            self.notes.append(note)
+        """Believe no more that runs make the calls of candidate 0's, and say so."""
+        self.uneven = why
+        self.notes.append(f"runs make other model calls than candidate 0's, and go one by one from there ({why})")
 
     def rescore(self) -> None:
         """Bring the scores of finished candidates up to date: they may depend on all that was scored, and on who is left."""

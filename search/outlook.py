@@ -21,6 +21,7 @@ class Outlook:
         session, judge, budget: what it works with.
         baseline: candidate 0, the user's own noise and seed.
         origin: what a method starts from: candidate 0, or the winner of the method before it in a chain.
+        uneven: what a run did that candidate 0's did not, in words; empty as long as all are believed to make its calls.
     """
 
     def __init__(self, session: Session, judge: Judge, budget: Budget, baseline: Candidate) -> None:
@@ -32,6 +33,7 @@ class Outlook:
         self._runs: dict[int, Run] = {}
         self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
         self._levels: list[float] = []  # of candidate 0's model calls, in order
+        self.uneven = ""
         self._in_parts = False  # too few of them saw the whole latent to tell of it at every step
 
     def expect(self, judge: Judge) -> None:
@@ -67,7 +69,7 @@ class Outlook:
     def _alone_first(self) -> bool:
         """Whether candidate 0 must be rendered alone even if all others are to make the same calls as it does."""
         rules = self.budget.rules
-        return not self.session.fixed_steps or rules.max_model_calls > 0 or rules.max_seconds > 0
+        return not self._even or rules.max_model_calls > 0 or rules.max_seconds > 0
 
     def dearest(self, steps: int) -> int:
         """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""
@@ -81,7 +83,7 @@ class Outlook:
         costs = self._costs.get(steps, [])
         if steps != self.steps and not (costs or self.session.known_steps):
             return 1  # a draft's cost cannot be told from that of a full run
-        if not self.session.fixed_steps and (len(costs) < 2 or len(set(costs)) > 1):
+        if not self._even and (len(costs) < 2 or len(set(costs)) > 1):
             return 1
         wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
         return max(wave, self.judge.set_size - 1)  # a question is about as many, and the best so far
@@ -125,8 +127,13 @@ class Outlook:
     @property
     def why_no_renoising(self) -> str:
         """Why finished runs cannot be left for others that end anew, in words; empty if they can."""
-        uneven = self.session.uneven or "the sampler chooses its own steps"
-        return self._why_alone or self._why_in_parts or ("" if self.session.fixed_steps else uneven)
+        uneven = "runs make other model calls than candidate 0's" if self.uneven else "the sampler chooses its own steps"
+        return self._why_alone or self._why_in_parts or ("" if self._even else uneven)
+
+    @property
+    def _even(self) -> bool:
+        """Whether all runs are believed to make the calls of candidate 0's."""
+        return self.session.fixed_steps and not self.uneven
 
     @property
     def _why_in_parts(self) -> str:

@@ -136,6 +136,9 @@ class RecallingSession:
         gaps = [math.nan if gap is None else gap for gap in line.get("gaps", ())]
         known = Known(line["calls"], until_sigma <= 0.0, ON_ITS_WAY, line["levels"], line.get("odd", ()), gaps)
         known.records = records_of(run, line["levels"])
+        if line.get("blank"):
+            known.latent = None
+            return known
         if what and self.ledger.book is not None and self.ledger.book.has(run.recipe, what):
             return known
         noted = set(self.inner.prediction_levels) <= set(line.get("noted", ()))
@@ -186,13 +189,15 @@ class RecallingSession:
         for run in runs:
             if run.finished and not run.closed:  # perhaps at a look already, if that is at the last call
                 self._write(run, 0.0)
-            if until_sigma > 0.0 and not (run.closed or budget.refused or run.latent is None):
+            if until_sigma > 0.0 and not (run.closed or budget.refused):
                 self._write(run, until_sigma)
 
     def _write(self, run: LazyRun, until_sigma: float) -> None:
         what, ledger = self._told(until_sigma), self.ledger
         line: dict[str, Any] = {"recipe": json.loads(run.recipe.to_json()), "what": what, "calls": run.nfe}
         line |= {"levels": list(run.levels), "noted": list(self.inner.prediction_levels)}
+        if run.latent is None:  # a look that shows nothing
+            line["blank"] = True
         if run.odd:
             line["odd"] = list(run.odd)
         if self.inner.gaps_for:
@@ -203,7 +208,9 @@ class RecallingSession:
         """Return what is to be kept of a run: of a look or a draft what is judged, if its scores are recalled."""
         if not what:
             return self.ledger.codec.pack(run.real)
-        return b"" if self.ledger.book is None else self.ledger.codec.pack(Kept(run.latent, (), None, run.predictions))
+        if self.ledger.book is None or run.latent is None:
+            return b""
+        return self.ledger.codec.pack(Kept(run.latent, (), None, run.predictions))
 
     def _embody(self, runs: Sequence[LazyRun]) -> bool:
         """Make real runs of those that are none yet, and bring them to where they are known to be, many at once.

@@ -56,7 +56,7 @@ class Session(Protocol):
             x = alpha latent + scale noise. Sigma itself for flow models.
         stochastic: whether the sampler draws noise of its own, so that runs with different step seeds part.
         looks_halfway: whether runs can be suspended and resumed.
-        fixed_steps: whether every full run is believed to make the model calls of the first; False once one made others.
+        fixed_steps: whether every full run is believed to make the model calls of the first, until one makes others.
         known_steps: whether it is known, before any run, that each makes a call at every noise level but the last.
         uneven: what a run did that ended that belief, in words; empty if none did.
         leader: the first whole run, or what is left to know of it: all others are believed to make its calls.

@@ -335,3 +335,15 @@ def test_halving_keeps_enough_to_end_runs_that_cost_more_than_candidate_0(factor
     search = run(HalvingSearch(), 8, calls=lambda seed: 20 if seed == 7 else int(20 * factor), fixed_steps=False)
     assert search.budget.nfe <= 160
     assert statuses(search).count("finished") >= 2
+
+
+def test_nothing_is_allowed_because_a_cost_is_not_known():
+    """Before candidate 0 ended, the budget is so many times what its run takes at least; its own calls are free."""
+    budget = Budget(3, clock=Clock())
+    budget.nfe = 5
+    assert budget.allows(1, least=2) and not budget.allows(2, least=2) and budget.refused
+    assert budget.allows(2)
+    with budget.unlimited():
+        assert budget.allows(2, least=2)
+    budget.run_cost = 10
+    assert budget.allows(25, least=0) and not budget.allows(26)

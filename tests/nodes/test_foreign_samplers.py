@@ -15,6 +15,7 @@ import comfy.samplers
 import comfy_extras.nodes_advanced_samplers as advanced
 import torch
 from foreign_samplers import FUNCTIONS, foreign
+from remembered import keep_journals, remembered
 from searching import decoded, parts, search_with, stock_with
 from sessions import relative, session_for
 
@@ -177,7 +178,7 @@ def test_runs_that_make_other_calls_end_the_belief_in_candidate_0_s(name, method
     report = got.report
     assert calls.rows == report["model_calls"] <= 8 * report["model_calls_per_image"]
     if method == "random":
-        assert any("one by one from there" in note for note in report["notes"])
+        assert any("go one by one from there" in note for note in report["notes"])
         assert len(report["one_by_one_because"]) == 1
         assert [c["status"] for c in report["candidates"]].count("finished") >= 3
     assert [c["status"] for c in report["candidates"]].count("cut off") <= 8
@@ -228,3 +229,17 @@ def test_pictures_of_a_look_are_of_the_whole_latent():
     assert relative(run.latent[..., half:], graph["latent_image"]["samples"][..., half:]) < 1e-6
     assert decoded(graph, run.latent).shape == decoded(graph, graph["latent_image"]["samples"]).shape
     run.close()
+
+
+@pytest.mark.parametrize("method", ["random", "halving", "default"])
+@pytest.mark.parametrize("name", ["lying", "sizes", "blocks", "chooses", "settles"])
+def test_a_second_search_recalls_what_a_foreign_sampler_made(name, method, tmp_path, monkeypatch):
+    """The same candidates, scores, notes and counts; no model call but those of a run that was cut off."""
+    keep_journals(tmp_path, monkeypatch)
+    graph = graph_of(name)
+    first = remembered(graph, 3, method=METHODS[method], budget=6).report
+    with counted() as calls:
+        again = remembered(graph, 3, method=METHODS[method], budget=6).report
+    unfinished = sum(c["model_calls"] for c in first["candidates"] if c["status"] == "cut off")
+    assert calls.rows <= unfinished and again["model_calls"] == first["model_calls"]
+    assert again["candidates"] == first["candidates"] and again["notes"] == first["notes"]
