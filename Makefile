@@ -1,10 +1,13 @@
 # Every target does its own set-up, once. COMFYUI_PATH=/path/to/ComfyUI uses that ComfyUI instead of fetching one.
+# `make test FRONTEND=folder` tests with another page than ComfyUI's own, such as one from
+# `pip install --target folder --no-deps comfyui-frontend-package==1.58.1`.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8188
 SERVE_FLAGS ?= --cpu
 WORKERS ?= 2
 PYTEST_FLAGS ?=
+FRONTEND ?=
 COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
@@ -15,7 +18,7 @@ setup:
 	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
 
 test: setup browser
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
+	NOISE_SEARCH_FRONTEND="$(abspath $(FRONTEND))" $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
 
 # The long tables, every model family of ComfyUI among them.
 test-matrix: setup

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from ..search.candidates import Candidate, varied
 from ..search.engine import Search
 from ..search.recipes import Recipe, derived_seed
 from .remembering import Memory
 
+MAX_CHOICES = 1_000_000  # characters: it comes from a stranger's workflow
 DRAWN = 10_000  # candidates of a search whose first noises are known as its own
 NOT_AMONG = "choose: that recipe is of no candidate of this search (is it of another seed?): the best comes out instead"
 NOTHING_NEW = "your choice comes out; nothing was searched anew"
 
 
-def chosen_recipe(text: str) -> Recipe | None:
-    """Read the input; None for the best.
+def chosen_recipe(text: str, name: str = "") -> Recipe | None:
+    """Read the input for one search; None for the best.
+
+    Args:
+        text: empty; or a recipe, for every search that has it among its candidates; or, where the node searches several times
+            in one prompt (in a loop, or for a batch or a list), a JSON object of recipes by the names of searches.
+        name: of the search: its node's execution id, "[item]" of a list, "#row" of a batch.
 
     Raises:
-        ValueError: it is no recipe.
+        ValueError: it is none of these.
     """
     if not text.strip():
         return None
     try:
-        return Recipe.from_json(text)
+        chosen = _by_search(text)
+        recipes = {key: Recipe.from_json(json.dumps(value)) for key, value in chosen.items()}
+        return recipes.get(name) if recipes else Recipe.from_json(text)
     except ValueError as error:
         raise ValueError(f"choose: it must be empty, for the best, or a candidate's recipe; {error}") from error
+
+
+def _by_search(text: str) -> dict[str, Any]:
+    """Return the recipes by the names of searches that a text holds; {} if it is something else."""
+    try:
+        data = json.loads(text) if len(text) <= MAX_CHOICES else None
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()) else {}
 
 
 def only_known(search: Search, memory: Memory, wanted: Recipe | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ ENDED = 20  # searches that are remembered after their end
 
 @dataclass(frozen=True)
 class Listed:
-    """A search and the page that queued it."""
+    """A search, the page that queued it, and the execution id of its node."""
 
     feed: Feed
     client: str | None
+    node: str
 
 
 class Searches:
@@ -39,14 +41,23 @@ class Searches:
         """Start without any."""
         self._lock = threading.Lock()
         self._listed: dict[str, Listed] = {}
+        self._begun: Counter[tuple[str | None, str]] = Counter()  # of the prompt that runs
 
-    def add(self, feed: Feed, client: str | None) -> None:
+    def begin(self, prompt_id: str | None, node: str) -> int:
+        """Count one more run of searches that a node of the page shows; return how many there were in this prompt."""
+        with self._lock:
+            if all(prompt != prompt_id for prompt, _ in self._begun):
+                self._begun.clear()
+            self._begun[prompt_id, node] += 1
+            return self._begun[prompt_id, node]
+
+    def add(self, feed: Feed, client: str | None, node: str) -> None:
         """Remember a search until enough others ended after it."""
         with self._lock:
             ended = [key for key, listed in self._listed.items() if listed.feed.search is None]
             for key in ended[: max(0, len(ended) - ENDED + 1)]:
                 del self._listed[key]
-            self._listed[feed.about["id"]] = Listed(feed, client)
+            self._listed[feed.about["id"]] = Listed(feed, client, node)
 
     def get(self, key: str) -> Feed | None:
         """Return the search of an id; None if it is not remembered or has not begun."""
@@ -62,7 +73,7 @@ class Searches:
     def asked(self, prompt_id: str, node: str) -> None:
         """Have a search tell that a question was opened or answered."""
         for listed in list(self._listed.values()):
-            if (listed.feed.about["prompt_id"], listed.feed.about["node"]) == (prompt_id, node):
+            if (listed.feed.about["prompt_id"], listed.node) == (prompt_id, node):
                 listed.feed.touch()
 
     def forgotten(self, place: str) -> None:
@@ -93,10 +104,15 @@ class Audience:
         context, self._server = get_executing_context(), server()
         workflow = caller.extra.get("workflow")
         self.client: str | None = None if self._server is None else self._server.client_id
+        prompt_id = None if context is None else context.prompt_id
+        self._node = caller.node or ("" if context is None else context.node_id)
+        self._item = 0 if context is None else context.list_index or 0
+        shown = caller.display or self._node
         self._about = {
-            "node": caller.node or ("" if context is None else context.node_id),
+            "node": shown,
+            "number": searches.begin(prompt_id, shown),
             "workflow": _text(workflow.get("id")) if isinstance(workflow, dict) else None,
-            "prompt_id": None if context is None else context.prompt_id,
+            "prompt_id": prompt_id,
             "rows": rows,
         }
         self._feeds: list[Feed] = []
@@ -105,9 +121,10 @@ class Audience:
     def watch(self, row: int) -> Iterator[Feed]:
         """Give the feed of a row's search; an error within ends it."""
         key = uuid.uuid4().hex
-        feed = Feed({"id": key, "row": row, **self._about}, Thumbnails(key), self._send, self._later)
-        feed.question = lambda: questions.current(self._about["prompt_id"], self._about["node"])
-        searches.add(feed, self.client)
+        about = {"id": key, "row": row, "search": self._name(row), **self._about}
+        feed = Feed(about, Thumbnails(key), self._send, self._later)
+        feed.question = lambda: questions.current(self._about["prompt_id"], self._node)
+        searches.add(feed, self.client, self._node)
         self._feeds.append(feed)
         try:
             yield feed
@@ -121,6 +138,11 @@ class Audience:
     def output(self) -> dict[str, Any]:
         """Return what the node shows: the last states of its searches."""
         return {OUTPUT: fitted([feed.output for feed in self._feeds if feed.final is not None])}
+
+    def _name(self, row: int) -> str:
+        """Return what tells a row's search from all others of the prompt, whenever it is queued: see `choosing.chosen_recipe`."""
+        item = f"[{self._item}]" if self._item else ""
+        return self._node + item + (f"#{row + 1}" if self._about["rows"] > 1 else "")
 
     def _send(self, event: dict[str, Any]) -> None:
         if self.client is not None:

@@ -9,7 +9,7 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 from PIL.PngImagePlugin import PngInfo
 
-from ..search.reports import winner_summary
+from ..search.reports import carried_summary, winner_summary
 from .caller import Caller
 
 KEY = "noise_search"  # of the text chunk, of `extra_pnginfo`, and of the search node's properties in the workflow
@@ -20,13 +20,12 @@ SEARCH_NODES = ("NSSearchSampler", "NSSearchSamplerAdvanced")
 
 def keep_found(output: io.NodeOutput, caller: Caller, reports: list[dict[str, Any]]) -> io.NodeOutput:
     """Have a search node's output, and the pictures that are saved later in the run, tell what was found."""
-    summary = winner_summary(reports)
-    carry(caller.extra, caller.node, summary)
-    output.ui = {**(output.ui or {}), FOUND: [summary]}
+    carry(caller.extra, caller.node, carried_summary(reports), caller.display)
+    output.ui = {**(output.ui or {}), FOUND: [winner_summary(reports)]}
     return output
 
 
-def carry(extra_pnginfo: Any, node_id: str, summary: dict[str, Any]) -> None:
+def carry(extra_pnginfo: Any, node_id: str, summary: dict[str, Any], shown: str = "") -> None:
     """Have every picture that is saved later in this run, by whatever node, carry a search's summary.
 
     It stands under a key of its own, by node, and in the properties of the search node in the workflow, so that the
@@ -35,13 +34,14 @@ def carry(extra_pnginfo: Any, node_id: str, summary: dict[str, Any]) -> None:
     Args:
         extra_pnginfo: the hidden input of that name, a dict that all nodes of a run share, unless a client sent something else.
         node_id: execution id of the search node, as in "5", or "1:2" inside a subgraph.
-        summary: from `search.reports.winner_summary`.
+        summary: from `search.reports.carried_summary`.
+        shown: id by which the page knows the node, if another: it stands under both, the latest search of a loop under this.
     """
     if not isinstance(extra_pnginfo, dict):
         return
-    found = extra_pnginfo.get(KEY)
-    extra_pnginfo[KEY] = {**(found if isinstance(found, dict) else {}), node_id: summary}
-    if (node := find_node(extra_pnginfo.get("workflow"), node_id)) is not None:
+    found, shown = extra_pnginfo.get(KEY), shown or node_id
+    extra_pnginfo[KEY] = {**(found if isinstance(found, dict) else {}), node_id: summary, shown: summary}
+    if (node := find_node(extra_pnginfo.get("workflow"), shown)) is not None:
         _keep_in(node, summary)
 
 
@@ -63,7 +63,7 @@ def png_info(hidden: Any, summary: dict[str, Any]) -> PngInfo | None:
     """Return the text chunks of a picture: ComfyUI's own, and the summary; None if metadata are switched off.
 
     Args:
-        hidden: the saving node's hidden inputs `unique_id`, `prompt` and `extra_pnginfo`.
+        hidden: the saving node's hidden inputs `unique_id`, `prompt`, `extra_pnginfo` and, if it has it, `dynprompt`.
         summary: of this picture. Dropped on the page, the picture reduces to itself: its recipe stands in the search
             node of its workflow, where the report comes straight from one.
     """
@@ -80,14 +80,15 @@ def png_info(hidden: Any, summary: dict[str, Any]) -> PngInfo | None:
     for name, value in {**extra, KEY: summary}.items():
         info.add_text(name, json.dumps(value))
     if node is not None:
-        node["properties"] = before  # pictures that other nodes save are the winner's
+        node["properties"] = before  # pictures that other nodes save carry what all of them have in common
     return info
 
 
 def _search_of(hidden: Any) -> str:
-    """Return the id of the node whose report output is connected to a saving node; "" if it is not a search node's."""
-    link = ((hidden.prompt or {}).get(str(hidden.unique_id)) or {}).get("inputs", {}).get("report")
-    return str(link[0]) if isinstance(link, list) and len(link) == 2 and link[1] == REPORT_OUTPUT else ""
+    """Return the page's id of the node whose report output is connected to a saving node; "" if it is not a search node's."""
+    caller = Caller.told(hidden)
+    link = (caller.prompt.get(caller.node) or {}).get("inputs", {}).get("report")
+    return caller.shown(str(link[0])) if isinstance(link, list) and len(link) == 2 and link[1] == REPORT_OUTPUT else ""
 
 
 def _keep_in(node: dict[str, Any], summary: dict[str, Any]) -> None:

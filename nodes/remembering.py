@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from ..search.commands import log_in
 from ..search.engine import Search
 from ..search.journal import THUMBS, Journal, entry_name
 from ..search.judge import Judge
@@ -45,6 +46,7 @@ class Memory:
         self.session: Session = session
         self.ledger: Ledger | None = None
         self.why, self._caller = why, caller
+        self._by = ""
         if journal is not None:
             given = noise_hash(session.graph)
             self.ledger = Ledger(journal, StateCodec(session.device), session.budget, None, given)
@@ -86,13 +88,16 @@ class Memory:
             if one is not None:
                 one.book = ScoreBook(journal, signature, one.names, given)
         if source == CHOOSES:
-            self.ledger.book = judge.book
+            self.ledger.book, self._by = judge.book, by
         return judge
 
     def follow(self, search: Search) -> None:
-        """Have what people chose written down, and what they chose before known."""
+        """Have what people chose and commanded written down, and what they did before known."""
         if (ledger := self.ledger) is None:
             return
+        if self._by:
+            own = [ledger.name(search.baseline.recipe, {}), str(search.seed)]
+            search.commands = log_in(ledger.journal, self._by, own)
         for sitting in search.judge.sittings.values():
             sitting.asker = RememberingAsker(
                 sitting.verifier.asker, ledger.journal, lambda index: ledger.name(search.candidates[index].recipe, {})
@@ -129,7 +134,7 @@ def remembering(
         try:
             journal = _opened(session, caller or Caller(), resume == FRESH, batching, forgotten)
         except (Unreadable, OSError, RecursionError) as error:
-            said = resume == FRESH or isinstance(error, OSError)
+            said = resume == FRESH or caller is not None and bool(caller.node)
             why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
     try:
         yield Memory(session, caller or Caller(), journal, why)

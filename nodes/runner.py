@@ -223,11 +223,12 @@ def search_once(
     )  # fmt: skip
     search.notes += [*notes, *[graph.note] * bool(graph.note), *judge.notes]
     memory.follow(search)
-    replayed = only_known(search, memory, chosen_recipe(settings.choose))
+    wanted = chosen_recipe(settings.choose, feed.about["search"])
+    replayed = only_known(search, memory, wanted)
     method, cancelled = run(search, settings)
     if replayed and not cancelled:
         search.stopped = NOTHING_NEW
-    outcome = finish(search, session, method, settings, cancelled, memory)
+    outcome = finish(search, session, method, settings, cancelled, memory, wanted)
     feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
     return outcome
 
@@ -273,9 +274,12 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
     raise error
 
 
-def finish(search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory) -> Outcome:
+def finish(
+    search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory,
+    wanted: Recipe | None,
+) -> Outcome:  # fmt: skip
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
-    best, finalists = take(search, memory, chosen_recipe(settings.choose), settings.keep)
+    best, finalists = take(search, memory, wanted, settings.keep)
     ranked = search.ranked
     score = final_score(search, best)
     score = best.score if score != score else score  # one that was chosen may have been no finalist

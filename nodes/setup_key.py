@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import comfyui_version
 import torch
@@ -30,8 +30,18 @@ VERSION = "score_version"  # of a verifier: what its scores depend on beside, wh
 SAMPLE = 64  # numbers of each tensor that is patched into a model
 
 
+PLAIN = (bool, int, float, str, type(None))  # settings
+
+
 class Unreadable(ValueError):
     """The prompt does not say how something was made."""
+
+
+class Made(NamedTuple):
+    """A node, as far as what it makes depends on its inputs but for some."""
+
+    node: str
+    without: frozenset[str] = frozenset()
 
 
 def setup_key(prompt: Mapping[str, Any], node: str, graph: Graph, batching: str) -> str:
@@ -73,10 +83,10 @@ def verifier_signature(prompt: Mapping[str, Any], node: str, name: str, reached:
         name: of the input.
         reached: what is connected there, a cascade as its two verifiers.
     """
-    inputs = _node(prompt, node).get("inputs", {})
-    if not is_link(inputs.get(name)):
+    value = _node(prompt, node).get("inputs", {}).get(name)
+    if isinstance(value, PLAIN):
         raise Unreadable(f"nothing is connected to '{name}'")
-    return _hash([Signatures(prompt).of(inputs[name]), _digest(reached)])
+    return _hash([Signatures(prompt, CHOICES - {"verifier", "held_out"}).input(node, name), _digest(reached)])
 
 
 def noise_hash(graph: Graph) -> str:
@@ -85,39 +95,102 @@ def noise_hash(graph: Graph) -> str:
 
 
 class Signatures:
-    """How the values in a prompt are made: by what nodes, with what settings, from what files."""
+    """How the values in a prompt are made: by what nodes, with what settings, from what files.
 
-    def __init__(self, prompt: Mapping[str, Any]) -> None:
-        """Hold the prompt."""
-        self._prompt = prompt
-        self._known: dict[str, str | None] = {}  # None: of a node whose signature is being made
+    Nodes that another node built while it ran (in a loop, say) hold links and settings as all do, and objects: of those it is
+    known what node handed them over, and how that was made.
+    """
 
-    def inputs(self, node: str, without: set[str] = frozenset()) -> dict[str, Any]:
+    def __init__(self, prompt: Mapping[str, Any], choices: Set[str] = frozenset(CHOICES)) -> None:
+        """Hold the prompt; `choices` are inputs that do not count where a node hands them on to one that it builds."""
+        self._prompt, self._choices = prompt, choices
+        self._known: dict[Made, str] = {}
+
+    def inputs(self, node: str, without: Set[str] = frozenset()) -> dict[str, Any]:
         """Return the signatures of a node's inputs."""
-        found = _node(self._prompt, node)
-        named = {name: self.of(value) for name, value in found.get("inputs", {}).items() if name not in without}
-        return {"class": found.get("class_type"), "inputs": named}
+        made = Made(node, frozenset(without))
+        self._find(self._needs(made))
+        return self._said(made)
 
-    def of(self, value: Any) -> Any:
-        """Return the signature of a setting or of a link, as JSON values."""
+    def input(self, node: str, name: str) -> Any:
+        """Return the signature of what a node gets at an input, as JSON values."""
+        return self.inputs(node, _node(self._prompt, node).get("inputs", {}).keys() - {name})["inputs"].get(name)
+
+    def _said(self, made: Made) -> dict[str, Any]:
+        found = _node(self._prompt, made.node)
+        inputs = {name: self._of(value, made.node) for name, value in self._counted(made)}
+        return {"class": found.get("class_type"), "inputs": inputs}
+
+    def _counted(self, made: Made) -> list[tuple[str, Any]]:
+        inputs = _node(self._prompt, made.node).get("inputs", {})
+        return [(name, value) for name, value in inputs.items() if name not in made.without]
+
+    def _of(self, value: Any, node: str) -> Any:
+        """Return the signature of a setting, a link or an object at an input of a node, as JSON values."""
         if is_link(value):
-            return {"node": self._of_node(value[0]), "output": int(value[1])}
+            return {"node": self._known[Made(value[0])], "output": int(value[1])}
         if isinstance(value, str):
             files = fingerprints(value)
             return {"text": value, "files": files} if files else value
         if isinstance(value, Mapping):
-            return {str(name): self.of(inner) for name, inner in value.items()}
+            return {str(name): self._of(inner, node) for name, inner in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.of(inner) for inner in value]
+            return [self._of(inner, node) for inner in value]
+        if isinstance(value, Tensor):
+            return {"tensor": _digest(value)}
+        if not isinstance(value, PLAIN):
+            builder = self._builder(node)
+            place = node.removeprefix(builder.node)
+            return {"given by": self._known[builder], "to": place, "object": type(value).__qualname__, "holds": _digest(value)}
         return int(value) if isinstance(value, float) and value.is_integer() else value  # the page may write 8 for 8.0
 
-    def _of_node(self, node: str) -> str:
-        if node not in self._known:
-            self._known[node] = None
-            self._known[node] = _hash(self.inputs(node))
-        if self._known[node] is None:
-            raise Unreadable(f"node {node} is made from itself")
-        return self._known[node]
+    def _find(self, wanted: list[Made]) -> None:
+        """Make signatures of nodes, and first of all before them: without recursion, since loops make long chains."""
+        left, begun = list(wanted), set()
+        while left:
+            made = left[-1]
+            needed = [] if made in self._known else [one for one in self._needs(made) if one not in self._known]
+            if needed and made in begun:
+                raise Unreadable(f"node {made.node} is made from itself")
+            if needed:
+                begun.add(made)
+                left += needed
+                continue
+            left.pop()
+            begun.discard(made)
+            if made not in self._known:
+                self._known[made] = _hash(self._said(made))
+
+    def _needs(self, made: Made) -> list[Made]:
+        """Return the nodes whose signatures a node's needs."""
+        found: dict[Made, None] = {}
+        values = [value for _, value in self._counted(made)]
+        while values:
+            value = values.pop()
+            if is_link(value):
+                found[Made(value[0])] = None
+            elif isinstance(value, Mapping):
+                values += value.values()
+            elif isinstance(value, (list, tuple)):
+                values += value
+            elif not isinstance(value, (*PLAIN, Tensor)):
+                found[self._builder(made.node)] = None
+        return list(found)
+
+    def _builder(self, node: str) -> Made:
+        """Return the node that built a node and gave it objects, without what it only handed on of the user's choices."""
+        builder = self._prompt.builder(node) if hasattr(self._prompt, "builder") else None
+        if builder is None:
+            raise Unreadable(f"node {node} holds a value that no node gave it")
+        own, its = (_node(self._prompt, one).get("inputs", {}) for one in (node, builder))
+        shared = self._choices & own.keys() & its.keys()
+        return Made(builder, frozenset(name for name in shared if _handed_on(its[name], own[name])))
+
+
+def _handed_on(value: Any, inner: Any) -> bool:
+    """Whether an input of a node that built another looks like what became the other's input of that name."""
+    plain = isinstance(inner, PLAIN)
+    return inner == value if plain else not isinstance(value, PLAIN)
 
 
 def _node(prompt: Mapping[str, Any], node: str) -> Mapping[str, Any]:

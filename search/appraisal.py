@@ -13,7 +13,7 @@ from .budget import Budget
 from .candidates import Candidate, Pool
 from .controls import Controls
 from .gallery import Gallery
-from .helm import Helm
+from .helm import FINISHED, Helm
 from .judge import Judge, Shown
 from .session import Session
 from .watcher import Watcher
@@ -40,7 +40,7 @@ class Appraisal(Helm):
         self.gallery = Gallery(session, keep, on_best, budget.clock)
         self.watch: Callable[[Pool], None] | None = None
         for sitting in judge.sittings.values():
-            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing
+            sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing or self.ended == FINISHED
 
     @property
     def ranked(self) -> list[tuple[Candidate, float]]:
@@ -134,6 +134,7 @@ class Appraisal(Helm):
 
         What is known from before is neither decoded nor scored again.
         """
+        self.checkpoint()
         shown = [
             Shown(c, None, latent, {}, what, self.judge.known(c, what)) for c, latent in zip(candidates, latents, strict=True)
         ]

@@ -6,7 +6,7 @@ models, pictures or the budget's arithmetic; the engine never knows which method
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -231,12 +231,33 @@ class Search(Appraisal):
     # Inside.
 
     def _advance(self, session: Session, candidates: Sequence[Candidate], until_sigma: float) -> None:
+        self.commands.step += 1
         self.checkpoint()
         self.prune([c for c in candidates if c.index in self._runs and not self._may_run(c)], status="cut off")
         candidates = [c for c in candidates if self._may_run(c)]
         for candidate in candidates:
             if candidate.index not in self._runs:
                 self._runs[candidate.index] = session.start(candidate.recipe, self.branch_levels + self.lasting_levels)
+        ended_before = self.commands.ended([c.index for c in candidates])
+        self._run(session, [c for c in candidates if c.index not in ended_before], until_sigma)
+        self._end_again([c for c in candidates if c.index in ended_before], ended_before)
+        runs = [self._runs[c.index] for c in candidates]
+        if until_sigma <= 0.0:
+            ended = [run for run in runs if run.finished]
+            self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
+            lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
+        else:
+            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or not self._may_run(c)]
+            lost = [c for c in lost if c is not self.baseline]  # it goes on, looked at or not
+        unseen = self.budget.halted and (until_sigma > 0.0 or session is not self.session)  # looks and drafts are not scored then
+        left = candidates if unseen else lost
+        self.commands.note({c.index: c.nfe for c in left}, [c.index for c in candidates if c not in left])
+        self.commands.step += 1
+        self.repeat_commands()
+        self.prune(lost, status="cut off")
+
+    def _run(self, session: Session, candidates: Sequence[Candidate], until_sigma: float) -> None:
+        """Advance the runs of candidates, and note what that took."""
         runs = [self._runs[c.index] for c in candidates]
         self._lead(session, candidates)
         before = [run.nfe for run in runs]
@@ -250,14 +271,13 @@ class Search(Appraisal):
                 candidate.gaps, candidate.predictions = list(run.gaps), run.predictions
         if session is self.session:
             self._compare(candidates, runs)
-        if until_sigma <= 0.0:
-            ended = [run for run in runs if run.finished]
-            self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
-            lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
-        else:
-            lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or not self._may_run(c)]
-            lost = [c for c in lost if c is not self.baseline]  # it goes on, looked at or not
-        self.prune(lost, status="cut off")
+
+    def _end_again(self, candidates: Sequence[Candidate], calls: Mapping[int, int]) -> None:
+        """Leave runs where a command of the user ended them in an earlier search, at the cost of that time."""
+        for candidate in candidates:
+            self._runs[candidate.index].leave(calls[candidate.index])
+            self.budget.recall(calls[candidate.index] - candidate.nfe)
+            candidate.nfe = calls[candidate.index]
 
     def _compare(self, candidates: Sequence[Candidate], runs: Sequence[Run]) -> None:
         """Note the first whole run that made other calls than candidate 0's, or what the session found."""

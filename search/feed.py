@@ -60,7 +60,8 @@ class Feed:
     """A `Watcher` that keeps a page up to date.
 
     Attributes:
-        about: what of a state stays the same: "id", "node", "workflow", "prompt_id", "row", "rows".
+        about: what of a state stays the same: "id", "search" (its name in the prompt), "node" (of the page),
+            "number" (of that node's runs in the prompt), "workflow", "prompt_id", "row", "rows".
         album: its small pictures.
         search: what it follows; None before it begins and after it ended, so that its latents are free.
         recipes: of the candidates that have a small picture, by its name, and of finished ones without, by theirs.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .budget import Budget
 from .candidates import Candidate
+from .commands import CommandLog
 from .controls import DISCARD, FAVOR, FINISH, Controls
 from .judge import Judge
 from .outlook import Outlook
@@ -33,6 +34,7 @@ class Helm(Outlook):
         ended: the like, for good.
         branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
         controls: what the user asks of it while it runs.
+        commands: what the user asked of it, and of an earlier search that this one goes on from.
         watcher: is told what happens.
         method: name of the method that runs; of a chain, of the part that does.
         favorite: the candidate that the user wants more of, until the search goes on from it.
@@ -49,15 +51,35 @@ class Helm(Outlook):
         self.stopped = self.ended = ""
         self.branch_levels: tuple[float, ...] = ()
         self.controls, self.watcher = controls or Controls(), watcher or Nobody()
+        self.commands = CommandLog()
         self.method = ""
         self.favorite: Candidate | None = None
         session.checkpoint = self.checkpoint
 
     def checkpoint(self) -> None:
         """Wait while the search is paused, and do what the user asked for; between two model calls, or two pictures."""
+        self.repeat_commands()
         self.budget.waited += self.controls.wait(lambda: self.watcher.changed(self))
         for what, index in self.controls.taken():
-            self._obey(what, index)
+            if index is None or 0 <= index < len(self.candidates):
+                candidate = None if index is None else self.candidates[index]
+                self.commands.add(what, None if candidate is None else candidate.recipe.to_json(), len(self.candidates))
+                self._obey(what, candidate)
+            else:
+                self.notes.append(f"you asked for {what!r} with candidate {index}, which there is not")
+
+    def repeat_commands(self) -> None:
+        """Obey what the user asked for at this point of an earlier search, which this one goes on from."""
+        for command in self.commands.due():
+            if command.halts:
+                self.prune(self.candidates[command.count :])
+                del self.candidates[command.count :]
+            found = (c for c in self.candidates if command.recipe is not None and c.recipe.to_json() == command.recipe)
+            candidate = next(found, None)
+            if candidate is None and command.what != FINISH:
+                self.notes.append(f"you once asked for {command.what!r} with a candidate that there is not with this budget")
+            else:
+                self._obey(command.what, candidate)
 
     def say(self, words: str) -> None:
         """Tell the watcher what the method that runs is doing."""
@@ -90,17 +112,15 @@ class Helm(Outlook):
         """Bring the scores of finished candidates up to date: they may depend on all that was scored, and on who is left."""
         raise NotImplementedError
 
-    def _obey(self, what: str, index: int | None) -> None:
+    def _obey(self, what: str, candidate: Candidate | None) -> None:
         if what == FINISH:
             self.ended = self.ended or FINISHED
             self._halt()
-        elif index is None or not 0 <= index < len(self.candidates):
-            self.notes.append(f"you asked for {what!r} with candidate {index}, which there is not")
         elif what == FAVOR:
-            self.favorite = self.candidates[index]
+            self.favorite = candidate
             self._halt()
         elif what == DISCARD:
-            self._discard(self.candidates[index])
+            self._discard(candidate)
 
     def _halt(self) -> None:
         """Spend nothing more, but for what candidate 0 still needs."""

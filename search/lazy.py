@@ -92,6 +92,13 @@ class LazyRun:
         if self.closed:
             real.close()
 
+    def leave(self, nfe: int) -> None:
+        """Take over how many model calls an earlier search made of it before the user ended that."""
+        if self.real is None:
+            self._known.nfe = nfe
+        else:
+            self._spared += nfe - self.nfe
+
     def close(self) -> None:
         """End the run for good."""
         self.closed = True

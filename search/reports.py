@@ -107,6 +107,19 @@ def winner_summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
     return summary if len(winners) == 1 else {**summary, "recipe": [json.loads(_recipe(winner)) for _, winner in winners]}
 
 
+def carried_summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what pictures carry that a node saves without knowing which of a search's pictures they are.
+
+    It is the summary of the first picture, and where candidates beside the best are kept, under "kept" the recipe and the
+    scores of every picture, in the order in which they leave the search node.
+    """
+    pairs, summary = kept_candidates(reports), winner_summary(reports)
+    if len(pairs) == len(reports):
+        return summary
+    each = (summary_of(*pair) for pair in pairs)
+    return {**summary, "kept": [{name: one[name] for name in ("candidate", "score", "scores", "recipe")} for one in each]}
+
+
 def parts_of(*reports: dict[str, Any]) -> list[str]:
     """Return the names of the verifiers that scored the reports' candidates, in order of their first score."""
     return list(dict.fromkeys(name for report in reports for c in report["candidates"] for name in c["scores"]))

@@ -21,6 +21,7 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
     That is done by zero-order search, with the settings of the method where it is or begins with one.
     """
     search.method = method.name
+    search.commands.begin(repr(method), repr((search.budget.images, search.budget.rules)))
     search.watcher.begin(search)
     while True:
         search.method = method.name
@@ -42,6 +43,7 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
     if search.ended == FINISHED:
         _commit(search)
     search.stopped, search.method = search.ended or search.stopped, ""
+    search.commands.step += 2  # what is asked from now on is asked of finalists
 
 
 def _run(search: Search, method: Method) -> Iterator[Round]:

@@ -35,9 +35,9 @@ def state(**changes: Any) -> dict[str, Any]:
         "verifier": "clip score", "parts": ["clip score"], "calls": 64, "cap": 256, "restored": 0, "seconds": 12.3,
         "left": 36.9, "stopped": "", "best": 2, "chosen": None, "baseline": 0.12, "budget": 16,
         "curve": [[16, 0.12], [32, 0.2], [48, 0.35]],
-        "candidates": [row(0, 0.12), row(1, 0.2), row(2, 0.35), row(3, status="running")], "question": None,
+        "candidates": [row(0, 0.12), row(1, 0.2), row(2, 0.35), row(3, status="running")], "question": None, "number": 1,
     }  # fmt: skip
-    return known | changes
+    return known | {"search": changes.get("node", "1")} | changes
 
 
 def event(curve_from: int = 0, **changes: Any) -> dict[str, Any]:

@@ -44,6 +44,28 @@ def workflow(**changes: Any) -> dict[str, Any]:
     }
 
 
+def twice(**changes: Any) -> dict[str, Any]:
+    """Two searches that one node builds and shows at itself; `changes` are its inputs."""
+    graph = workflow(**{"budget": 3, **changes})
+    given = ("model", "positive", "negative", "latent_image", "vae", "verifier", "method", "seed", "steps", "budget")
+    inputs = graph.pop("search")["inputs"]
+    graph["both"] = node("ForeignTwice", **{name: inputs[name] for name in given}, choose=inputs.get("choose", ""))
+    graph["save"] = node("SaveImage", images=["both", 0], filename_prefix="first")
+    graph["other"] = node("SaveImage", images=["both", 1], filename_prefix="second")
+    graph["report"] = node("PreviewAny", source=["both", 2])
+    return graph
+
+
+def loop(**changes: Any) -> dict[str, Any]:
+    """A search of the page's own that a node repeats with two seeds."""
+    graph = workflow(**{"budget": 3, **changes})
+    del graph["report"]
+    graph["loop"] = node("ForeignLoop", images=["search", 0], times=2)
+    graph["save"]["inputs"]["images"] = ["loop", 0]
+    graph["other"] = node("SaveImage", images=["loop", 1], filename_prefix="second")
+    return graph
+
+
 def numbered(graph: dict[str, Any]) -> dict[str, Any]:
     """Return a workflow with numbers in place of names, from 1 in order, as the page has them."""
     ids = {name: str(number) for number, name in enumerate(graph, 1)}

@@ -12,6 +12,7 @@ from analytic import SEED, AnalyticSession, Clock, Left, Quadratic
 from safetensors.torch import load, save
 
 from noise_search.search.budget import Budget, StopRules
+from noise_search.search.commands import log_in
 from noise_search.search.engine import Search
 from noise_search.search.journal import Journal
 from noise_search.search.judge import Judge
@@ -34,6 +35,7 @@ from noise_search.search.proposals import JitterProposal
 from noise_search.search.recall import Kept, Ledger, RecallingSession
 from noise_search.search.recipes import Recipe
 from noise_search.search.scorebook import ScoreBook
+from noise_search.search.steering import steered
 
 KEY = "a set-up"
 AUTO = None  # as the search nodes run without a method
@@ -110,14 +112,16 @@ def prepare(
     judge.book = ScoreBook(journal, by, judge.names)
     inner = AnalyticSession(budget, **session)
     recalling = RecallingSession(inner, Ledger(journal, AnalyticCodec(), budget, judge.book))
-    return Search(recalling, judge, budget, Recipe(seed, seed), seed)
+    search = Search(recalling, judge, budget, Recipe(seed, seed), seed)
+    search.commands = log_in(journal, by, [str(seed)])
+    return search
 
 
 def go(search: Search, method: Any) -> Search:
     """Run a search to its end."""
     method = method or choose_for(search, search.budget.images)[0]
     try:
-        for _ in method.run(search):
+        for _ in steered(search, method):
             pass
     finally:
         search.close()

@@ -29,6 +29,7 @@ import aiohttp
 
 from inprocess import ROOT, find_comfyui
 
+FRONTEND = "NOISE_SEARCH_FRONTEND"  # environment variable: a folder with another package comfyui_frontend_package in it
 ENDS = {
     "execution_success": "success",
     "execution_error": "error",
@@ -69,6 +70,17 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def frontend_flags() -> list[str]:
+    """Return the flags that have ComfyUI serve the frontend that the environment names; none for its own."""
+    folder = os.environ.get(FRONTEND)
+    if not folder:
+        return []
+    root = Path(folder).resolve() / "comfyui_frontend_package" / "static"
+    if not (root / "index.html").exists():
+        raise RuntimeError(f"{FRONTEND}={folder}: no comfyui_frontend_package in it; `pip install --target` puts one there")
+    return ["--front-end-root", str(root)]
+
+
 def link_packs(base: Path) -> None:
     """Put this pack, the demo's nodes and the stand-in for other packs into the custom nodes of a base directory."""
     packs = {"noise-search": ROOT, "noise-search-demo": ROOT / "demo", "foreign": ROOT / "tests" / "foreign"}
@@ -100,7 +112,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, str(find_comfyui() / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
-        command += ["--disable-api-nodes", "--disable-auto-launch", "--preview-method", "latent2rgb"]
+        command += ["--disable-api-nodes", "--disable-auto-launch", "--preview-method", "latent2rgb", *frontend_flags()]
         # One thread, as for the tests in process: two servers on two cores would wait for each other's.
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **self._environment}
         with self.log_path.open("wb") as log:

@@ -14,7 +14,15 @@ from reported import candidate, recipe, report
 
 from noise_search.search.curve import best_so_far, draw_svg, nice_ticks
 from noise_search.search.page import MAX_ROWS, lineage, report_page
-from noise_search.search.reports import PACK_VERSION, curve_of, kept_candidates, read_reports, summary_of, winner_summary
+from noise_search.search.reports import (
+    PACK_VERSION,
+    carried_summary,
+    curve_of,
+    kept_candidates,
+    read_reports,
+    summary_of,
+    winner_summary,
+)
 from noise_search.search.tables import candidates_csv, cell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +97,18 @@ def test_a_picture_carries_its_own_recipe_and_scores():
     }  # fmt: skip
     assert winner_summary([one]) == first
     assert winner_summary([one, one])["recipe"] == [json.loads(recipe(101))] * 2
+
+
+def test_what_all_pictures_carry_tells_of_each_in_order():
+    (one,) = reports = read(report(kept=[1, 3]))
+    (other,) = read(report(kept=[3]))
+    each = [summary_of(*pair) for pair in kept_candidates(reports)]
+    carried = carried_summary([one])
+    assert [{**carried, "kept": None, **entry} for entry in carried["kept"]] == [{**summary, "kept": None} for summary in each]
+    assert {name: value for name, value in carried.items() if name != "kept"} == winner_summary([one])
+    assert carried_summary([other]) == winner_summary([other])
+    assert [entry["candidate"] for entry in carried_summary([one, other])["kept"]] == [1, 3, 3]
+    assert carried_summary([other, other]) == winner_summary([other, other])  # its recipe is the list already
 
 
 def test_a_forged_recipe_is_refused_by_candidate():

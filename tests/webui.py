@@ -4,7 +4,7 @@ def test_x(page):                                  # marker: browser; fixture `p
     page.load(json.loads(path.read_text()))        # UI-form workflow; raises when a node is missing
     page.screenshot("/tmp/x.png")
     prompt = page.to_api()                         # the API form that the page would queue
-    assert page.errors == []                       # console errors that come from the pack's own files
+    assert page.errors == []                       # console errors of the pack's own files, and what they use that is deprecated
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 READY = "() => window.app?.extensionManager && window.app.graph && window.LiteGraph"
+# Whatever of the page is deprecated says so each time, not once; an error shows who used it, by the stack.
+NO_DEPRECATED = """() => {
+  Error.stackTraceLimit = 50;
+  LiteGraph.alwaysRepeatWarnings = true;
+  LiteGraph.onDeprecationWarning.splice(0, Infinity, (message) => {
+    const { stack } = new Error(message);
+    if (stack.includes("/extensions/noise-search")) console.error(stack);
+  });
+}"""
 
 
 def find_browser() -> str | None:
@@ -39,12 +48,16 @@ class WebUI:
         settings = {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": nodes2}
         server.post("/settings", settings)
         page.goto(server.url)
-        page.wait_for_function(READY, timeout=60_000)
+        self._wait_until_ready()
 
     def reload(self) -> None:
         """Load the page anew, with the settings that the server has by now."""
         self.page.reload()
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
         self.page.wait_for_function(READY, timeout=60_000)
+        self.page.evaluate(NO_DEPRECATED)
 
     def _console(self, message: Any) -> None:
         if message.type == "error":

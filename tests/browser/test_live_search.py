@@ -8,7 +8,7 @@ import os
 import re
 
 import pytest
-from graphs import STEPS, node, numbered, workflow
+from graphs import STEPS, loop, node, numbered, twice, workflow
 
 pytestmark = pytest.mark.browser
 
@@ -144,6 +144,61 @@ def tiles(board):
     return board.locator(".nsd-tile").count()
 
 
+SHOWS = "id => document.querySelector('.ns-dashboard').dataset.id === id"
+
+
+@pytest.mark.parametrize("shown", ["both", "search"])
+def test_searches_that_another_node_builds(open_page, shown):
+    """Two at the node that built them, or at the node of the page that they are copies of, as in a loop."""
+    api = {"both": twice, "search": loop}[shown](seed=10 * next(seeds), budget=3)
+    user = open_page().load(api)
+    user.queue()
+    user.ended()
+    first, second = reversed(user.states(shown))
+    board = user.page.locator(".ns-dashboard")
+    user.page.evaluate(LOOK_AT, user.ids[shown])
+    board.wait_for(state="attached", timeout=20_000)
+    user.page.evaluate(LOOK_AT, user.ids[shown])  # it is as tall as it gets now
+    user.page.wait_for_timeout(300)
+    board.evaluate(TO_TOP)
+    user.page.wait_for_function(SHOWS, arg=second["id"], timeout=20_000)
+    assert board.locator(".nsd-tabs button").all_inner_texts() == ["2", "1"]
+    user.bring(board.get_by_role("button", name="search 1")).click()
+    user.page.wait_for_function(SHOWS, arg=first["id"], timeout=20_000)
+    user.page.wait_for_timeout(500)
+    user.shot(f"built-{shown}")
+    other = next(row["i"] for row in first["candidates"] if row["i"] != first["best"])
+    user.bring(board.locator(f'.nsd-tile[data-candidate="{other}"]')).click()
+    user.press(board, "Use as output")
+    user.ended(2)
+    again, untouched = reversed([state for state in user.states(shown) if state["prompt_id"] != first["prompt_id"]])
+    assert (again["chosen"], untouched["chosen"], untouched["best"]) == (other, None, second["best"])
+    assert again["restored"] == again["calls"] and untouched["restored"] == untouched["calls"]
+    user.shot(f"chosen-{shown}")
+    assert user.ui.errors == []
+
+
+def test_a_new_node_keeps_its_seed_and_a_saved_one_does_as_it_was_told(open_page):
+    user = open_page().load(workflow(budget=3, seed=next(seeds)))
+    made = user.page.evaluate(NEW_SEARCH)
+    assert made == "fixed"
+    assert user.page.evaluate(SAVED_SEARCH) == "randomize"
+    assert user.ui.errors == []
+
+
+CONTROL = "widgets.find(({ name }) => name === 'control_after_generate').value"
+NEW_SEARCH = f"""() => {{
+  const node = LiteGraph.createNode("NSSearchSampler");
+  app.graph.add(node);
+  window.made = node;
+  return node.{CONTROL};
+}}"""
+SAVED_SEARCH = f"""async () => {{
+  window.made.{CONTROL} = "randomize";
+  const [id, saved] = [window.made.id, app.graph.serialize()];
+  await app.loadGraphData(JSON.parse(JSON.stringify(saved)));
+  return app.graph.getNodeById(id).{CONTROL};
+}}"""
 INTO_SUBGRAPH = """(ids) => {
   const { subgraph, node } = app.graph.convertToSubgraph(new Set(ids.map(id => app.graph.getNodeById(id))));
   window.opened = () => app.canvas.openSubgraph(subgraph, node);

@@ -126,7 +126,7 @@ def reduce(page: Any) -> None:
 
 
 def toasts(page: Any) -> str:
-    return " ".join(page.page.locator(".p-toast-message").all_inner_texts())
+    return " ".join(page.page.locator(".p-toast-message, [data-testid=toast]").all_inner_texts())
 
 
 def show_to_page(page: Any, data: bytes) -> None:
@@ -186,6 +186,24 @@ def test_a_saved_picture_brings_its_search_back(page):
         assert "NSSaveSearch" not in types(page) and "SaveImage" in types(page)
         _, again = picture(page, run(page))
         assert abs(np.asarray(shown.convert("RGB")).astype(int) - again).max() <= 1
+    assert page.errors == []
+
+
+def test_pictures_of_a_plain_save_image_reduce_to_the_one_that_the_user_names(page):
+    open_graph(page, searching("moves", False, keep=3))
+    outputs = run(page)
+    (entries,) = [output["images"] for output in outputs.values() if len(output.get("images", [])) == 3]
+    data = page.server.image(entries[1])
+    page.page.evaluate("() => app.graph.clear()")
+    show_to_page(page, data)
+    assert len(properties(page)["kept"]) == 3
+    command(page, "noise_search.reduce")
+    asked = page.page.get_by_role("dialog").filter(has_text="The search kept 3 pictures")
+    asked.get_by_role("textbox").fill("2")
+    asked.get_by_role("textbox").press("Enter")
+    until(page, "() => !app.canvas.graph.nodes.some((node) => node.type.startsWith('NSSearchSampler'))")
+    _, again = picture(page, run(page))
+    assert abs(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int) - again).max() <= 1
     assert page.errors == []
 
 

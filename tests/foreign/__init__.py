@@ -114,6 +114,22 @@ class ForeignSplit:
         return ([image[None] for image in images],)
 
 
+class ForeignNumbers:
+    """Old style: a list of whole numbers, one after another."""
+
+    CATEGORY = "foreign"
+    RETURN_TYPES = ("INT",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "read"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"numbers": ("STRING", {})}}
+
+    def read(self, numbers):
+        return ([int(number) for number in numbers.split(",")],)
+
+
 class ForeignSwitch:
     """Old style, lazy: asks only for the side it takes."""
 
@@ -209,6 +225,46 @@ class ForeignExpand(io.ComfyNode):
         return io.NodeOutput(inner.out(0), expand=graph.finalize())
 
 
+class ForeignTwice(io.ComfyNode):
+    """Builds two searches that get what it was given, each with a seed of its own, and shows both at itself."""
+
+    @classmethod
+    def define_schema(cls):
+        sockets = {"model": io.Model, "positive": io.Conditioning, "negative": io.Conditioning, "latent_image": io.Latent,
+                   "vae": io.Vae, "verifier": io.Custom("NS_VERIFIER"), "method": io.Custom("NS_METHOD")}  # fmt: skip
+        inputs = [kind.Input(name) for name, kind in sockets.items()]
+        inputs += [io.Int.Input("seed"), io.Int.Input("steps"), io.Int.Input("budget"), io.String.Input("choose", default="")]
+        return io.Schema("ForeignTwice", category="foreign", inputs=inputs, enable_expand=True,
+                         outputs=[io.Image.Output("first"), io.Image.Output("second"), io.String.Output("report")])  # fmt: skip
+
+    @classmethod
+    def execute(cls, seed, **inputs):
+        graph = GraphBuilder()
+        more = {"cfg": 3.5, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "keep": 1}
+        one, two = (graph.node("NSSearchSampler", seed=seed + i, **more, **inputs) for i in range(2))
+        return io.NodeOutput(one.out(0), two.out(0), two.out(7), expand=graph.finalize())
+
+
+class ForeignLoop(io.ComfyNode):
+    """Repeats the node before it with other seeds, as loops do: each copy is shown at the node itself."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("ForeignLoop", category="foreign", enable_expand=True, outputs=[io.Image.Output(), io.Image.Output()],
+                         hidden=[io.Hidden.dynprompt], inputs=[
+                             io.Image.Input("images", lazy=True, extra_dict={"rawLink": True}), io.Int.Input("times", default=2)
+                         ])  # fmt: skip
+
+    @classmethod
+    def execute(cls, images, times):
+        graph, again = GraphBuilder(), cls.hidden.dynprompt.get_node(images[0])
+        seed = again["inputs"]["seed"]
+        copies = [graph.node(again["class_type"], **{**again["inputs"], "seed": seed + turn}) for turn in range(times)]
+        for copy in copies:
+            copy.set_override_display_id(images[0])
+        return io.NodeOutput(copies[0].out(images[1]), copies[-1].out(images[1]), expand=graph.finalize())
+
+
 class ForeignPaid(io.ComfyNode):
     """Would be paid for."""
 
@@ -239,7 +295,9 @@ class ForeignKeep:
         return {}
 
 
-NEW = [ForeignAsync, ForeignLists, ForeignExpand, ForeignPaid]
-OLD = [ImageRewardLoader, ImageRewardScore, ForeignSplit, ForeignSwitch, ForeignChoice, ForeignNumber, ForeignKeep]
+NEW = [ForeignAsync, ForeignLists, ForeignExpand, ForeignTwice, ForeignLoop, ForeignPaid]
+OLD = [
+    ImageRewardLoader, ImageRewardScore, ForeignSplit, ForeignNumbers, ForeignSwitch, ForeignChoice, ForeignNumber, ForeignKeep,
+]  # fmt: skip
 NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in OLD} | {cls.GET_SCHEMA().node_id: cls for cls in NEW}
 NODE_DISPLAY_NAME_MAPPINGS = {ImageRewardScore.__name__: "ImageReward Score"}

@@ -282,3 +282,35 @@ def test_runs_that_go_alone_are_not_begun_once_they_are_dropped(journals, search
         report = search(graph, 3, batching="off", method=RandomSearch(), budget=4).report
     assert len(rows) == report["model_calls"] == STEPS
     assert [c["model_calls"] for c in report["candidates"]] == [STEPS, 0, 0, 0]
+
+
+WHEN = {"random": STEPS // 2, "drafts": STEPS + 6, "refined": STEPS // 2}  # shared model calls
+
+
+@pytest.mark.parametrize("batching", ["auto", "off"])
+@pytest.mark.parametrize("name", WHEN)
+def test_what_was_steered_is_chosen_from_and_gone_back_to_without_a_model_call(journals, name, batching):
+    """More like one and Discard, then another winner, then the best again: as a page queues it."""
+    graph, method = graph_of(name)
+
+    def command():
+        controls = list(searches._listed.values())[-1].feed.search.controls
+        controls.discard(2)
+        controls.favor(1)
+
+    options = {"method": method, "budget": BUDGET + 2, "keep": 2, "batching": batching}
+    with at_call(2 * STEPS + 3 if batching == "off" else WHEN[name], command):
+        steered = remembered(graph, 3, **options)
+    told_of = "you asked for more like candidate 1: zero-order search went on around it"
+    assert told_of in steered.report["notes"] and steered.report["candidates"][2]["discarded"]
+    around = [c for c in steered.report["candidates"] if c["parent"] is not None and c["status"] == "finished"]
+    other = around[0] if around[0]["index"] != steered.report["best"]["index"] else around[1]
+    with counted() as calls:
+        chosen = remembered(graph, 3, choose=other["recipe"], **options)
+        back = remembered(graph, 3, **options)
+    assert calls.rows == 0
+    assert (chosen.report["chosen"], chosen.report["kept"][0]) == (other["index"], other["index"])
+    assert not any(note.startswith("choose: ") for note in chosen.report["notes"])
+    same = ("candidates", "order", "model_calls", "best")
+    assert all(chosen.report[name] == steered.report[name] == back.report[name] for name in same)
+    assert told(back.report) == told(steered.report) and torch.equal(back.images, steered.images)

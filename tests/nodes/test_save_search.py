@@ -150,3 +150,16 @@ def test_a_stock_save_image_carries_the_winners_recipe(server):
     kept = json.loads(picture.text["workflow"])["nodes"]
     assert kept[0]["properties"]["noise_search"] == said["search"] == result.outputs["search"]["noise_search_found"][0]
     assert "properties" not in kept[1]
+
+
+def test_stock_pictures_of_several_kept_candidates_carry_all_recipes_in_order(server):
+    result = server.run(workflow(seed=207, budget=4, keep=3))
+    report = json.loads(result.outputs["report"]["text"][0])
+    shown = pictures(server, result, "save")
+    assert len(shown) == len(report["kept"]) == 3
+    recipes = [json.loads(report["candidates"][index]["recipe"]) for index in report["kept"]]
+    for picture in shown:
+        said = json.loads(picture.text["noise_search"])["search"]
+        assert [entry["recipe"] for entry in said["kept"]] == recipes and said["recipe"] == recipes[0]
+        assert [entry["candidate"] for entry in said["kept"]] == report["kept"]
+    assert "kept" not in result.outputs["search"]["noise_search_found"][0]  # of the node it is the winner

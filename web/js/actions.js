@@ -1,5 +1,6 @@
 /** What the user's wishes lead to, for one node. Everything of ComfyUI's comes in through `comfy` (see noise_search.js). */
 
+import { choiceFor, withChoice } from "./choice.js";
 import { kindOf } from "./recipe.js";
 import { giverOf } from "./wiring.js";
 
@@ -23,7 +24,7 @@ export function createActions(comfy, node) {
   };
   return {
     thumb: (state, name) => comfy.url(`/thumbs/${encodeURIComponent(state.place)}/${encodeURIComponent(name)}`),
-    choice: (state) => giverOf(comfy.node, state.node, "choose")?.widget.value ?? "",
+    choice: (state) => choiceFor(giverOf(comfy.node, state.node, "choose")?.widget.value ?? "", state.search),
     send: guarded("The search did not take that", send),
     use: guarded("Use as output", (state, index) => use(comfy, state, index)),
     clearChoice: guarded("Back to best", (state) => setChoice(comfy, state, "")),
@@ -36,9 +37,16 @@ export function createActions(comfy, node) {
 /** Fill (or clear) the `choose` input and queue: the search comes from its journal, so nothing is computed anew. */
 async function setChoice(comfy, state, recipe) {
   const giver = giverOf(comfy.node, state.node, "choose");
-  if (!giver) throw new Error("the input 'choose' is another node's output, or missing; reload the page if the pack was updated");
-  setWidget(giver.node, giver.widget, recipe);
+  if (!giver) throw new Error(`${whyNot(comfy.node(state.node))}: Copy recipe takes it to Render Candidate`);
+  const several = state.search !== state.node || comfy.siblings(state).length > 1;
+  setWidget(giver.node, giver.widget, withChoice(giver.widget.value, state.search, recipe, several));
   await comfy.queue();
+}
+
+function whyNot(node) {
+  const has = node?.inputs?.some(({ name }) => name === "choose");
+  if (has) return "the input 'choose' is another node's output";
+  return `the node ${node?.title ?? ""} has no input 'choose' (reload the page if the pack was updated)`;
 }
 
 async function use(comfy, state, index) {
@@ -75,8 +83,9 @@ function controlOf(node, widget) {
   return all?.find(({ name }) => name === "control_after_generate");
 }
 
-/** As much of a prompt as the search itself remembers: its seed. */
+/** As much of a prompt as the search itself remembers: its seed, where it is the page's node that got it. */
 async function seedOnly(comfy, state) {
+  if (state.search !== state.node) return {};
   return { [state.node]: { inputs: { seed: Number(JSON.parse(await recipeOf(comfy, state, 0)).seed) } } };
 }
 

@@ -48,12 +48,12 @@ export class Dashboard {
     return HEIGHT + (this.narrow ? STACKED_HEIGHT : 0) + (this.state.question ? QUESTION_HEIGHT : 0);
   }
 
-  /** Take a new state. One of another run replaces all; those of one run are the pictures of a batch. */
+  /** Take a new state. One of another run replaces all; those of one run are the pictures of a batch, or a loop's searches. */
   show(state) {
     if (this.state?.prompt_id !== state.prompt_id) this.states.clear();
-    const isNew = !this.states.has(key(state));
+    const known = this.states.get(key(state));
     this.states.set(key(state), state);
-    if (isNew) {
+    if (!known || (state.question && !known.question)) {
       this.picked = key(state);
       this.strip.reset();
     }
@@ -95,7 +95,7 @@ export class Dashboard {
     const title = "End the search here; the workflow goes on with the best so far";
     this.finish = button("Keep best & finish", () => this.#command("finish", this.finish), title);
     this.finish.classList.add("nsd-primary");
-    this.tabs = el("div", { class: "nsd-tabs", role: "group", "aria-label": "pictures of the batch" });
+    this.tabs = el("div", { class: "nsd-tabs", role: "group", "aria-label": "searches of this run" });
     this.numbers = el("div", { class: "nsd-numbers" });
     this.bar = el("div", { class: "nsd-bar", role: "progressbar", "aria-label": "model calls", "aria-valuemin": 0 });
     this.done = el("div", { class: "nsd-done" });
@@ -220,16 +220,19 @@ export class Dashboard {
     else setText(this.noteText, `The output is #${chosen}, your choice${chosen === best ? "" : `; the best is #${best}`}.`);
   }
 
-  /** A batch of latents is one search per picture: a button for each. */
+  /** A batch of latents is one search per picture, and a loop is one for each turn, the newest first: a button for each. */
   #drawTabs() {
-    const states = [...this.states.values()].sort((a, b) => a.row - b.row);
+    const states = [...this.states.values()].sort((a, b) => numberOf(b) - numberOf(a) || a.row - b.row);
+    const turns = new Set(states.map(numberOf)).size > 1;
     show(this.tabs, states.length > 1);
     while (this.tabs.childElementCount > states.length) this.tabs.lastChild.remove();
     states.forEach((state, place) => {
       const tab = this.tabs.children[place] ?? this.tabs.appendChild(button("", () => this.#pick(tab.dataset.key)));
       tab.dataset.key = key(state);
-      setText(tab, String(state.row + 1));
-      setAttribute(tab, "aria-label", `picture ${state.row + 1} of ${state.rows}`);
+      const picture = state.rows > 1 || !turns ? `picture ${state.row + 1} of ${state.rows}` : "";
+      setText(tab, [turns && numberOf(state), picture && state.row + 1].filter(Boolean).join("."));
+      setAttribute(tab, "aria-label", [turns && `search ${numberOf(state)}`, picture].filter(Boolean).join(", "));
+      setAttribute(tab, "data-phase", state.phase);
       setAttribute(tab, "aria-pressed", key(state) === this.picked);
     });
   }
@@ -292,4 +295,9 @@ export class Dashboard {
   #thumb(name) {
     return this.actions.thumb(this.state, name);
   }
+}
+
+/** The how-manieth run of its node in one prompt a search belongs to. */
+function numberOf(state) {
+  return state.number ?? 1;
 }

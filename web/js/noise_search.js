@@ -29,6 +29,7 @@ const comfy = {
     return dialog?.confirm ? dialog.confirm({ title, message }) : window.confirm(`${title}\n${message}`);
   },
   queue: () => app.queuePrompt(0),
+  siblings: ({ prompt_id, node }) => store.all().filter((state) => state.prompt_id === prompt_id && state.node === node),
   node: nodeOf,
   addNode,
   promptOf,
@@ -102,12 +103,28 @@ export function isHere(state) {
 function attachAll() {
   const latest = new Map();
   for (const state of store.all()) {
-    const board = isHere(state) && boards.get(nodeOf(state.node));
+    const board = isHere(state) && boardOf(nodeOf(state.node));
     if (!board) continue;
     const states = latest.get(board) ?? [];
     latest.set(board, states[0]?.prompt_id === state.prompt_id ? [...states, state] : [state]);
   }
   for (const [board, states] of latest) states.forEach((state) => board.show(state));
+}
+
+/** The dashboard of a node; one that builds searches while it runs gets its own with the first of them. */
+function boardOf(node) {
+  if (!node) return null;
+  if (!boards.has(node)) {
+    addDashboard(node);
+    setTimeout(() => showBeside(node, boards.get(node)), 1000);
+  }
+  return boards.get(node);
+}
+
+/** Show a dashboard in a corner of the page where the node does not: early Nodes 2.0 draws no widget that comes later. */
+function showBeside(node, board) {
+  if (!board || board.element.isConnected || node.graph !== app.canvas.graph) return;
+  document.body.append(el("details", { class: "nsd-beside", open: "" }, el("summary", { text: node.title }), board.element));
 }
 
 /** Ask the server for this page's searches: after a reload, or when events may have been missed. */
@@ -157,6 +174,12 @@ function takeOutputs(outputs) {
   attachAll();
 }
 
+/** Keep the seed of a new node: with another one, the search that is queued next finds nothing to go on from. */
+function fixSeed(node) {
+  const control = node.widgets?.find(({ name }) => name === "control_after_generate");
+  if (control) control.value = "fixed"; // a saved workflow's own value comes after this
+}
+
 function addDashboard(node) {
   const actions = createActions(comfy, node);
   const board = new Dashboard(actions);
@@ -166,7 +189,7 @@ function addDashboard(node) {
   const options = { ...nothing, hideOnZoom: false, getMinHeight: () => board.minHeight + MARGIN };
   const widget = node.addDOMWidget("noise_search", "noise_search", board.element, options);
   widget.serialize = false; // not in the saved workflow; `options.serialize` is for the prompt
-  node.setSize([Math.max(node.size[0], WIDTH), node.size[1]]);
+  node.setSize([Math.max(node.size[0], WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
   const removed = node.onRemoved;
   node.onRemoved = function (...args) {
     board.remove();
@@ -206,7 +229,11 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => takeOutputs([detail.output]));
     api.addEventListener("reconnected", refresh);
   },
-  nodeCreated: (node) => SEARCH_TYPES.includes(node.comfyClass) && addDashboard(node),
+  nodeCreated(node) {
+    if (!SEARCH_TYPES.includes(node.comfyClass)) return;
+    fixSeed(node);
+    addDashboard(node);
+  },
   afterConfigureGraph: () => void refresh(), // not awaited: the page must not wait for us
   onNodeOutputsUpdated: (outputs) => takeOutputs(Object.values(outputs)),
   getNodeMenuItems: (node) => menuItems(node),

@@ -3,7 +3,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { executionIdOf, isHere, nodeOf } from "./noise_search.js";
-import { KEY, summaryInPicture } from "./recipe.js";
+import { countKept, KEY, keptAt, summaryInPicture } from "./recipe.js";
 import { reduce, SEARCH_TYPES } from "./reduce.js";
 import { giverOf } from "./wiring.js";
 
@@ -18,7 +18,7 @@ function toast(severity, summary, detail) {
 
 function selectedSearch() {
   const searches = app.canvas.graph.nodes.filter((node) => SEARCH_TYPES.includes(node.comfyClass));
-  const chosen = searches.filter((node) => node.id in (app.canvas.selected_nodes ?? {}));
+  const chosen = searches.filter((node) => app.canvas.selectedItems.has(node));
   const found = chosen.length ? chosen : searches;
   return found.length === 1 ? found[0] : null;
 }
@@ -40,7 +40,8 @@ async function said(action, node) {
 
 async function reduceNode(node) {
   if (!node.properties[KEY]?.recipe && !(await takeFromPicture(node))) return;
-  const summary = node.properties[KEY];
+  const summary = await oneOf(node.properties[KEY]);
+  if (!summary) return;
   settle();
   app.canvas.emitBeforeChange();
   node.graph.beforeChange();
@@ -66,11 +67,25 @@ function settle() {
 async function takeFromPicture(node) {
   const file = await pickFile();
   if (!file) return false;
-  const summary = summaryInPicture(await file.arrayBuffer(), executionIdOf(node));
-  if (!summary?.recipe) throw new Error(`${file.name}: the picture carries no recipe of Noise Search`);
+  const carried = summaryInPicture(await file.arrayBuffer(), executionIdOf(node));
+  if (!carried?.recipe) throw new Error(`${file.name}: the picture carries no recipe of Noise Search`);
+  const summary = await oneOf(carried);
+  if (!summary) return false;
   node.properties[KEY] = summary;
   toast("success", "Noise Search", `The recipe of ${file.name} is now that of ${node.title}.`);
   return true;
+}
+
+/** Ask which of the kept candidates is meant where a summary is of several; null if the user does not say. */
+async function oneOf(summary) {
+  const count = countKept(summary);
+  if (count === 1) return keptAt(summary, 0);
+  const message = `The search kept ${count} pictures, and this one carries the recipes of all. Which is it, from 1, the best, to ${count}?`;
+  const said = await app.extensionManager.dialog.prompt({ title: "Noise Search", message, defaultValue: "1" });
+  if (said === null || said === undefined) return null;
+  const place = Number(said) - 1;
+  if (!Number.isInteger(place) || place < 0 || place >= count) throw new Error(`there is no picture ${said}: from 1 to ${count}`);
+  return keptAt(summary, place);
 }
 
 function pickFile() {

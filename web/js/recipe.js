@@ -48,6 +48,19 @@ export function summaryInPicture(bytes, nodeId) {
   return found[nodeId] ?? Object.values(found)[0] ?? null;
 }
 
+/**
+ * How many candidates a summary is of: a picture that Save Image wrote tells of all that its search kept, best first.
+ * @param {object} summary What a picture carries, or a search node in its workflow.
+ */
+export function countKept({ kept }) {
+  return Array.isArray(kept) && kept.length ? kept.length : 1;
+}
+
+/** The summary of one of the kept candidates, by its place from 0; the whole one where it is of one candidate anyway. */
+export function keptAt({ kept, ...summary }, place) {
+  return { ...summary, ...kept?.[place] };
+}
+
 function pngText(view, name) {
   if (view.byteLength < 8 || PNG.some((byte, place) => view.getUint8(place) !== byte)) throw new Error("this is no PNG picture");
   for (let at = 8; at + 12 <= view.byteLength; ) {

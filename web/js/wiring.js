@@ -7,7 +7,7 @@
  */
 export function sourceOf(node, name) {
   const graph = node.graph;
-  const link = graph.getLink(node.inputs?.find((input) => input.name === name)?.link);
+  const link = linkTo(node, name);
   if (!link) {
     const widget = node.widgets?.find((one) => one.name === name);
     return widget ? { value: widget.value } : null;
@@ -25,7 +25,7 @@ export function sourceOf(node, name) {
  */
 export function giverOf(nodeOf, id, name) {
   const node = nodeOf(id);
-  const link = node?.graph.getLink(node.inputs?.find((input) => input.name === name)?.link);
+  const link = node && linkTo(node, name);
   if (!link) {
     const widget = node?.widgets?.find((one) => one.name === name);
     return widget ? { node, widget } : null;
@@ -60,7 +60,22 @@ export function setWidget(node, name, value) {
 
 /** The links that leave an output. */
 export function linksFrom(node, index) {
-  return (node.outputs[index]?.links ?? []).map((id) => node.graph.getLink(id)).filter(Boolean);
+  return linksOf(node.graph).filter((link) => isId(link.origin_id, node.id) && link.origin_slot === index);
+}
+
+/** The link that an input of a node gets its value by; undefined without one. */
+export function linkTo(node, name) {
+  const index = node.inputs?.findIndex((input) => input.name === name) ?? -1;
+  return linksOf(node.graph).find((link) => isId(link.target_id, node.id) && link.target_slot === index);
+}
+
+/** The links of a graph. Slots know theirs too, but newer frontends warn whoever reads them there. */
+function linksOf(graph) {
+  return [...graph.links.values()];
+}
+
+function isId(one, other) {
+  return String(one) === String(other); // numbers or texts, by the frontend
 }
 
 /** Let whatever an output feeds be fed by another. */
@@ -74,7 +89,7 @@ export function moveLinks(node, index, source) {
 
 /** The nodes that feed a node. */
 export function originsOf(node) {
-  const links = (node.inputs ?? []).map((input) => node.graph.getLink(input.link)).filter(Boolean);
+  const links = linksOf(node.graph).filter((link) => isId(link.target_id, node.id)).sort((a, b) => a.target_slot - b.target_slot);
   return [...new Set(links.map((link) => node.graph.getNodeById(link.origin_id)).filter(Boolean))];
 }
 
