@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from types import MethodType
 from typing import Any
 
 import torch
@@ -17,48 +16,10 @@ from .calls import Record, Request, answer_from, at_or_above, record_at, same_le
 from .jitter import Jitter
 from .options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
+from .stand_in import GuiderStandIn
 from .starts import Start
 
 _TRIES_TO_CLOSE = 100  # a sampler may catch the exit and call the model again
-
-
-class GuiderStandIn:
-    """What a sampler run sees as the guider: its model calls suspend the run, its writes stay its own."""
-
-    def __init__(self, trajectory: Trajectory, guider: Any) -> None:
-        object.__setattr__(self, "_trajectory", trajectory)
-        object.__setattr__(self, "_guider", guider)
-        object.__setattr__(self, "_writes", {})
-
-    @property
-    def __class__(self) -> type:
-        return type(object.__getattribute__(self, "_guider"))
-
-    def __getattr__(self, name: str) -> Any:
-        writes, guider = self._writes, self._guider
-        if name in writes:
-            return writes[name]
-        value = getattr(guider, name)
-        if isinstance(value, MethodType) and value.__self__ is guider:
-            return MethodType(value.__func__, self)  # what a method such as `set_cfg` writes is the run's own too
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._writes[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        if name not in self._writes:
-            raise AttributeError(name)
-        del self._writes[name]
-
-    def __call__(self, x: Tensor, timestep: Tensor, model_options: Options | None = None, seed: int | None = None):
-        return self._trajectory._ask("__call__", self._writes, x, timestep, model_options, seed)
-
-    def outer_predict_noise(self, x, timestep, model_options=None, seed=None):
-        return self._trajectory._ask("outer_predict_noise", self._writes, x, timestep, model_options, seed)
-
-    def predict_noise(self, x, timestep, model_options=None, seed=None):
-        return self._trajectory._ask("predict_noise", self._writes, x, timestep, model_options, seed)
 
 
 class Trajectory:
