@@ -16,7 +16,8 @@ from torch.nn.modules import module as torch_module
 COMFYUI = Path(inspect.getfile(comfy.samplers)).resolve().parent.parent
 FOLDERS = (COMFYUI / "comfy", COMFYUI / "comfy_extras", COMFYUI / "comfy_api", Path(torch.__file__).resolve().parent)
 STANDARD_LIBRARY = Path(contextlib.__file__).resolve().parent
-ASIDE = {"memory_required"}  # computes no answer
+# They compute no answer; transformers adds the latter to torch's Module when it initializes a model.
+ASIDE = {"memory_required", "smart_apply"}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 

@@ -314,6 +314,17 @@ def test_foreign_code_below_the_model_runs_alone(monkeypatch, put):
     check_stock(session, runs)
 
 
+def test_a_model_of_transformers_in_the_process_changes_nothing():
+    """It adds a method to torch's Module, by which verifiers' models are initialized and none is run."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with torch.inference_mode(False):
+        CLIPVisionModel(CLIPVisionConfig(**small, image_size=8, patch_size=4))
+    session, _ = started(guider(tiny_unet()), empty_latent("eps"))
+    assert session.why_alone == []
+
+
 # What the model refuses
 
 
