@@ -57,7 +57,7 @@ async function use(comfy, state, index) {
 }
 
 /**
- * Give every seed that changes by itself the value it had in a prompt, and fix it: another seed is another search.
+ * Give every seed, changed by itself or by hand, the value it had in a prompt, and fix it: another seed is another search.
  * @returns {boolean} Whether any was changed.
  */
 function restoreSeeds(comfy, prompt) {
@@ -68,7 +68,7 @@ function restoreSeeds(comfy, prompt) {
       const giver = giverOf(comfy.node, id, widget.name);
       const control = giver && (controlOf(giver.node, giver.widget) ?? controlOf(node, widget));
       const used = inputs[widget.name];
-      if (!control || typeof used !== "number" || control.value === "fixed") continue;
+      if (!control || typeof used !== "number" || (control.value === "fixed" && giver.widget.value === used)) continue;
       setWidget(giver.node, giver.widget, used);
       setWidget(node, control, "fixed");
       changed = true;
