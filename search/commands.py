@@ -7,7 +7,7 @@ the step in which it was obeyed, and one that was obeyed among model calls with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .controls import DISCARD, FINISH
@@ -115,7 +115,7 @@ def log_in(journal: Journal, by: str, search: list[str]) -> CommandLog:
     """Return the log, kept in a journal, of the search that these texts name and a verifier's signature."""
 
     def name(method: str) -> str:
-        return name_of(["commands", *search, method])
+        return name_of(["commands", [field.name for field in fields(Command)], *search, method])  # another version has others
 
     return CommandLog(
         lambda method: journal.settled(name(method), by) or [],

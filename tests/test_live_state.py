@@ -40,6 +40,7 @@ class Names:
 
     place: str = "f00d"
     names: set[str] = field(default_factory=set)
+    ended: bool = False
     added: list[str] = field(default_factory=list)
     asked: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
@@ -132,7 +133,7 @@ def states(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_the_last_state_of_a_random_search():
     wire = Wire()
-    drive(prepare(4, listed(0.25, 0.5, 0.125, 0.75), wave=2), RandomSearch(), wire)
+    assert drive(prepare(4, listed(0.25, 0.5, 0.125, 0.75), wave=2), RandomSearch(), wire).album.ended
     assert states(wire.events)[-1] == {
         "version": 1, "rev": len(wire.events), **ABOUT, "place": "f00d", "phase": "ended",
         "words": "done: best of 4 after 80 model calls", "method": "random search", "verifier": "listed", "parts": ["listed"],

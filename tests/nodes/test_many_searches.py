@@ -76,7 +76,7 @@ def test_what_searches_leave_in_memory_is_bounded(journals, shared):
 
     def search(number: int) -> None:
         prompt = prompt_for("a toy" if shared else f"toy {number}")
-        remembered(graph, number, prompt=prompt, method=RandomSearch(), budget=12)
+        remembered(graph, number, prompt=prompt, method=RandomSearch())
 
     for number in range(BEFORE):
         search(number)
