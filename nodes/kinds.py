@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.samplers
+import torch
 from comfy.k_diffusion.sampling import sample_euler, sample_euler_cfg_pp
 
 from ..search.transitions import sample_ddim_eta, sample_glass
 from .sharing import origin
 
+NO_GRAD = torch.no_grad()(len).__code__.co_filename
 OWN = (sample_ddim_eta, sample_glass)
 # ComfyUI's own whose calls do not follow the user's steps; dpm_fast and dpm_adaptive are closures of `ksampler`.
 OTHER_STEPS = {"dpm_fast_function", "dpm_adaptive_function", "sample_dpm_fast", "sample_dpm_adaptive", "sample_ar_video"}
@@ -25,8 +27,10 @@ def calls_every_step(sampler: Any) -> bool:
 
 
 def is_core(sampler: Any) -> bool:
-    """Whether a SAMPLER's function is written in ComfyUI's own library."""
+    """Whether a SAMPLER's function is written in ComfyUI's own library; most are inside of torch's `no_grad`."""
     function = _function(sampler)
+    while getattr(getattr(function, "__code__", None), "co_filename", "") == NO_GRAD and hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
     return function is not None and origin(function)[0].startswith("comfy/")
 
 

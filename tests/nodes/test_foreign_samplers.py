@@ -19,6 +19,7 @@ from remembered import keep_journals, remembered
 from searching import decoded, parts, search_with, stock_with
 from sessions import relative, session_for
 
+from noise_search.nodes.kinds import calls_every_step, is_core
 from noise_search.search.budget import StopRules
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -31,7 +32,7 @@ from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.recipes import Recipe
 from toynets import ToyNet
-from toys import counted, guider, stock, toy_model
+from toys import counted, guider, sampler, stock, toy_model
 
 STEPS = 8
 METHODS = {
@@ -243,3 +244,18 @@ def test_a_second_search_recalls_what_a_foreign_sampler_made(name, method, tmp_p
     unfinished = sum(c["model_calls"] for c in first["candidates"] if c["status"] == "cut off")
     assert calls.rows <= unfinished and again["model_calls"] == first["model_calls"]
     assert again["candidates"] == first["candidates"] and again["notes"] == first["notes"]
+
+
+@pytest.mark.parametrize("name", comfy.samplers.SAMPLER_NAMES)
+def test_the_calls_of_comfyui_s_own_samplers_are_known_beforehand(name):
+    """So that candidate 0 need not go first in a search that looks half-way."""
+    other = name in ("dpm_fast", "dpm_adaptive")
+    assert calls_every_step(sampler(name)) is not other and is_core(sampler(name))
+    assert not is_core(foreign("euler")) and not calls_every_step(foreign("euler"))
+
+
+def test_halving_with_a_known_sampler_advances_all_together():
+    graph = parts("eps", "euler", steps=STEPS)
+    with counted() as calls:
+        search_with(graph, 3, method=HalvingSearch(), budget=8)
+    assert calls.rows_of == [16, 16, 8, 8, 4, 4, 4, 4]
