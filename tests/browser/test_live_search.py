@@ -163,13 +163,14 @@ def test_searches_that_another_node_builds(open_page, shown):
     board.evaluate(TO_TOP)
     user.page.wait_for_function(SHOWS, arg=second["id"], timeout=20_000)
     assert board.locator(".nsd-tabs button").all_inner_texts() == ["2", "1"]
-    user.bring(board.get_by_role("button", name="search 1")).click()
+    press = "button => button.click()"  # the node has grown: another may lie over it
+    board.get_by_role("button", name="search 1").evaluate(press)
     user.page.wait_for_function(SHOWS, arg=first["id"], timeout=20_000)
     user.page.wait_for_timeout(500)
     user.shot(f"built-{shown}")
     other = next(row["i"] for row in first["candidates"] if row["i"] != first["best"])
-    user.bring(board.locator(f'.nsd-tile[data-candidate="{other}"]')).click()
-    user.press(board, "Use as output")
+    board.locator(f'.nsd-tile[data-candidate="{other}"]').evaluate(press)
+    board.get_by_role("button", name="Use as output", exact=True).evaluate(press)
     user.ended(2)
     again, untouched = reversed([state for state in user.states(shown) if state["prompt_id"] != first["prompt_id"]])
     assert (again["chosen"], untouched["chosen"], untouched["best"]) == (other, None, second["best"])
