@@ -49,7 +49,7 @@ def folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     feed.recipes[NAME] = RECIPE
     feed.final = {"candidates": []}
     monkeypatch.setattr(routes.searches, "_listed", {})
-    routes.searches.add(feed, "page")
+    routes.searches.add(feed, "page", "n")
     return folder
 
 
