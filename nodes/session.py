@@ -365,9 +365,9 @@ class ComfySession:
         if leader is not None and leading < rows:
             least = leader.nfe + leading
             if self.known_steps:
-                done = min(leader.levels, default=math.inf)
-                ahead = int((self.sigmas[:-1] < done * (1 - 1e-5)).sum())
-                least = max(least, leader.nfe + ahead * (leading or leader.nfe // max(len(leader.levels), 1)))
+                done = [*leader.levels, *[float(leader.pending.sigma.max())] * (leading > 0)]
+                ahead = int((self.sigmas[:-1] < min(done, default=math.inf) * (1 - 1e-5)).sum())
+                least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
         allowed = self.budget.allows(rows, least)
         if not (allowed or self.limits.uneven) and self.budget.run_cost is None:
             self.limits.uneven, self.budget.refused = MORE_CALLS, False

@@ -259,3 +259,12 @@ def test_halving_with_a_known_sampler_advances_all_together():
     with counted() as calls:
         search_with(graph, 3, method=HalvingSearch(), budget=8)
     assert calls.rows_of == [16, 16, 8, 8, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_sde", "heunpp2", "seeds_3"])
+def test_halving_with_a_known_sampler_is_within_what_candidate_0_takes_at_least(name):
+    """Samplers of one to three calls a step: none is held back before candidate 0 ended."""
+    with counted() as calls:
+        report = search_with(parts("eps", name, steps=STEPS), 3, method=HalvingSearch(), budget=8).report
+    assert report["notes"] == [] and {c["status"] for c in report["candidates"]} == {"finished", "pruned"}
+    assert calls.rows_of[0] == 16 and report["model_calls"] <= 8 * report["model_calls_per_image"]
