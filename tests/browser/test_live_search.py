@@ -168,6 +168,7 @@ def test_searches_that_another_node_builds(open_page, shown):
     user.page.wait_for_function(SHOWS, arg=first["id"], timeout=20_000)
     user.page.wait_for_timeout(500)
     user.shot(f"built-{shown}")
+    assert board.get_attribute("data-light") is None  # the page is dark, whichever way its frontend says so
     other = next(row["i"] for row in first["candidates"] if row["i"] != first["best"])
     board.locator(f'.nsd-tile[data-candidate="{other}"]').evaluate(press)
     board.get_by_role("button", name="Use as output", exact=True).evaluate(press)

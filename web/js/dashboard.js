@@ -175,6 +175,7 @@ export class Dashboard {
     this.textFactor = this.#wantedFactor();
     this.element.style.setProperty("--nsd-text", this.textFactor);
     setAttribute(this.element, "data-far", this.textFactor >= FAR ? "" : null);
+    setAttribute(this.element, "data-light", isDark(getComputedStyle(this.element).color) ? "" : null);
   }
 
   #wantedFactor() {
@@ -295,6 +296,12 @@ export class Dashboard {
   #thumb(name) {
     return this.actions.thumb(this.state, name);
   }
+}
+
+/** Whether a color, "rgb(...)", is dark: dark letters tell a light theme, which newer frontends mark by no class. */
+function isDark(color) {
+  const [red, green, blue] = /^rgb/.test(color) ? color.match(/[\d.]+/g).map(Number) : [255, 255, 255];
+  return 0.3 * red + 0.6 * green + 0.1 * blue < 128;
 }
 
 /** The how-manieth run of its node in one prompt a search belongs to. */
