@@ -19,6 +19,7 @@ from torch import Tensor
 from .rng import put_rng, take_rng
 from .trajectory import Trajectory
 
+ROUNDING = 4.0  # units in the last place of a latent, by which predictions for it may differ: where it is large, they do
 AS_MUCH = 3.0  # calls that differ from themselves explain differences of up to so many times theirs
 _CHECKING: ContextVar[bool] = ContextVar("noise_search_checking", default=False)
 
@@ -188,7 +189,8 @@ class SharedCalls:
 
         shared = call.x - call.denoised
         copies, alone = predict(torch.cat([last] * count)), predict(last)
-        same, other = _measured(shared, copies, alone)
+        slack = ROUNDING * torch.finfo(last.dtype).eps * float(torch.nan_to_num(last, 0.0, 0.0, 0.0).norm())
+        same, other = _measured(shared, copies, alone, slack)
         if same <= self.tolerance.same_shape and other <= self.tolerance.other_shape:
             return 0.0
         if other > self.tolerance.other_shape and not call.own_functions:
@@ -196,7 +198,7 @@ class SharedCalls:
         again = predict(call.x)
         itself = _apart(again, shared)
         if call.own_functions:  # they may have changed the answer: the model's own is compared in its place
-            same, other = _measured(again, copies, alone)
+            same, other = _measured(again, copies, alone, slack)
             itself = _apart(predict(call.x), again)
         right = same <= max(self.tolerance.same_shape, AS_MUCH * itself)
         return 0.0 if right and other <= self.tolerance.other_shape else max(same, other)
@@ -214,19 +216,22 @@ def is_check_call() -> bool:
     return _CHECKING.get()
 
 
-def _measured(shared: Tensor, copies: Tensor, alone: Tensor) -> tuple[float, float]:
-    """Return how far a shared call is from one of the same shape, of copies of its last rows, and from these rows alone."""
+def _measured(shared: Tensor, copies: Tensor, alone: Tensor, slack: float) -> tuple[float, float]:
+    """Return how far a shared call is from one of the same shape, of copies of its last rows, and from these rows alone.
+
+    `slack`: the norm of a difference that the latent's own rounding explains.
+    """
     rows = alone.shape[0]
     last = copies[-rows:]
-    equal = max(_apart(part, last) for part in copies.split(rows))
-    return max(equal, _apart(shared[-rows:], last)), _apart(shared[-rows:], alone)
+    equal = max(_apart(part, last, slack) for part in copies.split(rows))
+    return max(equal, _apart(shared[-rows:], last, slack)), _apart(shared[-rows:], alone, slack)
 
 
-def _apart(got: Tensor, wanted: Tensor) -> float:
-    """Return the norm of the difference over that of `wanted`, of finite numbers; infinite if others are not the same."""
+def _apart(got: Tensor, wanted: Tensor, slack: float = 0.0) -> float:
+    """Return the norm of the difference, less `slack`, over that of `wanted`, of finite numbers; infinite if others differ."""
     got, wanted = got.float(), wanted.float()
     if not torch.equal(got.isfinite(), wanted.isfinite()):
         return float("inf")
     got, wanted = (torch.nan_to_num(value, 0.0, 0.0, 0.0) for value in (got, wanted))
-    difference, norm = float((got - wanted).norm()), float(wanted.norm())
+    difference, norm = max(0.0, float((got - wanted).norm()) - slack), float(wanted.norm())
     return difference / norm if norm > 0.0 else float("inf") if difference > 0.0 else 0.0
