@@ -365,7 +365,7 @@ class ComfySession:
         if leader is not None and leading < rows:
             least = leader.nfe + leading
             if self.known_steps:
-                done = [*leader.levels, *[float(leader.pending.sigma.max())] * (leading > 0)]
+                done = [*leader.levels, *([float(leader.pending.sigma.max())] if leading else [])]
                 ahead = int((self.sigmas[:-1] < min(done, default=math.inf) * (1 - 1e-5)).sum())
                 least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
         allowed = self.budget.allows(rows, least)
