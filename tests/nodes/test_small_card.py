@@ -57,6 +57,7 @@ class Held:
     needs_prompt: bool = False
     prompt: str = ""
     trusts_previews: bool = True
+    batch_size: int = 64
 
     def get_models(self) -> list[Any]:
         return [self.model.patcher]
