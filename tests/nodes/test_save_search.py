@@ -153,7 +153,7 @@ def test_a_stock_save_image_carries_the_winners_recipe(server):
 
 
 def test_stock_pictures_of_several_kept_candidates_carry_all_recipes_in_order(server):
-    result = server.run(workflow(seed=207, budget=4, keep=3))
+    result = server.wait(server.queue(workflow(seed=207, budget=4, keep=3), {}))
     report = json.loads(result.outputs["report"]["text"][0])
     shown = pictures(server, result, "save")
     assert len(shown) == len(report["kept"]) == 3
