@@ -51,6 +51,8 @@ class Cuts:
             raise Killed
         if self._cancelled and self._cancel is None and kind != WRITE:
             raise Cancelled
+        if self.how == "failed" and self.kind == kind == CALL:
+            raise RuntimeError("out of order")  # also with one candidate alone: else the search would go on without a cut
         self.passed.append(kind)
         if len(self.passed) == self.at:
             self.kind = kind
