@@ -47,6 +47,7 @@ class WebUI:
         page.on("pageerror", lambda error: self._keep(str(error) + str(getattr(error, "stack", ""))))
         settings = {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": nodes2}
         server.post("/settings", settings)
+        page.set_default_navigation_timeout(120_000)  # a busy machine may take more than Playwright's 30 s
         page.goto(server.url)
         self._wait_until_ready()
 
