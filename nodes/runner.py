@@ -293,7 +293,7 @@ def finish(
         held_out = score_held_out(search, judge, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
-    if any(is_mixed(candidate.recipe) for candidate in search.candidates):
+    if any(candidate.recipe.mixes_noise for candidate in search.candidates):
         search.notes.append(MIXED)
     search.notes += memory.notes
     said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
@@ -316,12 +316,6 @@ def winner_noise(best: Candidate, session: ComfySession) -> Any:
         return SegmentNoise(best.segment_start[0], best.recipe.step_seed, best.recipe.cuts[-1].noise_seed)
     recipe, graph = best.recipe, session.graph
     return RecipeNoise(recipe, pack(graph.given) if recipe.start == GIVEN else None, graph.noise if recipe.connected else None)
-
-
-def is_mixed(recipe: Recipe) -> bool:
-    """Whether a recipe mixes what the connected NOISE made with Gaussian noise."""
-    renoised = any(cut.renoise_to > cut.sigma for cut in recipe.cuts)
-    return recipe.needs_noise and (renoised or any(move.kind != "antithetic" for move in recipe.moves))
 
 
 def plot(search: Search, method: Method) -> Tensor:

@@ -8,22 +8,18 @@ into the model must be on the list in `tested`, by file and qualified name.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import comfy.hooks
-import comfy.samplers
 import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from .module_code import foreign_code
+from .module_code import COMFYUI, foreign_code
 from .tested import CALLABLES, GUIDERS, LIMITED, ONE_A_CALL, PATCHERS
-
-COMFYUI = Path(inspect.getfile(comfy.samplers)).resolve().parent.parent
 
 # Entries of model options that hold no code to run.
 DATA = {"sample_sigmas", "registered_hooks", "to_load_options", "torch_compile_kwargs"}

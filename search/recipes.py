@@ -78,6 +78,12 @@ class Recipe:
         """Whether the NOISE object that was connected is needed to make it again."""
         return self.start == GIVEN or self.connected
 
+    @property
+    def mixes_noise(self) -> bool:
+        """Whether it mixes what the connected NOISE made with Gaussian noise."""
+        renoised = any(cut.renoise_to > cut.sigma for cut in self.cuts)
+        return self.needs_noise and (renoised or any(move.kind != "antithetic" for move in self.moves))
+
     def to_json(self) -> str:
         """Return the recipe as JSON; seeds are strings, since browsers round large numbers."""
         noise = f"{AT_SEED}{self.start}" if self.connected else str(self.start)
