@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 
 from .loaders import load_clip, load_clip_vision, register_folders
 from .nodes import DemoOracle
@@ -51,4 +50,5 @@ class Studio:
             scheduler=SCHEDULER, positive=positive, negative=self.negative, latent_image=latent, denoise=1.0,
             vae=self.vae, verifier=verifier, budget=budget, keep=keep, method=method, held_out=held_out,
         )  # fmt: skip
-        return outputs[0], json.loads(outputs[7])
+        (report,) = importlib.import_module("noise_search.search.reports").read_reports(outputs[7])
+        return outputs[0], report

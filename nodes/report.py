@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from ..search.candidates import Candidate, finite_or_none
 from ..search.cascade import final_score
 from ..search.engine import Method, Search
 from ..search.judge import Judge
+from ..search.report_checks import VERSION
+from ..search.report_rows import rows_of, shortest
 from .session import ComfySession
 
 
@@ -33,10 +36,11 @@ def report(
     rules = search.budget.rules
     gain = None if best is None else finite_or_none(final_score(search, best) - final_score(search, search.baseline))
     return {
-        "noise_search": 1,
+        "noise_search": VERSION,
         "method": {"name": method.name, **_plain(dataclasses.asdict(method))},
         "seed": str(search.seed),
         "verifier": search.judge.name,
+        "parts": search.judge.names,
         "baseline": _summary(search, search.baseline),
         "best": None if best is None else _summary(search, best),
         "gain": gain,
@@ -69,12 +73,28 @@ def report(
         "notes": list(search.notes),
         "problems": list(search.judge.problems),
         "rounds": [
-            {"candidates": list(r.candidates), "best": r.best, "score": finite_or_none(r.score),
+            {"candidates": list(r.candidates), "best": r.best, "score": shortest(r.score),
              "model_calls": r.nfe, "seconds": round(r.seconds, 3)}
             for r in search.rounds
         ],
-        "candidates": [candidate.as_dict() for candidate in search.candidates],
+        "candidates": rows_of(search.candidates, search.judge.names, search.budget.run_cost),
     }  # fmt: skip
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """Return a report as JSON: a line for each field, each round and each candidate."""
+    fields = [f" {json.dumps(name)}: {_lines(value)}" for name, value in report.items()]
+    return "{\n" + ",\n".join(fields) + "\n}"
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return "[\n" + ",\n".join(f"  {_line(item)}" for item in value) + "\n ]"
+    return _line(value)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> dict[str, Any]:
@@ -108,8 +128,8 @@ def _cascade(search: Search) -> dict[str, Any] | None:
 
 def _summary(search: Search, candidate: Candidate) -> dict[str, Any]:
     """Return the short form of a candidate, with the score that the order goes by where it is."""
-    said = {key: value for key, value in candidate.as_dict().items() if key in ("index", "score", "scores", "recipe")}
-    return {**said, "score": finite_or_none(final_score(search, candidate))}
+    scores = {name: finite_or_none(value) for name, value in candidate.scores.items()}
+    return {"index": candidate.index, "score": finite_or_none(final_score(search, candidate)), "scores": scores}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import torch
 from comfy_api.latest import io
 
 from ..search.budget import Budget
-from ..search.recipes import GIVEN, NEEDS_NOISE, recipes_from_json
+from ..search.recipes import GIVEN, NEEDS_NOISE, Recipe, recipes_from_json
 from ..search.replay import replay
+from ..search.reports import holds_candidates, read_reports
 from .noise import BatchNoise, RecipeNoise, join
 from .runner import check_sigmas, count_rows, graphs, repaired
 from .schema import inp, schema
@@ -17,6 +18,7 @@ from .session import ComfySession, samples_of
 
 CATEGORY = "noise search"
 REFUSE, LEAVE_OUT = "refuse", "leave out"
+WINNER = -1  # in place of a candidate's index: the first that the report keeps
 
 
 class NSNoiseFromRecipe(io.ComfyNode):
@@ -77,16 +79,20 @@ class NSRenderCandidate(io.ComfyNode):
                 inp(io.Sigmas, "sigmas", tooltip="The search's sigmas (noise levels)."),
                 inp(io.Latent, "latent_image", tooltip="The search's latent."),
                 inp(io.Vae, "vae", tooltip="Decodes the picture."),
-                inp(io.String, "recipe", multiline=True, tooltip="A recipe: the search's output, or a candidate's in its "
-                    "report. A list of recipes goes with a latent batch of as many rows."),
+                inp(io.String, "recipe", multiline=True, tooltip="A recipe, as the search puts it out or its CSV file lists it; "
+                    "a list of recipes goes with a latent batch of as many rows. Or the search's report, of which 'candidate' is "
+                    "rendered."),
+                inp(io.Int, "candidate", default=WINNER, min=WINNER, max=2**31 - 1, optional=True, tooltip="Of a report given as "
+                    "'recipe': the index of the candidate to render. -1: the picture that came out first. Every row of a latent "
+                    "batch renders the one of its own search."),
             ],
             outputs=[io.Image.Output("image"), io.Latent.Output("latent")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, noise, guider, sampler, sigmas, latent_image, vae, recipe) -> io.NodeOutput:
+    def execute(cls, noise, guider, sampler, sigmas, latent_image, vae, recipe, candidate=WINNER) -> io.NodeOutput:
         check_sigmas(sigmas)
-        recipes = recipes_from_json(recipe)
+        recipes = recipes_of(recipe, candidate)
         latent = repaired(guider, latent_image)
         rows = count_rows(guider, latent)
         if len(recipes) != rows:
@@ -100,6 +106,23 @@ class NSRenderCandidate(io.ComfyNode):
             images.append(session.decode(rendered))
             latents.append(samples_of(rendered))
         return io.NodeOutput(torch.cat(images), {**latent, "samples": join(latents)})
+
+
+def recipes_of(text: str, index: int) -> list[Recipe]:
+    """Read recipes, or one of each search that a report tells of: that of the candidate with an index.
+
+    Raises:
+        ValueError: the text is neither, or a search has no such candidate.
+    """
+    if not holds_candidates(text):
+        return recipes_from_json(text)
+    recipes = []
+    for report in read_reports(text):
+        count, place = len(report["candidates"]), report["kept"][0] if index == WINNER else index
+        if place >= count:
+            raise ValueError(f"candidate: {index} is none of the report's {count}: 0 to {count - 1}, or {WINNER} for the winner")
+        recipes.append(Recipe.from_json(report["candidates"][place]["recipe"]))
+    return recipes
 
 
 NODES = [NSNoiseFromRecipe, NSRenderCandidate]

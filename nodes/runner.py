@@ -26,6 +26,7 @@ from ..search.methods.auto_search import choose_for
 from ..search.methods.chain import Chain
 from ..search.methods.random_search import RandomSearch
 from ..search.recipes import GIVEN, ZERO, Recipe, derived_seed, is_zero
+from ..search.reports import opened
 from ..search.rng import take_rng
 from ..search.shared_check import SharedCallsDiffer
 from ..search.steering import steered
@@ -50,7 +51,7 @@ from .noise import (
 from .plot import Curve, draw_curve
 from .progress import Progress
 from .remembering import CHOOSES, Memory, remembering
-from .report import report, score_held_out
+from .report import report, report_text, score_held_out
 from .rows import row_guider
 from .session import ComfySession, Graph, samples_of
 from .sharing import rows_are_frames
@@ -145,7 +146,7 @@ def search_graph(
             break
     found = outputs(outcomes, latent, searches > 1)
     found.ui = audience.output()
-    return keep_found(found, caller or Caller(), [o.report for o in outcomes])
+    return keep_found(found, caller or Caller(), [opened(o.report) for o in outcomes])
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:
@@ -336,13 +337,13 @@ def outputs(outcomes: list[Outcome], latent: dict[str, Any], batch: bool) -> io.
         rows = [row for row, o in enumerate(outcomes) for _ in range(o.latent.shape[0])]
         out_latent["noise_mask"] = mask_rows(latent["noise_mask"], rows, latent["samples"])
     noise = first.noise if single else BatchNoise([o.noise for o in outcomes], [o.sigmas for o in outcomes])
-    reports = [o.report for o in outcomes]
+    reports = [report_text(o.report) for o in outcomes]
     recipes = [json.loads(o.recipe.to_json()) for o in outcomes]
     return io.NodeOutput(
         torch.cat([o.images for o in outcomes]), out_latent, noise, first.sigmas, first.seed,
         sum(o.score for o in outcomes) / len(outcomes),
         json.dumps(recipes[0] if single else recipes),
-        json.dumps(reports[0] if single else reports, allow_nan=False, indent=1),
+        reports[0] if single else f"[{', '.join(reports)}]",
         torch.cat([o.plot for o in outcomes]),
     )  # fmt: skip
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .curve import draw_svg
-from .markup import escaped, said
+from .markup import MAX_TEXT, escaped, said
+from .recipe_rows import MAX_TEXT as MAX_RECIPE
 from .reports import curve_of, parts_of, score_of
 from .tables import looks_text
 
@@ -93,7 +94,7 @@ def _search(report: dict[str, Any], pictures: Sequence[str], number: int) -> str
         f"<section><h2>{said(report['method']['name'])}</h2>{_facts(report)}\n"
         f"<h2>Best score by {said(report['verifier'])}</h2>{curve}\n"
         f'<h2>Kept pictures</h2><div class="pictures">{_pictures(report, pictures)}</div>\n'
-        f"<h2>Recipe of the winner</h2><p><code>{said(winner['recipe'])}</code></p>"
+        f"<h2>Recipe of the winner</h2><p><code>{said(winner['recipe'], MAX_RECIPE)}</code></p>"
         f"<p>Lineage: {' ← '.join(_link(index, number) for index in lineage(report, winner['index']))}</p>\n"
         f"<h2>Candidates</h2>{_table(report, number)}\n<h2>Settings</h2>{_settings(report)}</section>\n"
     )
@@ -150,9 +151,16 @@ def _row(candidate: dict[str, Any], parts: list[str], kept: set[int], number: in
     cells.append(_cell(candidate["score"]))
     cells += [_cell(candidate["scores"].get(name)) for name in parts] if len(parts) > 1 else []
     cells += [_cell(candidate["model_calls"]), _cell(looks_text(candidate))]
-    cells.append(_cell("", f"<details><summary>show</summary><code>{said(candidate['recipe'])}</code></details>"))
+    cells.append(_cell("", _recipe(candidate)))
     kind = "kept" if index in kept else "" if candidate["status"] == "finished" else "pruned"
     return f'<tr id="c{number}-{index}" class="{kind}">{"".join(cells)}</tr>'
+
+
+def _recipe(candidate: dict[str, Any]) -> str:
+    recipe = candidate["recipe"]
+    if len(recipe) > MAX_TEXT:
+        return f"{len(recipe)} characters: in the CSV file"
+    return f"<details><summary>show</summary><code>{said(recipe)}</code></details>"
 
 
 def _cell(value: Any, shown: str | None = None) -> str:

@@ -3,55 +3,57 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Iterator
 from typing import Any
 
 from .candidates import calls_of
 from .recipes import Recipe
+from .report_checks import NUMBER, VERSION, check_report, shown
+from .report_rows import read_rows
 
 PACK_VERSION = "0.1.0"  # of this pack, as pictures tell it; a test keeps it that of pyproject.toml
-VERSION = 1
-MAX_LENGTH = 200_000_000  # characters: some 200,000 candidates
+SUMMARY_VERSION = 1  # of what pictures carry
+MAX_LENGTH = 200_000_000  # characters: some 200,000 candidates of version 1, and as many more of version 2
 MAX_DIGITS = 20  # of a whole number; seeds are strings
 MAX_SIZE = 1e100  # of a number: what a plot can still add and subtract
 MAX_PARTS = 100  # verifiers: each is a column
 MAX_LEVELS = 200  # noise levels that a picture carries: of more steps, none
-NUMBER, NOTHING = (int, float), (type(None),)
-MAYBE = (*NUMBER, *NOTHING)
-
-Kinds = tuple[type, ...]
-SUMMARY: dict[str, Kinds] = {"index": (int,), "score": MAYBE, "scores": (dict,), "recipe": (str,)}
-CANDIDATE: dict[str, Kinds] = {
-    **SUMMARY, "parent": (int, *NOTHING), "status": (str,), "looks": (list,), "model_calls": (int,),
-}  # fmt: skip
-ROUND: dict[str, Kinds] = {"candidates": (list,), "model_calls": (int,)}
-REPORT: dict[str, Kinds] = {
-    "method": (dict,), "seed": (str,), "verifier": (str,), "baseline": (dict,), "best": (dict,), "gain": MAYBE,
-    "kept": (list,), "budget": (dict,), "model_calls": (int,), "model_calls_per_image": MAYBE, "seconds": (dict,),
-    "sigmas": (list,), "stopped": (str,), "notes": (list,), "problems": (list,), "rounds": (list,), "candidates": (list,),
-}  # fmt: skip
-WORDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", type(None): "null"}
 
 
 def read_reports(text: str) -> list[dict[str, Any]]:
     """Return the reports in a search's report output: one, or one for each row of a latent batch.
 
-    What the pack reads of them has the right type, numbers are finite, and candidates are where others say they are.
-    Whatever else a report holds is ignored: no part of it is ever taken for a path.
-
     Raises:
         ValueError: the text is no report; says what is wrong with it.
     """
     data = _load(text)
-    reports = data if isinstance(data, list) else [data]
+    reports = [opened(report) for report in (data if isinstance(data, list) else [data])]
     if not reports:
         raise ValueError("report: an empty list: connect the 'report' output of a search")
-    for report in reports:
-        _check_report(report)
     if (count := len(parts_of(*reports))) > MAX_PARTS:
         raise ValueError(f"report: scores by {count} verifiers are more than the {MAX_PARTS} that are read")
     return reports
+
+
+def holds_candidates(text: Any) -> bool:
+    """Say whether a text is a report rather than a recipe, which has no such field."""
+    return isinstance(text, str) and '"candidates"' in text
+
+
+def opened(data: Any) -> dict[str, Any]:
+    """Return a report, of any version, as all that read reports know it: with the fields of version 1, whole recipes among them.
+
+    What the pack reads of it has the right type, numbers are finite, and candidates are where others say they are.
+    Whatever else a report holds is ignored: no part of it is ever taken for a path.
+
+    Raises:
+        ValueError: it is no report; says what is wrong with it.
+    """
+    if check_report(data) < VERSION:
+        return data
+    candidates = read_rows(data["candidates"], data["parts"], data["model_calls_per_image"])
+    short = {name: {**data[name], "recipe": candidates[data[name]["index"]]["recipe"]} for name in ("baseline", "best")}
+    return {**data, **short, "candidates": candidates}
 
 
 def kept_candidates(reports: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -68,7 +70,7 @@ def summary_of(report: dict[str, Any], candidate: dict[str, Any]) -> dict[str, A
     """
     best, baseline = report["best"], report["baseline"]
     return {
-        "noise_search": VERSION,
+        "noise_search": SUMMARY_VERSION,
         "recipe": json.loads(_recipe(candidate)),
         "candidate": candidate["index"],
         "score": score_of(report, candidate),
@@ -154,7 +156,7 @@ def _load(text: Any) -> Any:
 def _float(text: str) -> float:
     value = float(text)
     if not abs(value) <= MAX_SIZE:
-        raise ValueError(f"{_shown(text)} is no score and no time")
+        raise ValueError(f"{shown(text)} is no score and no time")
     return value
 
 
@@ -166,64 +168,3 @@ def _int(text: str) -> int:
 
 def _constant(word: str) -> None:
     raise ValueError(f"{word} is no number")
-
-
-def _check_report(report: Any) -> None:
-    if not isinstance(report, dict) or report.get("noise_search") != VERSION:
-        raise ValueError("report: no report of Noise Search, or one of another version: connect the 'report' output of a search")
-    _check(report, REPORT, "")
-    _check(report["method"], {"name": (str,)}, "method: ")
-    _check(report["baseline"], SUMMARY, "baseline: ")
-    _check(report["best"], SUMMARY, "best: ")
-    _check(report["budget"], {"images": (int,)}, "budget: ")
-    _check(report["seconds"], {"total": NUMBER}, "seconds: ")
-    if not all(type(level) in NUMBER for level in report["sigmas"]):
-        raise ValueError(f"report: 'sigmas' must be numbers, not {_shown(report['sigmas'])}")
-    for place, candidate in enumerate(report["candidates"]):
-        _check_candidate(candidate, place)
-    count = len(report["candidates"])
-    _check_indices([report["baseline"]["index"], report["best"]["index"]], count, "baseline' or 'best")
-    _check_indices(report["kept"], count, "kept")
-    if not report["kept"]:
-        raise ValueError("report: 'kept' is empty: it says whose pictures come out")
-    for told in report["rounds"]:
-        _check(told, ROUND, "rounds: ")
-        _check_indices(told["candidates"], count, "candidates' of 'rounds")
-        if told["model_calls"] < 0:
-            raise ValueError(f"report: rounds: {told['model_calls']} model calls cannot have been made")
-
-
-def _check_candidate(candidate: Any, place: int) -> None:
-    where = f"candidate {place}: "
-    _check(candidate, CANDIDATE, where)
-    if candidate["index"] != place:
-        raise ValueError(f"report: {where}its 'index' is {candidate['index']}")
-    if candidate["model_calls"] < 0:
-        raise ValueError(f"report: {where}{candidate['model_calls']} model calls cannot have been made")
-    if candidate["parent"] is not None:
-        _check_indices([candidate["parent"]], place, f"parent' of '{place}")
-    for name, score in candidate["scores"].items():
-        if type(score) not in MAYBE:
-            raise ValueError(f"report: {where}its score by {_shown(name)} is {_shown(score)}, not a number or null")
-
-
-def _check(data: Any, fields: dict[str, Kinds], where: str) -> None:
-    if not isinstance(data, dict):
-        raise ValueError(f"report: {where}must be an object, not {_shown(data)}")
-    for name, kinds in fields.items():
-        if name not in data:
-            raise ValueError(f"report: {where}'{name}' is missing")
-        if type(data[name]) not in kinds:
-            wanted = " or ".join(dict.fromkeys(WORDS[kind] for kind in kinds))
-            raise ValueError(f"report: {where}'{name}' must be {wanted}, not {_shown(data[name])}")
-
-
-def _check_indices(values: list, count: int, name: str) -> None:
-    for value in values:
-        if type(value) is not int or not 0 <= value < count:
-            raise ValueError(f"report: '{name}' names candidate {_shown(value)}, which is none of the {count} before it")
-
-
-def _shown(value: Any) -> str:
-    text = reprlib.repr(value)  # not deeper than it is long: a value may be nested to the limit
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -11,6 +11,8 @@ from .reports import parts_of
 
 FORMULA = tuple("=+-@＝＋－＠")  # what spreadsheets take for the start of a formula, wide forms too
 AFTER_SEMICOLON = re.compile(rf'(;[\s"]*)(?=[{re.escape("".join(FORMULA))}])')  # where spreadsheets of some countries split
+MAX_RECIPES = 100_000_000  # characters of all recipes of a table
+NO_ROOM = "too long for this table: Render Candidate takes the report and the index"
 CONTROL = {code: " " for code in range(32)}
 
 
@@ -29,9 +31,12 @@ def candidates_csv(reports: list[dict[str, Any]]) -> str:
     writer = csv.writer(table, lineterminator="\n")
     names = ["index", "parent", "status", "score", *(f"score: {name}" for name in parts), "model calls", "looks", "recipe"]
     writer.writerow(map(cell, ["search", *names] if several else names))
+    room = MAX_RECIPES
     for number, report in enumerate(reports):
         for candidate in report["candidates"]:
-            values = _values(candidate, parts)
+            recipe = candidate["recipe"] if room > 0 else NO_ROOM
+            room -= len(recipe)
+            values = [*_values(candidate, parts), recipe]
             writer.writerow(map(cell, [number, *values] if several else values))
     return table.getvalue()
 
@@ -58,4 +63,4 @@ def looks_text(candidate: dict[str, Any]) -> str:
 def _values(candidate: dict[str, Any], parts: list[str]) -> list[Any]:
     scores = [candidate["scores"].get(name) for name in parts]
     head = [candidate[name] for name in ("index", "parent", "status", "score")]
-    return [*head, *scores, candidate["model_calls"], looks_text(candidate), candidate["recipe"]]
+    return [*head, *scores, candidate["model_calls"], looks_text(candidate)]

@@ -6,9 +6,9 @@ node("SaveImage", images=["x", 0])  # one node of such a workflow
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from reported import reports_in
 from whole_prompts import node
 
 PROMPT = "a red circle left of a blue square"
@@ -80,4 +80,4 @@ def numbered(graph: dict[str, Any]) -> dict[str, Any]:
 
 def report_of(result: Any) -> dict[str, Any]:
     """Return the report of a search that ran on a server, as its result shows it."""
-    return json.loads(result.outputs["report"]["text"][0])
+    return reports_in(result.outputs["report"]["text"][0])

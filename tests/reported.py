@@ -2,12 +2,21 @@
 
 report(candidates=[...], verifier="...")     # one report; arguments replace fields
 candidate(3, parent=1, score=0.5)            # one of its candidates
+reports_in(text)                             # what a search's report output holds, as nodes read it
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+
+def reports_in(text: str) -> Any:
+    """Return the report of a text, or the list that a latent batch gives."""
+    from noise_search.search.reports import read_reports  # what benches take from here needs no pack
+
+    reports = read_reports(text)
+    return reports if text.startswith("[") else reports[0]
 
 
 def recipe(seed: int) -> str:

@@ -1,7 +1,7 @@
 """The search nodes on toys, as ComfyUI runs them, and what tests compare with.
 
 found = search("eps", seed=3, budget=6, method=HalvingSearch())      # NSSearchSamplerAdvanced
-found.images, found.latents, found.noise, ..., found.report          # its outputs; report parsed strictly
+found.images, found.latents, found.noise, ..., found.report          # its outputs; report as nodes read it
 want = stock_with(parts("eps"), 3)                                   # stock SamplerCustomAdvanced
 with at_call(3, interrupt): ...                                      # something happens inside a model call
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ boot()
 import comfy.model_management as mm
 import comfy.samplers
 import torch
+from reported import reports_in
 
 from noise_search.nodes.results import NSNoiseFromRecipe, NSRenderCandidate
 from noise_search.nodes.search import NSSearchSampler, NSSearchSamplerAdvanced
@@ -42,7 +43,7 @@ STEPS = 6
 
 
 class Found(NamedTuple):
-    """The outputs of a search node, in order; the report parsed."""
+    """The outputs of a search node, in order; the report as nodes read it."""
 
     images: torch.Tensor
     latents: dict[str, Any]
@@ -67,7 +68,8 @@ def strict(text: str) -> Any:
 def found(outputs: tuple) -> Found:
     """Name a search node's outputs."""
     result = Found(*outputs)
-    return result._replace(report=strict(result.report))
+    strict(result.report)
+    return result._replace(report=reports_in(result.report))
 
 
 def parts(kind: str, sampler_name: Any = "euler", *, steps: int = STEPS, masked: bool = False,
@@ -131,11 +133,11 @@ def noise_of(recipe: str, noise: Any = None) -> Any:
     return run_node(NSNoiseFromRecipe, recipe=recipe, noise=noise)[0]
 
 
-def render(graph: dict[str, Any], noise: Any, recipe: str) -> tuple[torch.Tensor, dict]:
+def render(graph: dict[str, Any], noise: Any, recipe: str, **more: Any) -> tuple[torch.Tensor, dict]:
     """Run NSRenderCandidate."""
     if isinstance(noise, int):
         (noise,) = run_node("RandomNoise", noise_seed=noise)
-    return run_node(NSRenderCandidate, noise=noise, **graph, recipe=recipe)
+    return run_node(NSRenderCandidate, noise=noise, **graph, recipe=recipe, **more)
 
 
 @dataclass
@@ -172,7 +174,7 @@ class Broken:
 
 def without_seconds(value: Any) -> Any:
     """Drop timings from a report, and what checks of shared calls cost: that is paid once for a model."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: without_seconds(inner) for key, inner in value.items() if key not in ("seconds", "check_calls")}
     return [without_seconds(inner) for inner in value] if isinstance(value, list) else value
 

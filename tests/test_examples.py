@@ -15,6 +15,7 @@ import pytest
 from examples import DEMO_VALUES, INPUT_PICTURE, NAMES, ROOT, USER_FORMS, api_form, demo_form, user_form
 from gallery import GRAPHS
 from PIL import Image
+from reported import reports_in
 from tiny_files import write_tiny_files
 
 from node_api import NODES
@@ -240,7 +241,7 @@ def test_a_found_recipe_gives_the_picture_again(server):
 def test_the_search_finds_better_than_the_own_seed(server):
     workflow = api_form("text_to_image_search")
     found = server.run(workflow)
-    report = json.loads(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
+    report = reports_in(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
     assert report["method"]["name"] == "draft search, then refinement search"
     images, finals = round(0.7 * 16), 2
     drafts = ((images - 1 - finals) * 16) // 4
@@ -299,7 +300,7 @@ def test_scored_batch_is_the_stock_batch_in_another_order(server):
 def test_the_papers_ensemble_ranks_by_three_and_asks_the_witness(server, tiny_files):
     workflow = api_form("paper_ensemble")
     found = server.run(workflow)
-    report = json.loads(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
+    report = reports_in(found.outputs[of_type(workflow, "PreviewAny")]["text"][0])
     finished = [c for c in report["candidates"] if c["status"] == "finished"]
     names = ["aesthetic score", "CLIP score", "ImageReward"]
     assert all(sorted(c["scores"]) == sorted(names) for c in finished)

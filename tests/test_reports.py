@@ -43,7 +43,7 @@ def test_a_report_and_a_list_of_them_are_read():
 
 
 @pytest.mark.parametrize(("changes", "about"), [
-    ({"noise_search": 2}, "another version"),
+    ({"noise_search": 3}, "another version"),
     ({"method": {"name": 3}}, "method: 'name' must be text, not 3"),
     ({"kept": []}, "'kept' is empty"),
     ({"kept": [4]}, "'kept' names candidate 4, which is none of the 4"),

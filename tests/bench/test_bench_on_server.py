@@ -15,6 +15,7 @@ from PIL import Image
 
 from noise_search.bench.prompt_server import PromptError, ServerBackend
 from noise_search.bench.prompt_workflow import fill
+from noise_search.search.reports import opened
 
 pytestmark = pytest.mark.server
 
@@ -53,7 +54,7 @@ def test_the_server_and_the_process_give_the_same(server, tmp_path):
         assert pixels(served, one).shape == (64, 64, 3) and pixels(served, one).std() > 5
         assert one["seed"] == other["seed"] and one["workflow"] == other["workflow"]
         (mirrored,) = other["reports"].values()
-        assert report["best"]["recipe"] == mirrored["best"]["recipe"]
+        assert opened(report)["best"]["recipe"] == opened(mirrored)["best"]["recipe"]
         assert np.abs(pixels(served, one) - pixels(processed, other)).max() <= 1
     count = len(json.loads(server.get("/history")))
     assert "2 pictures were there already; 0 of 2 failed" in run(prompts, served, "--server", server.url)

@@ -9,6 +9,7 @@ import re
 
 import pytest
 from graphs import STEPS, loop, node, numbered, twice, workflow
+from reported import reports_in
 
 pytestmark = pytest.mark.browser
 
@@ -242,7 +243,7 @@ def test_watch_pause_resume_finish_and_choose_another(open_page):
     assert ended["calls"] < BUDGET * STEPS
     entry = user.ended()
     assert entry["status"]["status_str"] == "success"
-    report = json.loads(entry["outputs"][str(user.ids["report"])]["text"][0])
+    report = reports_in(entry["outputs"][str(user.ids["report"])]["text"][0])
     assert report["stopped"] == "you ended it: the best so far is kept"
     assert stopped_at <= paused["calls"] + report["batch"]  # within one model call
     assert report["model_calls"] == ended["calls"] and report["best"]["index"] == ended["best"]
@@ -258,7 +259,7 @@ def test_watch_pause_resume_finish_and_choose_another(open_page):
     user.press(board, "Use as output")
     chosen = user.until(lambda s: s["phase"] == "ended" and s["chosen"] == other)
     entry = user.ended(2)
-    again = json.loads(entry["outputs"][str(user.ids["report"])]["text"][0])
+    again = reports_in(entry["outputs"][str(user.ids["report"])]["text"][0])
     assert again["kept"][0] == other == chosen["chosen"]
     recalled = again["recalled"]
     assert recalled["candidates"] == len(report["order"]) and recalled["redone"] == 0
@@ -309,7 +310,7 @@ def test_more_like_this_and_discard(open_page):
     user.press(board, "Keep best & finish")
     ended = user.until(lambda s: s["phase"] == "ended")
     assert lost not in [c["i"] for c in ended["candidates"] if c["score"] is not None]
-    report = json.loads(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
+    report = reports_in(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
     assert f"you asked for more like candidate {wanted}: zero-order search went on around it" in report["notes"]
     assert report["candidates"][lost]["discarded"] and lost not in report["kept"]
     assert user.ui.errors == []
@@ -331,7 +332,7 @@ def test_picking_by_hand_on_the_dashboard(open_page):
         picked.append(asking["question"]["candidates"][1])
         board.locator(".nsd-question button").first.press("2")
     ended = user.until(lambda s: s["phase"] == "ended")
-    report = json.loads(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
+    report = reports_in(user.ended()["outputs"][str(user.ids["report"])]["text"][0])
     assert [choice["ranking"] for choice in report["choices"]] == [[index] for index in picked]
     assert ended["best"] == picked[-1] == report["best"]["index"]
     assert user.ui.errors == []

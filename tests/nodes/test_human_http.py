@@ -15,6 +15,7 @@ pytestmark = pytest.mark.server
 
 from graphs import PROMPT, node, report_of, workflow
 from PIL import Image
+from reported import reports_in
 
 QUESTIONS = "/noise_search/questions"
 
@@ -118,21 +119,21 @@ def test_a_question_times_out(server):
 
 def test_without_a_page_the_search_stops_with_the_best(server):
     entry = queue_without_page(server, judged_by_you(when_absent="stop with the best"))
-    report = json.loads(entry["outputs"]["report"]["text"][0])
+    report = reports_in(entry["outputs"]["report"]["text"][0])
     assert report["best"]["index"] == 0 and report["choices"] == []
     assert report["stopped"].startswith("nobody can be asked, since no page queued this")
 
 
 def test_without_a_page_and_without_choices_the_model_cannot_answer(server):
     entry = queue_without_page(server, judged_by_you())
-    report = json.loads(entry["outputs"]["report"]["text"][0])
+    report = reports_in(entry["outputs"]["report"]["text"][0])
     assert report["best"]["index"] == 0
     assert "has 0 of the 5 picks it needs, and no 'assistant' is connected" in report["stopped"]
 
 
 def test_without_a_page_the_assistant_answers(server):
     entry = queue_without_page(server, judged_by_you(assistant=["oracle", 0]))
-    report = json.loads(entry["outputs"]["report"]["text"][0])
+    report = reports_in(entry["outputs"]["report"]["text"][0])
     assert {choice["by"] for choice in report["choices"]} == {"assistant"} and len(report["order"]) == 7
 
 

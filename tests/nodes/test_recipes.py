@@ -19,12 +19,16 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import flat, relative
 
+from noise_search.nodes.search import NSSearchSamplerAdvanced
+from noise_search.search.methods.evolution import EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.proposals import NeighborProposal
-from toys import empty_latent, run_node
+from noise_search.search.reports import read_reports
+from toys import ToyVerifier, empty_latent, run_node
 
+OLD = Path(__file__).parents[1] / "report_version_1.json"
 GOOD = {"noise_search": 1, "noise": "5", "seed": "7"}
 MOVE = {"kind": "neighbor", "seed": "9", "amount": 0.9}
 CUT = {"sigma": 1.0, "renoise_to": 2.0, "noise_seed": "3", "seed": "4"}
@@ -63,6 +67,41 @@ def test_any_candidate_of_a_report_is_rendered_again(kind, sampler):
         image, latent = render(graph, 99, recipe)  # the connected noise is not used
         assert relative(image, got.images[place * frames : (place + 1) * frames]) < 1e-5
         assert relative(latent["samples"], stock_with(graph, noise_of(recipe))) < 1e-5
+
+
+def report_output(graph: dict, **options) -> str:
+    """Run a search; return its report output as it is."""
+    (noise,) = run_node("RandomNoise", noise_seed=3)
+    return run_node(NSSearchSamplerAdvanced, noise=noise, **graph, verifier=ToyVerifier(), keep=1, **options)[7]
+
+
+def test_a_candidate_is_rendered_from_the_report_and_its_index():
+    graph = parts("eps")
+    text = report_output(graph, budget=5, method=EvolutionSearch())
+    (report,) = read_reports(text)
+    branched = max(c["index"] for c in report["candidates"] if "cuts" in c["recipe"])
+    for index, wanted in ((branched, branched), (1, 1), (-1, report["kept"][0])):
+        image, latent = render(graph, 3, text, candidate=index)
+        again, same = render(graph, 3, report["candidates"][wanted]["recipe"])
+        assert torch.equal(image, again) and torch.equal(latent["samples"], same["samples"])
+    assert not torch.equal(render(graph, 3, text, candidate=0)[0], image)
+    with pytest.raises(ValueError, match=rf"candidate: 99 is none of the report's {len(report['candidates'])}: 0 to"):
+        render(graph, 3, text, candidate=99)
+
+
+def test_a_candidate_of_a_report_of_version_1_is_rendered():
+    graph, text = parts("eps"), OLD.read_text(encoding="utf-8")
+    (report,) = read_reports(text)
+    image, _ = render(graph, 3, text, candidate=4)
+    assert torch.equal(image, render(graph, 3, report["candidates"][4]["recipe"])[0])
+
+
+def test_a_batchs_reports_give_every_row_the_candidate_of_its_own_search():
+    graph = parts("eps", latent=empty_latent("eps", batch=2))
+    text = report_output(graph, budget=2, method=RandomSearch())
+    image, _ = render(graph, 3, text, candidate=1)
+    recipes = [json.loads(report["candidates"][1]["recipe"]) for report in read_reports(text)]
+    assert torch.equal(image, render(graph, 3, json.dumps(recipes))[0]) and recipes[0] != recipes[1]
 
 
 def test_a_dropped_candidate_is_rendered_in_full():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 import numpy as np
 from graphs import node, workflow
 from PIL import Image
-from reported import recipe
+from reported import recipe, reports_in
 
 
 def saving(**changes: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def pictures(server: Any, result: Any, node_id: str = "keep") -> list[Image.Imag
 
 def test_pictures_and_reports_are_written(server):
     result = server.run(saving(seed=201, keep=2))
-    report = json.loads(result.outputs["report"]["text"][0])
+    report = reports_in(result.outputs["report"]["text"][0])
     shown = pictures(server, result)
     stock = [Image.open(io.BytesIO(server.image(entry))) for entry in result.outputs["save"]["images"]]
     assert [np.array_equal(a, b) for a, b in zip(shown, stock, strict=True)] == [True, True]
@@ -52,7 +52,7 @@ def test_pictures_and_reports_are_written(server):
         assert json.loads(picture.text["prompt"])["search"]["class_type"] == "NSSearchSampler"
 
     written = files(server, result)
-    assert json.loads(written["json"]) == report
+    assert reports_in(written["json"].decode()) == report
     rows = list(csv.DictReader(io.StringIO(written["csv"].decode())))
     assert [row["recipe"] for row in rows] == [candidate["recipe"] for candidate in report["candidates"]]
     page = written["html"].decode()
@@ -76,7 +76,7 @@ def test_a_batch_is_saved_with_a_list_of_reports(server):
     graph = saving(seed=204, budget=2, keep=2)
     graph["latent"]["inputs"]["batch_size"] = 2
     result = server.run(graph)
-    reports = json.loads(result.outputs["report"]["text"][0])
+    reports = reports_in(result.outputs["report"]["text"][0])
     said = [json.loads(picture.text["noise_search"]) for picture in pictures(server, result)]
     assert [one["recipe"] for one in said] == [json.loads(r["candidates"][k]["recipe"]) for r in reports for k in r["kept"]]
     assert files(server, result)["html"].decode().count("<section>") == 2
@@ -142,7 +142,7 @@ def test_a_stock_save_image_carries_the_winners_recipe(server):
     graph = workflow(seed=206, budget=3)
     page = {"nodes": [{"id": "search", "type": "NSSearchSampler"}, {"id": "save", "type": "SaveImage"}]}
     result = server.wait(server.queue(graph, {"workflow": page}))
-    report = json.loads(result.outputs["report"]["text"][0])
+    report = reports_in(result.outputs["report"]["text"][0])
     (picture,) = pictures(server, result, "save")
     said = json.loads(picture.text["noise_search"])
     assert said["search"]["recipe"] == json.loads(report["best"]["recipe"])
@@ -154,7 +154,7 @@ def test_a_stock_save_image_carries_the_winners_recipe(server):
 
 def test_stock_pictures_of_several_kept_candidates_carry_all_recipes_in_order(server):
     result = server.wait(server.queue(workflow(seed=207, budget=4, keep=3), {}))
-    report = json.loads(result.outputs["report"]["text"][0])
+    report = reports_in(result.outputs["report"]["text"][0])
     shown = pictures(server, result, "save")
     assert len(shown) == len(report["kept"]) == 3
     recipes = [json.loads(report["candidates"][index]["recipe"]) for index in report["kept"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.server
 
 from graphs import PROMPT, STEPS, demo, node, report_of
+from reported import reports_in
 
 WEIGHTS = {"sharpness": 0.0, "exposure": 1.0, "colorfulness": 1.0, "contrast": 0.0}
 
@@ -65,7 +65,7 @@ def test_stock_nodes_alone_guide_a_search(server):
     graph["red"] = node("ImageToMask", image=["small", 0], channel="red")
     graph["again"] = node("PreviewAny", source=["red", 0])
     result = server.run(graph)
-    report = json.loads(result.outputs["report"]["text"][0])
+    report = reports_in(result.outputs["report"]["text"][0])
     assert report["best"]["score"] == max(candidate["score"] for candidate in report["candidates"])
     shown = float(result.outputs["again"]["text"][0].split("[[[")[1].split("]")[0])
     assert shown == pytest.approx(report["best"]["score"], abs=1e-4)  # the score is that of the picture put out
@@ -83,13 +83,13 @@ def cached(result: Any) -> set[str]:
 def test_another_pack_guides_a_search_and_nothing_is_run_twice(server):
     graph = workflow(image_reward("red"), seed=53)
     first = server.run(graph)
-    report = json.loads(first.outputs["report"]["text"][0])
+    report = reports_in(first.outputs["report"]["text"][0])
     assert report["verifier"] == "ImageReward Score" and len(report["candidates"]) == 6
     assert {"loader", "verifier", "search"} <= cached(server.run(graph))
     graph["text"]["inputs"]["value"] = "blue"
     other = server.run(graph)
     assert "loader" in cached(other) and not {"verifier", "search"} & cached(other)
-    blue = json.loads(other.outputs["report"]["text"][0])
+    blue = reports_in(other.outputs["report"]["text"][0])
     assert [c["score"] for c in blue["candidates"]] != [c["score"] for c in report["candidates"]]
 
 
