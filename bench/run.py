@@ -17,6 +17,7 @@ SMALL_CSV = str(HERE / "output" / "grid-small.csv")
 SMALL = ["--model", "small", "--methods", "random", "draft, then refinement", "--guides", "clip", "--output", SMALL_CSV]
 PARTS = {  # name: script, arguments of the full run, arguments of the quick one (None: left out)
     "speed": ("speed", [], None),
+    "rival": ("rival", [], ["--models", "toy", "--candidates", "8", "--runs", "1"]),
     "memory": ("memory", [], None),
     "journal": ("journal", [], ["--pairs", "1"]),
     "page": ("page", [], ["--candidates", "100"]),

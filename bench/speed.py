@@ -1,6 +1,8 @@
 """Time of a search against the same candidates in one plain batch, and against as many single stock runs.
 
-Runs are interleaved and medians of ratios within one run are reported: machines are noisy.
+Decode and verifier are left out, and checks of shared calls paid before. Runs are interleaved, and medians of ratios within one
+run are reported: machines are noisy. Two tables: every number of candidates with euler (bench/output/speed-counts.csv), and every
+sampler (bench/output/speed.csv).
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ import argparse
 import csv
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from rig import OUTPUT, SAMPLER_NAMES, Rig, Studio, candidate_seeds
 
-CANDIDATES = 32
-MAIN = ("euler", "dpmpp_2m", "euler_ancestral")
+COUNTS = range(2, 34)
+MAIN = ("euler", "dpmpp_2m", "euler_ancestral")  # beside single stock runs too
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -25,52 +28,74 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(name: str, studio: Studio, runs: int, single: bool) -> dict[str, float | str | int]:
-    """Return the ratios of one sampler."""
-    rig = Rig(name, studio)
-    search = rig.searched(CANDIDATES)
+def measure(rig: Rig, name: str, count: int, runs: int, single: bool = False) -> dict[str, Any]:
+    """Return the ratios of one sampler and number of candidates."""
+    search = rig.searched(count)  # warm-up; checks of shared calls
     seeds = candidate_seeds(search)
-    rig.batch(seeds)  # warm-up
+    rig.batch(seeds)
     rows = []
     for _ in range(runs):
-        searched = seconds(lambda: rig.searched(CANDIDATES))
+        searched = seconds(lambda: rig.searched(count))
         batch = seconds(lambda: rig.batch(seeds))
         alone = seconds(lambda: rig.single(seeds)) if single else float("nan")
         rows.append((searched / batch, alone / searched, searched))
+    ratios = [row[0] for row in rows]
     return {
-        "sampler": name, "runs": runs, "model_calls": search.budget.nfe, "batch": search.session.max_rows,
-        "search_over_batch": round(statistics.median(r[0] for r in rows), 3),
-        "lowest": round(min(r[0] for r in rows), 3), "highest": round(max(r[0] for r in rows), 3),
-        "singles_over_search": round(statistics.median(r[1] for r in rows), 2),
-        "search_seconds": round(statistics.median(r[2] for r in rows), 3),
+        "sampler": name, "candidates": count, "runs": runs, "model_calls": search.budget.nfe,
+        "search_over_batch": round(statistics.median(ratios), 3), "lowest": round(min(ratios), 3),
+        "highest": round(max(ratios), 3), "singles_over_search": round(statistics.median(row[1] for row in rows), 2),
+        "search_seconds": round(statistics.median(row[2] for row in rows), 3),
     }  # fmt: skip
 
 
-def main() -> None:
-    """Measure the main samplers and all others."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; 1 on a busy machine")
-    parser.add_argument("--runs", type=int, default=5, help="interleaved runs of " + ", ".join(MAIN))
-    parser.add_argument("--other-runs", type=int, default=3, help="interleaved runs of the other samplers")
-    parser.add_argument("--main-only", action="store_true", help="only " + ", ".join(MAIN))
-    parser.add_argument("--others-only", action="store_true", help="all but these")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    others = [name for name in SAMPLER_NAMES if name not in MAIN]
-    names = [*([] if args.others_only else MAIN), *([] if args.main_only else others)]
-    OUTPUT.mkdir(exist_ok=True)
-    target = OUTPUT / ("speed-others.csv" if args.others_only else "speed.csv")
-    with torch.inference_mode(), open(target, "w", newline="") as file:
-        studio, writer = Studio(), None
-        for name in names:
-            row = measure(name, studio, args.runs if name in MAIN else args.other_runs, single=name in MAIN)
-            writer = writer or csv.DictWriter(file, list(row))
-            if file.tell() == 0:
+def by_count(studio: Studio, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row for each number of candidates, with euler."""
+    rig = Rig("euler", studio)
+    for count in args.counts:
+        yield measure(rig, "euler", count, args.runs)
+
+
+def by_sampler(studio: Studio, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row for each sampler."""
+    for name in args.samplers:
+        main = name in MAIN
+        yield measure(Rig(name, studio), name, args.candidates, args.runs if main else args.other_runs, single=main)
+
+
+def written(file_name: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows to a CSV as they come, and say what they hold."""
+    with open(OUTPUT / file_name, "w", newline="") as file:
+        writer = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
             writer.writerow(row)
             file.flush()
-            print(f"{name:<32} search / plain batch {row['search_over_batch']:.3f}   "
-                  f"singles / search {row['singles_over_search']}", flush=True)  # fmt: skip
+            print(f"{row['sampler']:<32} {row['candidates']:>3} candidates: search / plain batch {row['search_over_batch']:.3f} "
+                  f"({row['lowest']:.3f} to {row['highest']:.3f})   singles / search {row['singles_over_search']}",
+                  flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Measure both tables, or one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; 1 on a busy machine")
+    parser.add_argument("--table", choices=("both", "counts", "samplers"), default="both")
+    parser.add_argument("--runs", type=int, default=5, help="interleaved runs, of every number and of " + ", ".join(MAIN))
+    parser.add_argument("--other-runs", type=int, default=3, help="interleaved runs of the other samplers")
+    parser.add_argument("--candidates", type=int, default=16, help="of the table of samplers")
+    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS))
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLER_NAMES, default=SAMPLER_NAMES, metavar="SAMPLER")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    OUTPUT.mkdir(exist_ok=True)
+    with torch.inference_mode():
+        studio = Studio()
+        if args.table != "samplers":
+            written("speed-counts.csv", by_count(studio, args))
+        if args.table != "counts":
+            written("speed.csv", by_sampler(studio, args))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +29,14 @@ from ..search.shared_check import SharedCalls
 from ..search.trajectory import Trajectory
 from ..verifiers.guidance_gap import NO_GAP
 from . import memory
+from .brownian import Forests
 from .conditioning import JitteredGuiders, check_entered
 from .graph import CLEAN, Graph, LeftoverNoise, to_intermediate
 from .graph import samples_of as samples_of
 from .keyframes import has_keyframes, replay_keyframes
 from .kinds import calls_every_step, euler_like, is_adaptive, is_core
 from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
-from .sharing import keeps_guidance, rows_are_frames, why_alone, why_one_a_call
+from .sharing import is_compiled, keeps_guidance, rows_are_frames, why_alone, why_one_a_call
 from .verdicts import shared_calls
 
 MIN_WAVE = 8
@@ -79,11 +81,13 @@ class ComfySession:
         self.limits = Limits(
             max_rows=rows, before_call=self._before_call, may_call=self._may_call, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache, shared=shared,
+            few_sizes=is_compiled(graph.guider),
         )  # fmt: skip
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
         self._stochastic: bool | None = None
         self._guiders = JitteredGuiders(graph.guider)
+        self._starting = nullcontext if self.why_alone else Forests().starting
         self.gaps_for = ""
         self.prediction_levels: Sequence[float] = ()
         self.checkpoint: Callable[[], None] = lambda: None
@@ -239,7 +243,8 @@ class ComfySession:
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
         return Trajectory(
             self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone),
-            prediction_levels=self.prediction_levels, by_steps=not is_core(self.graph.sampler), **more,
+            prediction_levels=self.prediction_levels, by_steps=not is_core(self.graph.sampler),
+            starting=self._starting, **more,
         )  # fmt: skip
 
     def _advance(self, runs: Sequence[Trajectory], until_sigma: float) -> None:
@@ -280,7 +285,7 @@ class ComfySession:
         Returns:
             Whether it came to its end.
         """
-        repeats = 1 if self.why_alone else max(1, min(self.limits.max_rows, len(runs)))
+        repeats = 1 if self.why_alone else self.limits.together(len(runs), self.shape[0])
         leftover = float(runs[0].sigmas[-1]) > CLEAN
         guider = self._guiders.get(runs[0].jitter)
 
@@ -354,24 +359,32 @@ class ComfySession:
         return getattr(self.leader, "real", None) or self.leader
 
     def _may_call(self, runs: Sequence[Trajectory]) -> bool:
-        """Whether the budget allows a model call of some runs.
-
-        While candidate 0's cost is not known, it is what its run takes at least: the calls so far and, where the sampler is
-        known to make them, one for each step ahead.
-        """
-        rows, leader = sum(run.pending.x.shape[0] for run in runs), self._leading
-        leading = sum(run.pending.x.shape[0] for run in runs if run is leader)
-        least = math.inf
-        if leader is not None and leading < rows:
-            least = leader.nfe + leading
-            if self.known_steps:
-                done = [*leader.levels, *([float(leader.pending.sigma.max())] if leading else [])]
-                ahead = int((self.sigmas[:-1] < min(done, default=math.inf) * (1 - 1e-5)).sum())
-                least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
-        allowed = self.budget.allows(rows, least)
+        """Whether the budget allows a model call of some runs."""
+        rows = sum(run.pending.x.shape[0] for run in runs)
+        allowed = self.budget.allows(rows, math.inf if self.budget.run_cost is not None else self._least(runs, rows))
         if not (allowed or self.limits.uneven) and self.budget.run_cost is None:
             self.limits.uneven, self.budget.refused = MORE_CALLS, False
         return allowed
+
+    def _least(self, runs: Sequence[Trajectory], rows: int) -> float:
+        """Return the NFE that candidate 0's run takes at least, while that is not known; infinite for its own calls.
+
+        That is the calls so far and, where the sampler is known to make them, one for each step ahead.
+
+        Args:
+            runs: those of the next call.
+            rows: latent rows of that call.
+        """
+        leader = self._leading
+        leading = sum(run.pending.x.shape[0] for run in runs if run is leader)
+        if leader is None or leading == rows:
+            return math.inf
+        least = leader.nfe + leading
+        if self.known_steps:
+            done = [*leader.levels, *([float(leader.pending.sigma.max())] if leading else [])]
+            ahead = int((self.sigmas[:-1] < min(done, default=math.inf) * (1 - 1e-5)).sum())
+            least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
+        return least
 
     def _before_call(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -24,6 +24,7 @@ from .tested import CALLABLES, GUIDERS, LIMITED, ONE_A_CALL, PATCHERS
 # Entries of model options that hold no code to run.
 DATA = {"sample_sigmas", "registered_hooks", "to_load_options", "torch_compile_kwargs"}
 CONTROLS = {"ControlNet", "ControlLora", "ControlNetSD35", "T2IAdapter"}
+COMPILES = ("comfy_api/torch_helpers/torch_compile.py", "apply_torch_compile_factory")  # TorchCompileModel's wrapper
 FRAME_MODELS = {"SVD_img2vid", "SV3D_u", "SV3D_p"}
 
 
@@ -80,6 +81,18 @@ def keeps_guidance(guider: Any) -> bool:
     """Whether a guider that begins without guidance is known to go on without it."""
     wrapped = any(patcher.wrappers.get(WrappersMP.PREDICT_NOISE) for patcher in patchers_of(guider))
     return origin(type(guider)) in GUIDERS and not wrapped
+
+
+def is_compiled(guider: Any) -> bool:
+    """Whether torch compiles a guider's model, or a part of it: for every number of rows anew."""
+    return any(map(_compiles, patchers_of(guider)))
+
+
+def _compiles(patcher: Any) -> bool:
+    on_it = callables_in([patcher.model_options, patcher.wrappers, patcher.object_patches])
+    if any(hasattr(thing, "_orig_mod") or origin(thing) == COMPILES for thing in on_it):
+        return True
+    return any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in patcher.model.modules())
 
 
 def rows_are_frames(guider: Any) -> bool:

@@ -132,4 +132,4 @@ def request_key(request: Request) -> Hashable:
     """What two requests must have in common, beside sigma, to be answered by one call."""
     writes = tuple((name, identity(value)) for name, value in request.guider_writes)
     x = request.x
-    return (request.method, tuple(x.shape), x.dtype, str(x.device), request.change.key, writes)
+    return (request.method, tuple(x.shape), x.dtype, x.device, request.change.key, writes)

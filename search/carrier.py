@@ -46,6 +46,7 @@ class Limits:
         on_oom: called before a smaller call is tried.
         shared: checks calls of several runs; None for no check.
         smaller_calls: how often `max_rows` was halved.
+        few_sizes: calls hold a power of two of runs: a compiled model is compiled anew for every size.
         uneven: why runs are no longer advanced together: what one did that the first run did not; empty: they are.
         unshared: why runs that wait at one noise level do not share calls; empty if they do.
     """
@@ -58,8 +59,20 @@ class Limits:
     on_oom: Callable[[], None] = _nothing
     shared: SharedCalls | None = None
     smaller_calls: int = field(default=0)
+    few_sizes: bool = field(default=False)
     uneven: str = field(default="")
     unshared: str = field(default="")
+
+    def together(self, waiting: int, rows: int = 1) -> int:
+        """Return how many of `waiting` runs of so many latent rows each share the next call.
+
+        They need as few calls as memory allows, of sizes that differ by one at most.
+        """
+        most = max(1, self.max_rows // rows)
+        if self.few_sizes:
+            return 1 << (min(waiting, most).bit_length() - 1)
+        calls = -(-waiting // most)
+        return -(-waiting // calls)
 
 
 class Answered(NamedTuple):
@@ -162,17 +175,23 @@ class Carrier:
 
     def _parts(self, group: Sequence[Trajectory], sigma: float) -> bool:
         """Whether a run makes another call than the leader did, and there are others with which it cannot go on together."""
-        why = next((why for run in group if (why := self._other_call(run, sigma, group))), "")
+        if self._leader is None:
+            return False
+        leads = any(run is self._leader for run in group)
+        why = next((why for run in group if (why := self._other_call(run, sigma, leads))), "")
         self.limits.uneven = self.limits.uneven or why
         self.stopped = bool(why) and len(self.trajectories) > 1
         return self.stopped
 
-    def _other_call(self, run: Trajectory, sigma: float, group: Sequence[Trajectory]) -> str:
-        """Say what a whole run's next call has that the leader's of the same number has not; empty if they are alike."""
+    def _other_call(self, run: Trajectory, sigma: float, leads: bool) -> str:
+        """Say what a whole run's next call has that the leader's of the same number has not; empty if they are alike.
+
+        `leads`: the leader waits for a call beside it.
+        """
         leader, number = self._leader, len(run.levels)
-        if leader is None or leader is run or run.at is not None:
+        if leader is run or run.at is not None:
             return ""
-        if any(other is leader for other in group) and number == len(leader.levels):
+        if leads and number == len(leader.levels):
             return ""  # it is the same call
         if number < len(leader.levels):
             other = leader.levels[number]
@@ -214,7 +233,7 @@ class Carrier:
             if not todo:
                 return
             rows = todo[0].pending.x.shape[0]
-            count = _largest_power_of_two(max(1, min(len(todo), self.limits.max_rows // rows)))
+            count = self.limits.together(len(todo), rows)
             chunk = todo[:count]
             if not self.limits.may_call(chunk):
                 self.stopped = True
@@ -351,7 +370,3 @@ def _per_row(request: Request) -> Tensor:
 def _rows_of_run(run: Trajectory, clean: Tensor) -> int:
     start = run.at if run.at is not None else run.noise
     return clean.shape[0] if start is None else start.shape[0]
-
-
-def _largest_power_of_two(count: int) -> int:
-    return 1 << (count.bit_length() - 1)

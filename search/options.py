@@ -109,7 +109,8 @@ def rows_of(value: Any, first: int, count: int, total: int) -> Any:
 
 def _differences(base: Options, options: Options, path: tuple[str, ...], skip: set[str]) -> list[tuple]:
     found = []
-    for key in sorted({*base, *options} - skip, key=str):
+    touched = [key for key in {*base, *options} - skip if base.get(key, _MISSING) is not options.get(key, _MISSING)]
+    for key in sorted(touched, key=str):
         old, new = base.get(key, _MISSING), options.get(key, _MISSING)
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, (*path, key), set())

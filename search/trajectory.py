@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -47,7 +49,7 @@ class Trajectory:
         self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
         *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False,
         alone: bool = False, prediction_levels: Sequence[float] = (), renoised: tuple[float, Tensor] | None = None,
-        by_steps: bool = False,
+        by_steps: bool = False, starting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:  # fmt: skip
         """Prepare a run; nothing is computed yet.
 
@@ -64,6 +66,7 @@ class Trajectory:
             twin: the record of the run this one branches from, to answer its first call if it is the same call.
             keep_records: keep every answered call, or the last one at each of these noise levels.
             prediction_levels: noise levels whose predictions are noted.
+            starting: a context in which the sampler runs up to its first model call.
         """
         self.sampler, self.sigmas, self.noise, self.seed = sampler, sigmas, noise, seed
         self.at, self.twin, self.keep_records = at, twin, keep_records
@@ -79,7 +82,7 @@ class Trajectory:
         self.gaps: list[float] = []
         self.noted: dict[float, Tensor] = {}
         self.predictions: dict[float, Any] = {}
-        self._prediction_levels = tuple(prediction_levels)
+        self._prediction_levels, self._starting = tuple(prediction_levels), starting
         self._rng, self._alone, self._renoised, self._by_steps = rng, alone, renoised, by_steps
         self._fiber: greenlet | None = None
         self._guider: GuiderStandIn | None = None
@@ -107,7 +110,7 @@ class Trajectory:
 
     def segment(self, sigma: float = math.inf) -> Hashable:
         """Return the run's own noise levels from `sigma` down as a key: models and patches may read them."""
-        return tuple(level for level in self._segment if level <= sigma * (1 + 1e-5))
+        return _below(self._segment, sigma)
 
     def put_rng(self, device: torch.device) -> None:
         """Put the global generators where the run starts."""
@@ -154,7 +157,8 @@ class Trajectory:
         self.noise = self.noise.to(latent.device, dtype)
         self._fiber = greenlet(self._run)
         self._fiber.gr_context = contextvars.copy_context()
-        self._switch(sigmas)
+        with self._starting():
+            self._switch(sigmas)
 
     def _noise_of_start(self, start: Start) -> Tensor:
         """Return the noise (R, ...) with which the run starts where it was told to."""
@@ -182,7 +186,9 @@ class Trajectory:
 
         A sampler that tells the model other levels than its own is cut by its steps, as far as it tells of them.
         """
-        place = next((k for k, level in enumerate(self._segment) if cut > 0.0 and same_level(cut, level)), None)
+        if cut <= 0.0:
+            return True
+        place = next((k for k, level in enumerate(self._segment) if same_level(cut, level)), None)
         if place is None or not self._by_steps or self.step == 0 or any(same_level(waits, level) for level in self._segment):
             return waits >= cut or self._owes(cut, waits)
         return self.step <= place
@@ -303,3 +309,9 @@ class Trajectory:
                     self.keep(twin)
                 return known
         return getcurrent().parent.switch(request)
+
+
+@functools.lru_cache(maxsize=256)
+def _below(levels: tuple[float, ...], sigma: float) -> tuple[float, ...]:
+    """Return the noise levels that are not above another: the same for all runs of a schedule, which wait at it together."""
+    return tuple(level for level in levels if level <= sigma * (1 + 1e-5))

@@ -671,7 +671,7 @@ def test_cancel_pressed_inside_a_verifier_keeps_the_best():
 def test_after_a_cancel_the_next_search_is_as_ever():
     graph = parts("eps", "dpmpp_2m_sde")
     want = search_with(graph, 3, budget=5, method=HalvingSearch())
-    for number in (2, 7, 9):
+    for number in (2, 3, 4):
         with at_call(number, interrupt), pytest.raises(mm.InterruptProcessingException):
             search_with(graph, 3, budget=5, method=HalvingSearch())
     again = search_with(graph, 3, budget=5, method=HalvingSearch())
