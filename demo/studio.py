@@ -40,7 +40,7 @@ class Studio:
 
     def search(
         self, prompt: str, seed: int, budget: int, keep: int, verifier: object, method: object, *,
-        held_out: object = None, sampler: str = SAMPLER, steps: int = STEPS,
+        held_out: object = None, sampler: str = SAMPLER, steps: int = STEPS, rounds: str = "auto",
     ) -> tuple:  # fmt: skip
         """Search for a prompt's picture; return the outputs of the sampler node, the report parsed."""
         (positive,) = self.nodes.CLIPTextEncode().encode(self.clip, prompt)
@@ -49,6 +49,7 @@ class Studio:
             "NSSearchSampler", model=self.model, seed=seed, steps=steps, cfg=CFG, sampler_name=sampler,
             scheduler=SCHEDULER, positive=positive, negative=self.negative, latent_image=latent, denoise=1.0,
             vae=self.vae, verifier=verifier, budget=budget, keep=keep, method=method, held_out=held_out,
+            rounds=rounds,
         )  # fmt: skip
         (report,) = importlib.import_module("noise_search.search.reports").read_reports(outputs[7])
         return outputs[0], report

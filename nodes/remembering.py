@@ -96,7 +96,7 @@ class Memory:
         if (ledger := self.ledger) is None:
             return
         if self._by:
-            own = [ledger.name(search.baseline.recipe, {}), str(search.seed)]
+            own = [ledger.name(search.baseline.recipe, {}), str(search.seed), *["large rounds"] * search.large_rounds]
             search.commands = log_in(ledger.journal, self._by, own)
         for sitting in search.judge.sittings.values():
             sitting.asker = RememberingAsker(

@@ -52,6 +52,7 @@ from .plot import Curve, draw_curve
 from .progress import Progress
 from .remembering import CHOOSES, Memory, remembering
 from .report import report, report_text, score_held_out
+from .rounds import AUTO, decide
 from .rows import row_guider
 from .session import ComfySession, Graph, samples_of
 from .sharing import rows_are_frames
@@ -91,6 +92,7 @@ class Settings:
     batching: str = "auto"
     choose: str = ""
     resume: str = "on"
+    rounds: str = AUTO
     forgotten: set[str] = field(default_factory=set, init=False)
 
 
@@ -218,11 +220,13 @@ def search_once(
     judge = memory.lend(judge_by(settings.verifier, settings.skip_errors), CHOOSES)
     # Every row of a batch draws other candidates; row 0's are those of a batch of one.
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
+    rounds = decide(settings.rounds, session, judge)
     search = Search(
         memory.session, judge, session.budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
         controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed, connected=graph.by_seed,
+        large_rounds=rounds.large,
     )  # fmt: skip
-    search.notes += [*notes, *[graph.note] * bool(graph.note), *judge.notes]
+    search.notes += [*notes, *filter(None, [graph.note, rounds.note]), *judge.notes]
     memory.follow(search)
     wanted = chosen_recipe(settings.choose, feed.about["search"])
     replayed = only_known(search, memory, wanted)
@@ -230,6 +234,7 @@ def search_once(
     if replayed and not cancelled:
         search.stopped = NOTHING_NEW
     outcome = finish(search, session, method, settings, cancelled, memory, wanted)
+    outcome.report["round_size"] = rounds.as_dict()
     feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
     return outcome
 
@@ -260,6 +265,8 @@ def run(search: Search, settings: Settings) -> tuple[Method, bool]:
 
 def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> bool:
     """Return True if this is a cancel and the best so far is to be kept; else say what was found, and raise."""
+    if is_interrupt(error) and settings.keep_on_cancel:
+        list(search.score())
     ranked = search.ranked
     if ranked:
         best, score = ranked[0]

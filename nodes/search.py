@@ -11,6 +11,7 @@ from ..search.budget import StopRules
 from ..search.recipes import Recipe
 from .caller import HIDDEN, Caller
 from .noise import RecipeNoise
+from .rounds import AUTO, ROUNDS
 from .runner import Settings, search_graph
 from .schema import inp, schema
 from .sockets import Budget, Method, Verifier
@@ -65,6 +66,10 @@ def optional_inputs() -> list[Any]:
             tooltip="on: everything that is computed is also written to disk, and what is there already is not computed "
             "again: raise the budget, change the method, or come back after a crash. fresh: forget what is there and begin "
             "anew. off: read and write nothing."),
+        inp(io.Combo, "rounds", optional=True, options=ROUNDS, default=AUTO, advanced=True,
+            tooltip="How many candidates are tried between two looks at their scores. auto: as the method says; many more where "
+            "the models do not fit on the card together, since they are swapped in every round: that is faster, and finds a "
+            "little less. small, large: always, so that two machines give the same result. The report says which it was."),
     ]  # fmt: skip
 
 
@@ -125,7 +130,7 @@ class NSSearchSampler(io.ComfyNode):
     def execute(
         cls, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise,
         vae, verifier, budget, keep, method=None, limits=None, held_out=None, preview_vae=None,
-        on_cancel=CANCEL, on_verifier_error=STOP, batching="auto", choose="", resume="on",
+        on_cancel=CANCEL, on_verifier_error=STOP, batching="auto", choose="", resume="on", rounds=AUTO,
     ) -> io.NodeOutput:  # fmt: skip
         check_choice("sampler_name", sampler_name, comfy.samplers.KSampler.SAMPLERS)
         check_choice("scheduler", scheduler, comfy.samplers.KSampler.SCHEDULERS)
@@ -138,7 +143,7 @@ class NSSearchSampler(io.ComfyNode):
         )  # fmt: skip
         sampler = comfy.samplers.sampler_object(sampler_name)
         settings = _settings(
-            verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume
+            verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume, rounds
         )
         noise, sigmas = RecipeNoise(Recipe(seed, seed)), stock.sigmas.cpu()
         return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, Caller.of(cls))
@@ -176,9 +181,10 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
     def execute(
         cls, noise, guider, sampler, sigmas, latent_image, vae, verifier, budget, keep, method=None, limits=None,
         held_out=None, preview_vae=None, on_cancel=CANCEL, on_verifier_error=STOP, batching="auto", choose="", resume="on",
+        rounds=AUTO,
     ) -> io.NodeOutput:  # fmt: skip
         settings = _settings(
-            verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume
+            verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume, rounds
         )
         return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, Caller.of(cls))
 
@@ -191,15 +197,16 @@ def check_choice(name: str, value: str, options: list[str]) -> None:
 
 def _settings(
     verifier: Any, budget: int, keep: int, method: Any, limits: StopRules | None, held_out: Any, on_cancel: str,
-    on_verifier_error: str, batching: str, choose: str, resume: str,
+    on_verifier_error: str, batching: str, choose: str, resume: str, rounds: str,
 ) -> Settings:  # fmt: skip
     check_choice("on_cancel", on_cancel, ON_CANCEL)
     check_choice("on_verifier_error", on_verifier_error, ON_ERROR)
     check_choice("batching", batching, BATCHING)
     check_choice("resume", resume, RESUME)
+    check_choice("rounds", rounds, ROUNDS)
     return Settings(
         verifier, budget, keep, method, limits or StopRules(), held_out, on_cancel == KEEP_BEST,
-        on_verifier_error == SKIP, batching, choose, resume,
+        on_verifier_error == SKIP, batching, choose, resume, rounds,
     )  # fmt: skip
 
 

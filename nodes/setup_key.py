@@ -19,7 +19,7 @@ from .noise import pack
 # Inputs of the search nodes that choose candidates, or what is done with them. The noise is named in recipes.
 CHOICES = {
     "noise", "seed", "verifier", "budget", "keep", "method", "limits", "held_out", "on_cancel", "on_verifier_error",
-    "batching", "choose", "resume",
+    "batching", "choose", "resume", "rounds",
 }  # fmt: skip
 
 # What objects hold that other nodes computed: hints of controls, CLIP_VISION_OUTPUTs, and adapters of weights, LoRAs among them;

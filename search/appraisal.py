@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -108,15 +109,13 @@ class Appraisal(Helm):
             self.watch(pool)
 
     def _score_look(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict, preview: bool, pool: Pool | None
+        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], pool: Pool | None
     ) -> Pool:
         pool = Pool(self.judge.combine) if pool is None else pool
         if not candidates:
             return pool
-        raws, size = [], self.session.wave  # so many pictures at a time: they are large
-        for first in range(0, len(candidates), size):
-            raws.append(self._judged(candidates[first : first + size], latents[first : first + size], what, preview)[0])
-        raw = torch.cat(raws)
+        shown, size = self._to_show(candidates, latents, what), self.group  # so many pictures at a time: they are large
+        raw = torch.cat([self._judged_with_waiting(shown[first : first + size]) for first in range(0, len(shown), size)])
         pool.add(candidates, raw)
         for candidate, row in zip(candidates, raw.tolist(), strict=True):
             candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True))})
@@ -127,28 +126,37 @@ class Appraisal(Helm):
         self._grown(pool)
         return pool
 
-    def _judged(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], preview: bool = False
-    ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Return raw scores (n, V), and by candidate the pictures that were looked at: first all decoded, then all scored.
+    def _to_show(self, candidates: Sequence[Candidate], latents: Sequence[Any], what: Mapping[str, Any]) -> list[Shown]:
+        """Return what the judge is to be shown of candidates, without pictures yet."""
+        pairs = zip(candidates, latents, strict=True)
+        return [Shown(c, None, latent, {}, what, self.judge.known(c, what)) for c, latent in pairs]
+
+    def _judged_with_waiting(self, shown: Sequence[Shown]) -> Tensor:
+        """Return the raw scores (n, V) of looks or drafts; finished candidates that wait to be scored are scored with them."""
+        raise NotImplementedError
+
+    def _judged(self, shown: Sequence[Shown]) -> tuple[Tensor, list[Tensor | None]]:
+        """Return raw scores (n, V), and the pictures that were looked at: first all decoded, then all scored.
 
         What is known from before is neither decoded nor scored again.
         """
         self.checkpoint()
-        shown = [
-            Shown(c, None, latent, {}, what, self.judge.known(c, what)) for c, latent in zip(candidates, latents, strict=True)
-        ]
-        new = [one for one in shown if self.judge.asks_about(one.known)]
-        pictures: dict[int, Tensor] = {}
-        if self.judge.needs_pictures and new:
-            self.say(words.decoding(len(new)))
-        for one in new if self.judge.needs_pictures else ():
-            self.checkpoint()
-            pictures[one.candidate.index] = self.gallery.decode(one.latent, preview)
-        if pictures:
-            self.watcher.shown([one.candidate for one in new], list(pictures.values()), what)
-        if new:
-            self.say(words.scoring(len(new)))
-        raw = self.ask(self.judge, [one._replace(images=pictures.get(one.candidate.index)) for one in shown])
-        self.judge.enter(candidates, raw)
+        asked = [self.judge.asks_about(one.known) for one in shown]
+        if self.judge.needs_pictures and any(asked):
+            self.say(words.decoding(sum(asked)))
+        pictures: list[Tensor | None] = []
+        for one, is_asked in zip(shown, asked, strict=True):
+            pictures.append(self._decoded(one) if self.judge.needs_pictures and is_asked else None)
+        seen = [(one, images) for one, images in zip(shown, pictures, strict=True) if images is not None]
+        for what, some in groupby(seen, lambda pair: pair[0].what):
+            ones, images = zip(*some, strict=True)
+            self.watcher.shown([one.candidate for one in ones], list(images), what)
+        if any(asked):
+            self.say(words.scoring(sum(asked)))
+        raw = self.ask(self.judge, [one._replace(images=images) for one, images in zip(shown, pictures, strict=True)])
+        self.judge.enter([one.candidate for one in shown], raw)
         return raw, pictures
+
+    def _decoded(self, one: Shown) -> Tensor:
+        self.checkpoint()
+        return self.gallery.decode(one.latent, preview="sigma" in one.what)  # a look half-way

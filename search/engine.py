@@ -6,6 +6,7 @@ models, pictures or the budget's arithmetic; the engine never knows which method
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from .calls import other_calls, record_at
 from .candidates import Candidate, Pool, Round
 from .controls import Controls
 from .helm import CannotBranch
-from .judge import Judge
+from .judge import Judge, Shown
 from .outlook import check_levels
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Cut, Recipe, derived_seed
@@ -54,7 +55,7 @@ class Search(Appraisal):
     def __init__(
         self, session: Session, judge: Judge, budget: Budget, baseline: Recipe, seed: int,
         *, keep: int = 1, on_best: Callable[[Tensor, float], None] = lambda images, score: None,
-        controls: Controls | None = None, watcher: Watcher | None = None, connected: bool = False,
+        controls: Controls | None = None, watcher: Watcher | None = None, connected: bool = False, large_rounds: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a search.
 
@@ -69,9 +70,11 @@ class Search(Appraisal):
             controls: what the user asks of it; None for nothing.
             watcher: whom to tell what happens; None for nobody.
             connected: new noise is what the connected NOISE object makes at a seed, not what stock `prepare_noise` draws.
+            large_rounds: methods go in fewer, larger rounds: models are swapped in each.
         """
         super().__init__(session, judge, budget, Candidate(0, baseline), controls, watcher, keep, on_best)
-        self.seed, self._connected = seed, connected
+        self.seed, self._connected, self.large_rounds = seed, connected, large_rounds
+        self._unscored: list[Candidate] = []  # finished ones whose pictures are scored with those that follow
         self.lasting_levels: tuple[float, ...] = ()
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
@@ -118,32 +121,35 @@ class Search(Appraisal):
         return self.candidates[-1]
 
     def left_at(self, sigma: float) -> list[Candidate]:
-        """Return the finished candidates whose runs can be left at a noise level, best first."""
-        return [c for c, _ in self.ranked if record_at(c.records, sigma) is not None]
+        """Return the finished candidates whose runs can be left at a noise level, best first; last those without a score."""
+        return [c for c in (*(c for c, _ in self.ranked), *self._unscored) if record_at(c.records, sigma) is not None]
 
     def forget(self, candidates: Sequence[Candidate]) -> None:
         """Free what branches of ended candidates would start from, but for the best that the next of a chain can leave.
 
         That need not be the best of all: an ensemble's order may change when its run is forgotten already.
         """
-        spared = [best for level in self.lasting_levels for best in self.left_at(level)[:1]]
+        spared = [*self._unscored, *(best for level in self.lasting_levels for best in self.left_at(level)[:1])]
         for candidate in candidates:
             if candidate not in spared:
                 candidate.records = ()
 
-    def render(self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None) -> Iterator[Round]:
-        """Run candidates to their end and score them, as far as the budget reaches; one round for each wave.
+    def render(
+        self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None, later: bool = False
+    ) -> Iterator[Round]:
+        """Run candidates to their end and score them, as far as the budget reaches; one round for each group that is scored.
 
         Args:
             candidates: those that are there; finished ones are left out.
             fresh: how many new ones to run after them, each drawn only when it can be paid for.
             proposal: how these are drawn.
+            later: nothing is decided by their scores yet: in large rounds they are scored with what follows.
         """
         todo = [c for c in candidates if c.status != "finished"]
         while (todo or fresh) and not self.over():
             drawn = [self.propose(proposal) for _ in range(min(fresh, self._room - len(todo)))]
             todo, fresh = todo + drawn, fresh - len(drawn)
-            wave = todo[: self._payable(todo)]
+            wave = todo[: self._payable(todo)][: self.group - len(self._unscored) if self.scores_later else None]
             if not wave:
                 self.stopped = self.budget.why_short()
                 break
@@ -154,9 +160,24 @@ class Search(Appraisal):
             except BaseException:
                 self._rescue(wave)
                 raise
-            yield from self._score_finished(wave)
+            self._end(wave)
+            if not self.scores_later or len(self._unscored) >= self.group:
+                yield from self.score()
             self.leave_if_halted()
         self.prune([c for c in todo if c.index in self._runs], status="cut off")
+        if not (later and self.scores_later):
+            yield from self.score()
+
+    def score(self) -> Iterator[Round]:
+        """Score the finished candidates that wait for it."""
+        if self._unscored:
+            self._judged_with_waiting([])
+            yield self.rounds[-1]
+
+    def leave_if_halted(self) -> None:
+        if self.budget.halted:
+            list(self.score())
+        super().leave_if_halted()
 
     def look(self, candidates: Sequence[Candidate], until_sigma: float, pool: Pool | None = None) -> Pool:
         """Run candidates down to a noise level, score the pictures they promise, and compare these.
@@ -168,7 +189,7 @@ class Search(Appraisal):
         self._advance(self.session, candidates, until_sigma)
         self.leave_if_halted()
         seen = [c for c in candidates if c.index in self._runs and self._runs[c.index].latent is not None]
-        return self._score_look(seen, [self._runs[c.index].latent for c in seen], {"sigma": until_sigma}, True, pool)
+        return self._score_look(seen, [self._runs[c.index].latent for c in seen], {"sigma": until_sigma}, pool)
 
     def sketch(self, candidates: Sequence[Candidate], steps: int, pool: Pool | None = None) -> Pool:
         """Render candidates with fewer steps, score and compare these drafts.
@@ -186,7 +207,7 @@ class Search(Appraisal):
         for candidate in drawn:
             candidate.status = "finished" if candidate.status == "finished" else "draft"
         latents = [self._runs.pop(c.index).latent for c in drawn]
-        pool = self._score_look(drawn, latents, {"draft_steps": steps}, False, pool)
+        pool = self._score_look(drawn, latents, {"draft_steps": steps}, pool)
         for candidate, gaps, predictions in full:
             candidate.gaps, candidate.predictions = gaps, predictions
         return pool
@@ -198,6 +219,8 @@ class Search(Appraisal):
         if ranked and not self.stopped:
             best, score = ranked[0]
             self.stopped = self.budget.why_over(score, len(ranked) - 1 - self.finished.members.index(best))
+        elif self._unscored and not self.stopped:
+            self.stopped = self.budget.why_over(-math.inf, 0)
         return bool(self.stopped)
 
     # What the node needs at the end.
@@ -216,7 +239,8 @@ class Search(Appraisal):
         with self.budget.unlimited():
             self._runs[candidate.index] = replay(self.session, candidate.recipe)
         candidate.nfe += self.budget.nfe - before
-        list(self._score_finished([candidate]))
+        self._end([candidate])
+        list(self.score())
 
     def give_up(self) -> None:
         """End all runs that a method left on their way, and what it had put aside."""
@@ -299,7 +323,8 @@ class Search(Appraisal):
         elif session.leader is None and candidates:
             session.leader = self._runs[candidates[0].index]
 
-    def _score_finished(self, wave: Sequence[Candidate]) -> Iterator[Round]:
+    def _end(self, wave: Sequence[Candidate]) -> None:
+        """Take over what came of runs that ended; their pictures are yet to be scored."""
         done = [c for c in wave if c.index in self._runs]
         for candidate in done:
             run = self._runs.pop(candidate.index)
@@ -309,22 +334,31 @@ class Search(Appraisal):
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
                 self.session.leader = Calls(run.levels, run.nfe)
                 self._in_parts = len(run.odd) > 0 and len(run.levels) - len(run.odd) < self.steps
-        if not done:
-            return
+        self._unscored += done
+
+    def _judged_with_waiting(self, shown: Sequence[Shown]) -> Tensor:
+        done, self._unscored = self._unscored, []
         try:
-            raw, pictures = self._judged(done, [c.latent for c in done], {})
+            raw, pictures = self._judged([*self._to_show(done, [c.latent for c in done], {}), *shown])
         except BaseException:
-            self._enter_answered(done)
+            others = {one.candidate.index for one in shown}
+            self._enter_answered([c for c in done if c.index not in others])
             raise
+        if done:
+            self._take_scores(done, raw[: len(done)], pictures)
+        return raw[len(done) :]
+
+    def _take_scores(self, done: Sequence[Candidate], raw: Tensor, pictures: Sequence[Tensor | None]) -> None:
+        """Let finished candidates have their scores, and tell of the round."""
         self._enter(done, raw)
         self.ended = self.ended or self.judge.ended
         self._grown(self.finished)
         if self.lasting_levels and not self.branch_levels:
             self.forget(self.candidates)
         if self.judge.needs_pictures:
-            self.gallery.add(pictures)
+            self.gallery.add({c.index: images for c, images in zip(done, pictures, strict=False) if images is not None})
             self.gallery.keep(self.ranked)
-        yield self._tell(done)
+        self._tell(done)
 
     def _enter(self, done: Sequence[Candidate], raw: Tensor) -> None:
         self.finished.add(done, raw)
@@ -348,9 +382,10 @@ class Search(Appraisal):
             return
         with suppress(Exception):  # the failure that is raised is the first
             runs = [(c, self._runs[c.index]) for c in wave]
-            list(self._score_finished([c for c, run in runs if run.finished and run.latent is not None]))
+            self._end([c for c, run in runs if run.finished and run.latent is not None])
+            list(self.score())
 
-    def _tell(self, done: Sequence[Candidate]) -> Round:
+    def _tell(self, done: Sequence[Candidate]) -> None:
         best, score = self.ranked[0]
         self.notes[:] = [said for said in self.notes if said != NO_SCORES]
         if score != score:
@@ -358,4 +393,3 @@ class Search(Appraisal):
         indices = tuple(c.index for c in done)
         told = Round(len(self.rounds), indices, best.index, score, self.budget.nfe, self.budget.seconds)
         self.rounds.append(told)
-        return told

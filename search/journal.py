@@ -113,6 +113,10 @@ class Journal:
         """Return the scores by a verifier's signature, by the parts that were asked, or None; one that failed has None."""
         return self._scores.get((name, by))
 
+    def has_scores(self, by: str) -> bool:
+        """Whether there are scores by a verifier's signature."""
+        return any(signature == by for _, signature in self._scores)
+
     def settled(self, name: str, by: str) -> Any:
         """Return what was settled once for a verifier's signature, or None."""
         return self._settled.get((name, by))

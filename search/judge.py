@@ -102,6 +102,16 @@ class Judge:
         return all(getattr(leaf, "trusts_previews", True) for leaf in self._leaves)
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """What scores every candidate."""
+        return tuple(self._leaves)
+
+    @property
+    def knows_scores(self) -> bool:
+        """Whether it scored candidates of an earlier search with the same journal."""
+        return self.book is not None and self.book.used
+
+    @property
     def notes(self) -> list[str]:
         """What the parts assumed, those of a cascade's dear judge too, in words."""
         own = [note for leaf in self._leaves for note in getattr(leaf, "notes", ())]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from .budget import Budget
 from .candidates import Candidate
 from .judge import Judge
 from .session import Run, Session
 
+T = TypeVar("T")
 IN_PARTS = "the sampler calls the model on parts of the latent or at another size, so that a half-finished run shows no picture"
 ONLY_FINISHED = "a person is asked about finished pictures only"
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
+LARGE_WAVE = 64  # pictures between two looks at the scores where rounds are large
+LARGER = 8  # times as many candidates in a large round, at most
 
 
 class Outlook:
@@ -22,7 +27,10 @@ class Outlook:
         baseline: candidate 0, the user's own noise and seed.
         origin: what a method starts from: candidate 0, or the winner of the method before it in a chain.
         uneven: what a run did that candidate 0's did not, in words; empty as long as all are believed to make its calls.
+        large_rounds: whether every round costs so much beside its model calls that methods go in fewer, larger ones.
     """
+
+    large_rounds = False
 
     def __init__(self, session: Session, judge: Judge, budget: Budget, baseline: Candidate) -> None:
         """Have the session note what the judge needs."""
@@ -85,8 +93,41 @@ class Outlook:
             return 1  # a draft's cost cannot be told from that of a full run
         if not self._even and (len(costs) < 2 or len(set(costs)) > 1):
             return 1
-        wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.session.wave
+        wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.group
         return max(wave, self.judge.set_size - 1)  # a question is about as many, and the best so far
+
+    @property
+    def group(self) -> int:
+        """How many pictures are decoded, and then scored, together."""
+        return max(self.session.wave, LARGE_WAVE) if self.large_rounds else self.session.wave
+
+    @property
+    def scores_later(self) -> bool:
+        """Whether pictures may wait to be scored with those that follow: rounds are large, and nothing needs the scores.
+
+        A person is asked at once, and what is noted of a candidate's run would be that of its draft by then.
+        """
+        needed = self.budget.rules.watch_scores or self.judge.asks_people or self.judge.needs_gaps or self.judge.needs_predictions
+        return self.large_rounds and not needed
+
+    def round_size(self, usual: int, count: int, least: int = 1) -> int:
+        """Return how many candidates a method tries between two looks at the scores.
+
+        Args:
+            usual: how many these are where a round costs no more than its model calls.
+            count: how many are to be tried in all.
+            least: how many large rounds there are to be at least, for what a method learns from one for the next.
+        """
+        return max(usual, min(LARGER * usual, math.ceil(count / least))) if self.large_rounds else usual
+
+    def merged(self, stages: Sequence[T], most: int) -> list[list[T]]:
+        """Return a method's stages, each of which ends with a look at the scores, in those that it goes through at once.
+
+        Each is one for itself; in large rounds consecutive ones are one, so that there are at most so many.
+        """
+        count = min(most, len(stages)) if self.large_rounds else len(stages)
+        ends = [len(stages) * number // max(count, 1) for number in range(count + 1)]
+        return [list(stages[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
 
     def calls(self, high: float, low: float = 0.0) -> int:
         """Return the NFE of a run below the noise level `high` down to and with `low`, by candidate 0's full run.

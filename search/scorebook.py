@@ -28,6 +28,11 @@ class ScoreBook:
         """
         self._journal, self._by, self._names, self._given = journal, by, list(names), given
 
+    @property
+    def used(self) -> bool:
+        """Whether any score of the verifier is written down."""
+        return self._journal.has_scores(self._by)
+
     def has(self, recipe: Recipe, what: Mapping[str, Any]) -> bool:
         """Whether all parts of the verifier were asked about this."""
         return self._values(recipe, what).keys() == set(self._names)

@@ -27,6 +27,7 @@ def steered(search: Search, method: Method) -> Iterator[Round]:
         search.method = method.name
         with suppress(Halted):
             yield from _run(search, method)
+        yield from search.score()
         if search.baseline.status != "finished":
             search.budget.halted = False
             with suppress(Halted):  # it may be asked to end once more

@@ -336,13 +336,17 @@ class Throwing(Part):
 
 def prepare(
     images: int, verifier: Any = None, *, seed: int = SEED, rules: StopRules | None = None, clock: Clock | None = None,
-    keep: int = 1, skip_errors: bool = False, on_best: Callable = lambda images, score: None, **session: Any,
+    keep: int = 1, skip_errors: bool = False, on_best: Callable = lambda images, score: None, large_rounds: bool = False,
+    **session: Any,
 ) -> Search:  # fmt: skip
     """Return a search that has not begun."""
     clock = clock or Clock()
     budget = Budget(images, rules or StopRules(), clock=clock)
     judge = Judge(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
-    return Search(AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best)
+    return Search(
+        AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best,
+        large_rounds=large_rounds,
+    )  # fmt: skip
 
 
 def run(method: Any, images: int, verifier: Any = None, **more: Any) -> Search:

@@ -102,7 +102,8 @@ def _numbered(tensors: dict[str, torch.Tensor], name: str) -> dict[float, torch.
 
 def prepare(
     folder: Path, images: int, verifier: Any = None, *, key: str = KEY, by: str = "verifier", seed: int = SEED,
-    rules: StopRules | None = None, skip_errors: bool = False, clock: Clock | None = None, **session: Any,
+    rules: StopRules | None = None, skip_errors: bool = False, clock: Clock | None = None, large_rounds: bool = False,
+    **session: Any,
 ) -> Search:  # fmt: skip
     """Return a search with a journal in a folder that has not begun."""
     clock = clock or Clock()
@@ -112,7 +113,7 @@ def prepare(
     judge.book = ScoreBook(journal, by, judge.names)
     inner = AnalyticSession(budget, **session)
     recalling = RecallingSession(inner, Ledger(journal, AnalyticCodec(), budget, judge.book))
-    search = Search(recalling, judge, budget, Recipe(seed, seed), seed)
+    search = Search(recalling, judge, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
     search.commands = log_in(journal, by, [str(seed)])
     return search
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SAMPLER_OPTIONS = [
     "method", "limits", "held_out", "preview_vae", "on_cancel", "on_verifier_error", "batching",
-    "choose", "resume",
+    "choose", "resume", "rounds",
 ]  # fmt: skip
 SAMPLER_OUTPUTS = ["images", "latents", "noise", "sigmas", "seed", "score", "recipe", "report", "plot"]
 

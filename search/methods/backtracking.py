@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,6 +13,8 @@ from ..engine import Round, Search
 from ..proposals import NoiseProposal
 from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
+
+CHECKPOINTS = 2  # at most, in large rounds
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class BacktrackingSearch:
     before (or, with a threshold, is below it), the run is renoised by `back` steps into `retries` branches that come
     down again. The best of them replaces it if it is better; if not, twice as many steps are taken back, and so on up to
     `max_back`. Candidate 0 is rendered in full first, and what begins anew at one of its checkpoints leaves it there. What
-    a run is to be ended with is put aside; when it ended, the rest of the budget pays for another start.
+    a run is to be ended with is put aside; when it ended, the rest of the budget pays for another start. In large rounds up to
+    eight runs go side by side, and there are two checkpoints at most.
 
     With T the NFE of a full run, R the latent rows and c(u, l) the model calls below u down to and with l, a retry at
     checkpoint l from u costs R + c(u, l), and a run costs T with all its checkpoints:
@@ -67,6 +70,7 @@ class BacktrackingSearch:
             yield from RandomSearch(self.proposal).run(search)
             return
         ladders = self.ladders(search.session.noise_shares.tolist())
+        ladders = dict(merged[-1] for merged in search.merged(list(ladders.items()), CHECKPOINTS))
         why = search.why_no_branches or ("" if ladders else "too few steps to go back in")
         if not why:
             descent = _Descent(self, search, ladders)
@@ -89,6 +93,25 @@ class BacktrackingSearch:
         return {mark: sorted({max(mark - d, top) for d in back}, reverse=True) for mark in ahead}
 
 
+@dataclass
+class _Lane:
+    """A run on its way.
+
+    Attributes:
+        current: the candidate that it is by now; candidate 0 may have ended.
+        place: of its look at the checkpoint.
+        before: place of its look at the checkpoint before; None at the first.
+        ladder: noise levels to which it can still be taken back, the lowest first.
+        left: it goes to its end without further looks.
+    """
+
+    current: Candidate
+    place: int = 0
+    before: int | None = None
+    ladder: list[float] = field(default_factory=list)
+    left: bool = False
+
+
 class _Descent:
     """A backtracking search under way."""
 
@@ -106,69 +129,80 @@ class _Descent:
         """Render candidate 0, looked at on its way."""
         if self.search.origin.status != "finished":
             self.places = [self._look([self.search.origin], mark)[0] for mark in range(len(self.levels))]
-            yield from self.search.render([self.search.origin])
+            yield from self.search.render([self.search.origin], later=True)
 
     def go(self) -> Iterator[Round]:
-        """Take candidate 0 back, then one start after another."""
-        search = self.search
-        if self.places and not search.over():
-            yield from self._descend(search.origin)
-            forget_all_but_the_best(search)
-        while search.budget.affordable(search.budget.run_cost, 1) and not search.over():
-            yield from self._descend(search.propose(self.method.proposal))
+        """Take candidate 0 back, then one start after another, or many side by side."""
+        search, first = self.search, [self.search.origin] if self.places else []
+        size = search.round_size(1, search.budget.affordable(search.budget.run_cost, search.budget.images), least=2)
+        while (first or search.budget.affordable(search.budget.run_cost, 1)) and not search.over():
+            count = search.budget.affordable(search.budget.run_cost, size - len(first))
+            runs = [*first, *(search.propose(self.method.proposal) for _ in range(count))]
+            first = []
+            yield from self._descend([_Lane(run) for run in runs])
             forget_all_but_the_best(search)
 
-    def _descend(self, current: Candidate) -> Iterator[Round]:
-        """Bring one run to its end, from checkpoint to checkpoint."""
-        search, before = self.search, None
-        rest = search.budget.run_cost
+    def _descend(self, lanes: Sequence[_Lane]) -> Iterator[Round]:
+        """Bring runs to their end, from checkpoint to checkpoint."""
+        search, rest = self.search, self.search.budget.run_cost
         for mark, level in enumerate(self.levels):
-            if current.status == "finished":
-                place = self.places[mark]
-            elif self._tries(mark, rest):
-                place = self._look([current], mark)[0]
-            else:
-                break
-            if current.discarded and current is not search.baseline:
-                break
-            current, before = self._improved(current, mark, place, before)
+            going = [lane for lane in lanes if not lane.left]
+            new = [lane for lane in going if lane.current.status != "finished"]
+            if new and not self._tries(mark, len(lanes) * rest):
+                for lane in new:
+                    lane.left = True
+                new = []
+            for lane in going:
+                if lane.current.status == "finished":
+                    lane.place = self.places[mark]
+            if new:
+                for lane, place in zip(new, self._look([lane.current for lane in new], mark), strict=True):
+                    lane.place, lane.left = place, lane.current.discarded and lane.current is not search.baseline
+            self._improve([lane for lane in going if not lane.left], mark, len(lanes))
             rest = search.calls(level)
-        yield from search.render([current])
+        yield from search.render([lane.current for lane in lanes])
 
-    def _improved(self, current: Candidate, mark: int, place: int, before: int | None) -> tuple[Candidate, int]:
-        """Take a run back at a checkpoint until it passes; return what goes on from there, and its look's place.
+    def _improve(self, lanes: Sequence[_Lane], mark: int, count: int) -> None:
+        """Take runs back at a checkpoint until they pass, or as far as that can be paid for; `count` are to be ended."""
+        search = self.search
+        for lane in lanes:
+            lane.ladder = list(self.ladders[mark])
+        while failed := [lane for lane in lanes if lane.ladder and not self._passes(lane)]:
+            tried, planned = [], 0
+            for lane in failed:
+                children = self._retry(lane, mark, count, planned)
+                planned += len(children) * self._cost(mark, lane.ladder[0])
+                if children:
+                    tried.append((lane, children))
+                else:
+                    lane.ladder = []
+            places = iter(self._look([child for _, children in tried for child in children], mark) if tried else [])
+            for lane, children in tried:
+                found = [next(places) for _ in children]
+                best = max(found, key=self._score)
+                search.prune([child for child, at in zip(children, found, strict=True) if at != best])
+                self._replace(lane, children[found.index(best)], best)
+        for lane in lanes:
+            lane.before = lane.place
 
-        Args:
-            current: the run, left at the checkpoint or, if it is candidate 0, ended.
-            mark: number of the checkpoint.
-            place: of the run's look there.
-            before: place of the look at the checkpoint before; None at the first.
-        """
-        search, ladder = self.search, list(self.ladders[mark])
-        while ladder and not self._passes(place, before):
-            children = self._retry(current, mark, ladder[0])
-            if not children:
-                break
-            found = self._look(children, mark)
-            best = max(found, key=self._score)
-            search.prune([child for child, at in zip(children, found, strict=True) if at != best])
-            if self._score(best) > self._score(place):
-                search.prune([current])
-                current, place = children[found.index(best)], best
-                if self.method.threshold is None:
-                    break
-            else:
-                search.prune([children[found.index(best)]])
-                ladder.pop(0)
-        return current, place
+    def _replace(self, lane: _Lane, child: Candidate, place: int) -> None:
+        """Let a run go on as a child if that is better; else more steps are taken back the next time."""
+        if self._score(place) > self._score(lane.place):
+            self.search.prune([lane.current])
+            lane.current, lane.place = child, place
+            if self.method.threshold is None:
+                lane.ladder = []
+        else:
+            self.search.prune([child])
+            lane.ladder.pop(0)
 
-    def _retry(self, parent: Candidate, mark: int, up: float) -> list[Candidate]:
-        """Branch, as often as can be paid for beside the way to the end."""
-        level = self.levels[mark]
-        self.search.budget.reserved = self.search.calls(level)
-        count = self.search.budget.affordable(self._cost(mark, up), self.method.retries)
+    def _retry(self, lane: _Lane, mark: int, count: int, planned: int) -> list[Candidate]:
+        """Branch, as often as can be paid for beside the ways of `count` runs to the end, and `planned` NFE."""
+        level, up = self.levels[mark], lane.ladder[0]
+        self.search.budget.reserved = count * self.search.calls(level) + planned
+        paid = self.search.budget.affordable(self._cost(mark, up), self.method.retries)
         self.search.budget.reserved = 0
-        return [self.search.branch(parent, level, up) for _ in range(count)]
+        return [self.search.branch(lane.current, level, up) for _ in range(paid)]
 
     def _tries(self, mark: int, rest: int) -> bool:
         """Whether a retry can be paid for at a checkpoint, beside `rest` NFE: if not, nor later, and looks are of no use."""
@@ -194,10 +228,10 @@ class _Descent:
         score = float(self.seen.combined()[place])
         return rankable(score)
 
-    def _passes(self, place: int, before: int | None) -> bool:
-        score = self._score(place)
+    def _passes(self, lane: _Lane) -> bool:
+        score = self._score(lane.place)
         if self.method.threshold is not None:
             return score >= self.method.threshold
-        if before is None:
+        if lane.before is None:
             return True
-        return score - self._score(before) >= self.method.min_gain  # NaN, neither has a score, does not pass
+        return score - self._score(lane.before) >= self.method.min_gain  # NaN, neither has a score, does not pass

@@ -13,6 +13,8 @@ from .branches import become_random, has_record, leave, lowest_noise, missing_le
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
 
+LEVELS = 4  # at which lineages branch, at most, in large rounds
+
 
 @dataclass(frozen=True)
 class BranchingSearch:
@@ -25,7 +27,8 @@ class BranchingSearch:
     With T the NFE of a full run, L lineages, and b those of one child in all blocks together (T - 1 without renoising, for
     samplers of one call per step and one latent row), a lineage of its own noise costs a more (1 in that case):
     NFE = T + L M b + (L - 1) a; in a chain whose winner has no model call to begin at, L M b + L a and no T.
-    Verifier calls: 1 + L M blocks, and one for each lineage of its own noise.
+    Verifier calls: 1 + L M blocks, and one for each lineage of its own noise. In large rounds blocks are longer, so that there
+    are at most four.
 
     Attributes:
         children: M; 0 for as many as the budget pays for.
@@ -138,7 +141,8 @@ class Ladder:
         self.search, self._renoise = search, renoise
         self._sigmas = [float(sigma) for sigma in search.session.sigmas[:-1]] + [0.0]
         steps = len(self._sigmas) - 1
-        self._points = list(range(renoise, steps - 1, block))  # the last step adds no noise
+        points = range(renoise, steps - 1, block)  # the last step adds no noise
+        self._points = [merged[0] for merged in search.merged(points, LEVELS)]
         self._second = renoise == 0 and steps > 2 and lowest_noise(search.session.noise_shares.tolist()) > 0
         self.why_not = "" if self._points else "too few steps to branch in"
 
@@ -150,7 +154,7 @@ class Ladder:
         search = self.search
         search.branch_levels = tuple(self._sigmas[point] for point in {*self._points, *([1] if self._second else [])})
         if search.origin.status != "finished":
-            yield from search.render([search.origin])
+            yield from search.render([search.origin], later=True)
         if self._second and self._sigmas[0] in missing_levels(search, search.branch_levels):
             search.branch_levels = tuple(level for level in search.branch_levels if level != self._sigmas[0])
             self._points = [1, *(point for point in self._points if point > 1)]

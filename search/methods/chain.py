@@ -41,6 +41,7 @@ class Chain:
         search.method = self.first.name
         with _spending(search, self.share):
             yield from self.first.run(search)
+            yield from search.score()
         search.lasting_levels = around
         if search.over():
             return

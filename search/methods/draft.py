@@ -41,17 +41,25 @@ class Trials:
         self.search, self.steps, self._finals = search, draft_steps, finals
         self.pool = Pool(search.judge.combine) if draft_steps else search.finished
         self.left = 0
+        self._first: list[Candidate] = []  # to be drafted with the next
 
     def begin(self, score_origin: bool = True) -> Iterator[Round]:
-        """Render the origin in full; drafts are compared with its draft, unless it is not to be among them."""
-        yield from self.search.render([self.search.origin])
+        """Render the origin in full; drafts are compared with its draft, unless it is not to be among them.
+
+        In large rounds the first to be tried are scored with it, and drafted too if it is known what a draft costs.
+        """
+        yield from self.search.render([self.search.origin], later=True)
         if not self.steps:
             self.left = self.search.budget.runs_left
             return
         self.left = self._affordable()
         if self.left > 0 and score_origin:
-            self._draft([self.search.origin])
-            self.left = self._affordable()  # what a draft costs is known now
+            self._first = [self.search.origin]
+            if self.search.scores_later and self.search.session.known_steps:
+                self.left -= 1
+            else:
+                self._draft([])
+                self.left = self._affordable()  # what a draft costs is known now
 
     def score(self, candidates: Sequence[Candidate]) -> Iterator[Round]:
         """Try candidates, at most as many as are left, in waves, as far as the budget reaches."""
@@ -99,6 +107,11 @@ class Trials:
         """Combined scores by the candidates' indices."""
         return {candidate.index: score for candidate, score in self.pool.ranked()}
 
+    @property
+    def drafted(self) -> int:
+        """How many drafts there are, with one that is about to be made."""
+        return len(self.pool.members) + len(self._first)
+
     def _cost(self) -> int:
         """NFE of a draft: the dearest so far, or its share of a full run, rounded up."""
         search = self.search
@@ -134,7 +147,8 @@ class Trials:
 
     def _draft(self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None) -> None:
         """Draft candidates, and `fresh` new ones, in waves, as far as the budget reaches beside the full renders of the best."""
-        search, budget, todo = self.search, self.search.budget, list(candidates)
+        search, budget, todo = self.search, self.search.budget, [*self._first, *candidates]
+        self._first = []
         budget.reserved = self._finals * search.dearest(search.steps)
         while (todo or fresh) and not search.over():
             room = budget.affordable(self._cost(), search.wave(self.steps))

@@ -8,6 +8,7 @@ neighbors, part of them is spent around the best so far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,7 +26,8 @@ class DraftSearch:
     """Draft independent noises, then neighbors of the best drafts, and render the best drafts in full.
 
     NFE = T + n d + F T <= N T for T steps, drafts of d steps, F finals and candidate 0 in full;
-    n = ((N - 1 - F) T) // d drafts, candidate 0's included. Verifier calls and decodes: n + F + 1.
+    n = ((N - 1 - F) T) // d drafts, candidate 0's included. Verifier calls and decodes: n + F + 1. In large rounds the best
+    drafts get more children each, so that neighbors come in one round (at 16 images).
 
     Attributes:
         draft_steps: d; 0 for T / 4, at least 4. A run of fewer than 2 d steps is not worth drafting: random search.
@@ -70,16 +72,18 @@ class DraftSearch:
         elif not self.draft_steps and 2 * steps > search.steps:
             search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
             steps = 0
-        yield from search.render([search.origin])  # what it cost tells what limits leave
+        yield from search.render([search.origin], later=True)  # what it cost tells what limits leave
         images = search.images
         finals = self.finals or max(1, round(images / IMAGES_PER_FINAL))
         trials = Trials(search, steps, max(1, min(finals, images - 2)))
         yield from trials.begin()
         yield from trials.draw(self._independent(trials), self.proposal)
         around = NeighborProposal(self.cosine)
+        size = search.round_size(self.parents * self.children, trials.left)
+        children = math.ceil(size / self.parents)
         while trials.going_on:
             best = [candidate for candidate, _ in trials.pool.ranked()[: self.parents]]
-            pairs = [parent for parent in best for _ in range(self.children)][: trials.left]
+            pairs = [parent for parent in best for _ in range(children)][: min(size, trials.left)]
             yield from trials.score([search.propose(around, parent) for parent in pairs])
         yield from trials.end()
 
@@ -91,5 +95,5 @@ class DraftSearch:
         """How many more independent candidates to try: all if they are rendered in full."""
         if not trials.steps:
             return trials.left
-        drawn = len(trials.pool.members)
+        drawn = trials.drafted
         return max(0, round(self.warm_up * (trials.left + drawn)) - drawn)

@@ -13,6 +13,7 @@ from ..proposals import NeighborProposal
 from ..recipes import ZERO, derived_seed
 from .branches import has_record
 
+GENERATIONS = 2  # after the first, at most, in large rounds
 ONLY_FIRST = "evolutionary search mutates the first noise only"
 
 
@@ -27,7 +28,8 @@ class EvolutionSearch:
     With P = max(1, round(share N)) pictures in generation 0 and n_g children at step k_g, NFE = P T + sum n_g (T - k_g),
     at most N T: all n_g are what the rest of the budget pays for, equally; what is left then goes to one more child
     each, in order, and to the last generation. Less than one child of the last generation stays unspent. (With two
-    calls per step, as heun: 2 T - 1 for T and 2 (T - k) - 1 for T - k.)
+    calls per step, as heun: 2 T - 1 for T and 2 (T - k) - 1 for T - k.) In large rounds there are two more generations at most:
+    children of several steps are made at once, of the same population.
 
     Attributes:
         evolve_at: where children start, as shares of the steps, ascending; 0 is the first noise.
@@ -64,19 +66,18 @@ class EvolutionSearch:
         starts, sigmas = self._starts(search), [float(s) for s in search.session.sigmas]
         search.branch_levels = tuple(sigmas[k + 1] for k in starts if k)
         if search.baseline_first:
-            yield from search.render([search.origin])
+            yield from search.render([search.origin], later=True)
         first = max(1, min(search.images, round(self.first_share * search.images)))
         there = len(search.candidates)
         yield from search.render([search.origin], first - 1)
         population = [search.origin, *search.candidates[there:]]
         starts = self._reachable(search, population, starts)
-        for start, wanted in zip(starts, self._sizes(search, starts), strict=True):
-            if not wanted:
-                continue
+        generations = [(start, wanted) for start, wanted in zip(starts, self._sizes(search, starts), strict=True) if wanted]
+        for merged in search.merged(generations, GENERATIONS):
             if search.over():
                 break
             population = [c for c in population if c.status == "finished"]
-            children = [self._child(search, population, start) for _ in range(wanted)]
+            children = [self._child(search, population, start) for start, wanted in merged for _ in range(wanted)]
             yield from search.render(children)
             survivors = self._best_first(search, population)[: self.elites]
             search.forget([c for c in population if c not in survivors])

@@ -14,6 +14,7 @@ from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
 
 POTENTIALS = ("max", "difference", "sum")
+LOOKS = 2  # at most, in large rounds
 
 
 @dataclass
@@ -37,6 +38,7 @@ class FKSteering:
 
     NFE = k T for k images of T: a copy's first call is known from its parent's run. With `renoise`, copies cost
     R + c(u, l) more each, and k is so small that this is paid for in the worst case; what is left over pays for fresh runs.
+    In large rounds particles are weighted at most twice.
 
     Attributes:
         potential: one of `POTENTIALS`; "max" is the paper's choice for text-to-image.
@@ -88,7 +90,7 @@ class FKSteering:
             yield from become_random(search, self.name, self.proposal, why)
             return
         refuse_twins(search, self.name, self.renoise)
-        steps = self.steps(search.steps)
+        steps = [merged[-1] for merged in search.merged(self.steps(search.steps), LOOKS)]
         sigmas = [float(sigma) for sigma in search.session.sigmas]
         cuts = [sigmas[k - 1] for k in steps]
         ups = [sigmas[max(k - 1 - self.renoise, 0)] if self.renoise else None for k in steps]
@@ -97,7 +99,7 @@ class FKSteering:
         if search.origin.status != "finished" and (search.baseline_first or self.renoise):
             for level, cut in enumerate(cuts):
                 looks[level] = search.look([search.origin], cut)
-            yield from search.render([search.origin])
+            yield from search.render([search.origin], later=True)
             if why := why_not_left(search, cuts):
                 yield from become_random(search, self.name, self.proposal, why)
                 return

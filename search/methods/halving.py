@@ -66,7 +66,7 @@ class HalvingSearch:
             for level, cut in enumerate(cuts):
                 looks[level] = search.look([search.baseline], cut)
                 marks.append(search.baseline.nfe)
-            yield from search.render([search.baseline])
+            yield from search.render([search.baseline], later=True)
             marks.append(search.baseline.nfe)
             if why := self._why_not(search):
                 yield from become_random(search, self.name, self.proposal, why)

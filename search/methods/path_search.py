@@ -12,6 +12,8 @@ from ..proposals import NoiseProposal
 from .branches import become_random, has_record, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
 
+LOOPS = 2  # at most, in large rounds
+
 
 class Loop(NamedTuple):
     """A way up and down again, as indices into the sigmas: left at `cut`, renoised to `up`, denoised to `down`."""
@@ -28,7 +30,8 @@ class PathSearch:
     Of the N M branches of a loop the N best survive, by the decoded x0 prediction, until they are at 0. All levels are
     shares of noise in [0, 1] (sigma of a flow model, sigma / (1 + sigma) of an EPS model): each of sigma_0, sigma_0 +
     Delta f - Delta b, ... and what is Delta f above is taken to the nearest of the user's sigmas. A loop that would not
-    end at a lower step than it began goes to the end. Candidate 0 is rendered in full first and is one of the starts.
+    end at a lower step than it began goes to the end. Candidate 0 is rendered in full first and is one of the starts. In large
+    rounds there are at most two loops: one goes down as far as several would.
 
     With T the NFE of a full run, R the latent rows, c(u, l) the model calls below u down to and with l, a start costs
     a = c(inf, L_0) and a branch of loop j costs b_j = R + c(U_j, L_j+1). The search costs
@@ -71,7 +74,10 @@ class PathSearch:
         if self.forward == 0.0:
             yield from RandomSearch(self.proposal).run(search)
             return
-        loops = self.loops(search.session.noise_shares.tolist())
+        loops = [
+            Loop(merged[0].cut, merged[0].up, merged[-1].down)
+            for merged in search.merged(self.loops(search.session.noise_shares.tolist()), LOOPS)
+        ]
         why = search.why_no_branches or ("" if loops else f"the sigmas have no steps around a noise share of {self.start:g}")
         why = why or ("" if search.images > 1 else "the budget does not pay for a loop")
         if not why:
@@ -125,7 +131,7 @@ class _Walk:
         search, method = self.search, self.method
         if search.origin.status != "finished":
             self.pool = search.look([search.origin], self.legs[0][0])
-            yield from search.render([search.origin])
+            yield from search.render([search.origin], later=True)
             if search.over():
                 return
         self.why_not = why_not_left(search, [cut for cut, _, _ in self.legs])

@@ -16,7 +16,7 @@ class RefinementSearch:
     A child leaves its parent's run at the noise level after step k + 1, is taken back up to the level before that step
     by the forward process, which keeps the marginals, and runs to its end with T - k model calls. Layout is decided by
     then; what changes are details. Every generation leaves the best so far. As the last part of a chain it is cheap: at
-    k = 3/4 T a child costs a quarter of a picture.
+    k = 3/4 T a child costs a quarter of a picture. In large rounds generations are larger.
 
     NFE = T + m (T - k) <= N T, m as many children as that pays for; T less in a chain, whose winner is not rendered
     again. Verifier calls and decodes: one for each child. (With two calls per step, as heun: 2 (T - k) - 1 for T - k.)
@@ -52,7 +52,7 @@ class RefinementSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         search.branch_levels = levels = self.wanted_levels(search)
-        yield from search.render([search.origin])
+        yield from search.render([search.origin], later=True)
         if search.over():
             return
         why = self.why_not(search)
@@ -63,13 +63,15 @@ class RefinementSearch:
             return
         level, up = levels[0], float(search.session.sigmas[self.first_step(search.steps)])
         cost = search.calls(up) + search.rows
-        best, parent = search.ranked[0][0].index, search.left_at(level)[0].index
-        if parent != best:
+        best, parent = [c.index for c, _ in search.ranked[:1]], search.left_at(level)[0].index
+        if best and parent != best[0]:
             search.notes.append(
-                f"{self.name} began at candidate {parent}: the run of the best, candidate {best}, cannot be left at the noise "
+                f"{self.name} began at candidate {parent}: the run of the best, candidate {best[0]}, cannot be left at the noise "
                 f"level {level:g}"
             )
-        while (count := search.budget.affordable(cost, self.children)) and not search.over():
+        left = search.budget.affordable(1, search.budget.images * search.budget.run_cost)
+        size = search.round_size(self.children, left // cost)
+        while (count := search.budget.affordable(cost, size)) and not search.over():
             parent = search.left_at(level)[0]
             children = [search.branch(parent, level, renoise_to=up) for _ in range(count)]
             yield from search.render(children)

@@ -30,7 +30,8 @@ class RolloverSearch:
     With T the NFE of a full run, b those of one child in all blocks together and a those of a run to the first level (T - 1
     and 1 without renoising, for samplers of one call per step and one latent row), a lineage with the whole rest F of the
     budget tries at most F c_i / b children of a block that cost c_i each, what was saved not counted. It costs between b
-    and F, and NFE <= N T for N images; the search ends when less than a + b is left.
+    and F, and NFE <= N T for N images; the search ends when less than a + b is left. In large rounds blocks are longer, so that
+    there are at most four, and several children are tried at once.
 
     Attributes:
         block: steps of a block.
@@ -120,14 +121,14 @@ class _Lineage:
 
     def _better(self, parent: Candidate, place: int) -> Candidate:
         """Return the first child better than the incumbent, or the best of the quota."""
-        best = None
-        for _ in range(self._quota(place)):
-            child = self.ladder.branch(parent, place)
-            self.purse -= self.ladder.costs[place]
-            self.seen = self.search.look([child], self.ladder.ends[place], self.seen)
-            if best is None or self._score(child) > self._score(best):
-                best, child = child, best
-            self.search.prune([child] if child is not None else [])
+        best: Candidate | None = None
+        for count in self._tries(place):
+            children = [self.ladder.branch(parent, place) for _ in range(count)]
+            self.purse -= count * self.ladder.costs[place]
+            self.seen = self.search.look(children, self.ladder.ends[place], self.seen)
+            field = children if best is None else [best, *children]
+            best = max(field, key=self._score)
+            self.search.prune([child for child in field if child is not best])
             if self._score(best) > self._score(self.incumbent):
                 self.incumbent = best
                 break
@@ -136,16 +137,23 @@ class _Lineage:
     def _end(self, parent: Candidate) -> Iterator[Round]:
         """Render children of the last block until one is better than the incumbent."""
         search, place = self.search, len(self.ladder.costs) - 1
-        for number in range(self._quota(place)):
+        for number, count in enumerate(self._tries(place)):
             if number and search.over():
                 return
-            child = self.ladder.branch(parent, place)
-            yield from search.render([child])
-            if child.status != "finished":
+            children = [self.ladder.branch(parent, place) for _ in range(count)]
+            yield from search.render(children)
+            done = [child for child in children if child.status == "finished"]
+            self.seen.add(done, torch.tensor([[child.scores[name] for name in search.judge.names] for child in done]))
+            if len(done) < len(children):
                 return
-            self.seen.add([child], torch.tensor([[child.scores[name] for name in search.judge.names]]))
-            if self.incumbent is not None and self._score(child) > self._score(self.incumbent):
+            if self.incumbent is not None and max(map(self._score, done)) > self._score(self.incumbent):
                 return
+
+    def _tries(self, place: int) -> list[int]:
+        """Return how many children of a level to try at a time, as far as its quota reaches: one, or several in large rounds."""
+        quota = self._quota(place)
+        size = self.search.round_size(1, quota, least=2)
+        return [min(size, quota - before) for before in range(0, quota, size)]
 
     def _score(self, candidate: Candidate) -> float:
         """Return a score among all of this lineage; the least of all if there is none."""

@@ -19,7 +19,8 @@ class SpectralSearch:
     The first generation draws the band anew; each later one from mean and variance of the best so far, over all
     generations and with the origin among them. Three corrections of the paper's code: the origin is scored and can be
     an elite; the elites' distribution is scaled to unit second moment, so that noise stays noise; its variance has a
-    floor, without which the search ends after three generations. The step seed stays the origin's.
+    floor, without which the search ends after three generations. The step seed stays the origin's. In large rounds
+    generations are larger, and two at least.
 
     With `draft_steps` d: NFE = 2 T + n d for T steps and n = ((N - 2) T) // d drafts of N images, the origin's included;
     T less if that is the best.
@@ -60,12 +61,13 @@ class SpectralSearch:
         family: dict[int, Ancestor] = {search.origin.index: Ancestor(0)}  # parents are indices of candidates here
         proposal: NoiseProposal = LowFrequencyProposal(self.levels)
         parents: tuple[int, ...] = ()
+        size = search.round_size(self.population, trials.left, least=2)
         while trials.going_on:
             elites = self._elites(trials, family)
             learned = self._distribution(search, family, elites) if len(elites) >= 2 else None
             if learned is not None:
                 proposal, parents = learned, elites
-            generation = [search.propose(proposal) for _ in range(trials.most(self.population))]
+            generation = [search.propose(proposal) for _ in range(trials.most(size))]
             yield from trials.score(generation)
             family.update((c.index, Ancestor(c.recipe.moves[-1].seed, parents)) for c in generation)
         yield from trials.end()

@@ -32,6 +32,7 @@ class TrustRegionSearch:
     in which a box gives something better than its centre is a success of it; after three in a row its side grows by
     half, after three failures in a row it shrinks likewise, and a box that gets too small starts again. An infinite
     side is fresh noise: one region with an infinite side is random search. A step keeps its centre's step seed and length.
+    In large rounds iterations are larger, and two at least.
 
     With `draft_steps` d: NFE = 2 T + n d for T steps and n = ((N - 2) T) // d drafts of N images, the origin's included;
     T less if that is the best.
@@ -77,10 +78,11 @@ class TrustRegionSearch:
         yield from trials.draw(min(warm, trials.left))
         regions = [Region(self.side) for _ in range(self.regions)]
         dealt = 0
+        size = search.round_size(self.batch, trials.left, least=2)
         while trials.going_on:
             centres = self._centres(trials)
             steps: list[tuple[Region, Candidate, Candidate]] = []
-            for _ in range(trials.most(self.batch)):
+            for _ in range(trials.most(size)):
                 place = dealt % min(len(regions), len(centres))
                 steps.append((regions[place], centres[place], search.propose(BoxProposal(regions[place].side), centres[place])))
                 dealt += 1

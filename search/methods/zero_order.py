@@ -19,7 +19,7 @@ class ZeroOrderSearch:
     """Score N neighbors of a pivot, move the pivot to the best of them, repeat: runs = budget.
 
     The pivot is scored once and never rendered again. A round in which every neighbor is worse than the pivot is
-    a stall; a tie is none.
+    a stall; a tie is none. In large rounds there are more neighbors in each, in two rounds at least.
 
     Attributes:
         neighbors: N, candidates per round; 2 to 4 in the seed paper.
@@ -53,8 +53,9 @@ class ZeroOrderSearch:
         yield from trials.begin()
         pivot, proposal = search.origin, self.proposal or NeighborProposal(self.cosine)
         fresh: list[Candidate] = []
+        size = search.round_size(self.neighbors, trials.left, least=2)
         while trials.going_on:
-            around = [search.propose(proposal, pivot) for _ in range(trials.most(self.neighbors, len(fresh)))]
+            around = [search.propose(proposal, pivot) for _ in range(trials.most(size, len(fresh)))]
             yield from trials.score([*fresh, *around])
             scores, fresh = trials.scores, []
             best = max((c for c in around if c.index in scores), key=lambda c: rankable(scores[c.index]), default=pivot)

@@ -23,11 +23,13 @@ pytestmark = pytest.mark.comfy
 boot()
 
 import comfy.model_management as mm  # noqa: E402
-from searching import Found, search_with  # noqa: E402
+from remembered import keep_journals, remembered, told  # noqa: E402
+from searching import Found, at_call, interrupt, search_with  # noqa: E402
 
 from noise_search.nodes import memory  # noqa: E402
 from noise_search.nodes.session import ComfySession  # noqa: E402
 from noise_search.nodes.weights import HeldModel  # noqa: E402
+from noise_search.search.methods.branching import BranchingSearch  # noqa: E402
 from noise_search.search.methods.draft_search import DraftSearch  # noqa: E402
 from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
@@ -35,7 +37,7 @@ from noise_search.search.methods.zero_order import ZeroOrderSearch  # noqa: E402
 from noise_search.verifiers.cascade import Cascade  # noqa: E402
 from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble  # noqa: E402
 from noise_search.verifiers.preprocess import in_slices  # noqa: E402
-from toys import empty_latent, guider, sampler, sigmas_for, tiny_mmdit, toy_vae  # noqa: E402
+from toys import counted, empty_latent, guider, sampler, sigmas_for, tiny_mmdit, toy_vae  # noqa: E402
 
 CARD = torch.device("cpu", 0)  # equal to no torch.device("cpu")
 WAVE = 8
@@ -144,7 +146,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     mm.free_memory(1e30, CARD)
 
 
-def graph_on(card: Card, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def graph_on(
+    card: Card, monkeypatch: pytest.MonkeyPatch, sampler_name: str = "euler_ancestral", steps: int = 8
+) -> dict[str, Any]:  # fmt: skip
     """Return the parts of a graph whose models are on the card; only weights take memory there."""
     model, vae = tiny_mmdit(), toy_vae("mmdit")
     model.load_device = vae.patcher.load_device = vae.device = CARD
@@ -152,7 +156,7 @@ def graph_on(card: Card, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     vae.memory_used_decode = lambda *args, **kwargs: 1
     card.names |= {id(model.model): "denoiser", id(vae.first_stage_model): "decoder"}
     return {
-        "guider": guider(model), "sampler": sampler("euler_ancestral"), "sigmas": sigmas_for(model, steps=8),
+        "guider": guider(model), "sampler": sampler(sampler_name), "sigmas": sigmas_for(model, steps=steps),
         "latent_image": empty_latent("mmdit"), "vae": vae,
     }  # fmt: skip
 
@@ -188,18 +192,118 @@ def test_denoiser_and_judge_take_turns_once_per_round(card, monkeypatch, method,
     judge, graph = held(), graph_on(card, monkeypatch)
     want = search_with(graph, 3, verifier=judge, budget=budget, method=method)  # on a card that has room for all
     assert len(card.loads) == 3 and card.unloads == []
+    assert want.report["round_size"] == {"rounds": "small", "because": ""}
     shrink(card, graph, judge)
-    found = search_with(graph, 3, verifier=judge, budget=budget, method=method)
+    found = search_with(graph, 3, verifier=judge, budget=budget, method=method, rounds="small")
     assert card.rounds == rounds and card.large == ["denoiser", "held"] * rounds
     assert card.loads.count("decoder") == groups
     assert card.peak <= card.size
     assert same(found, want)
 
 
+DEFAULT = {"budget": 16, "method": None}  # drafts, then refinement
+
+
+def test_where_models_do_not_fit_together_rounds_are_large(card, monkeypatch):
+    """On a machine with room for all, the same input gives the same search."""
+    judge, graph = held(), graph_on(card, monkeypatch, "euler", steps=12)
+    small = search_with(graph, 3, verifier=judge, **DEFAULT)
+    large = search_with(graph, 3, verifier=judge, **DEFAULT, rounds="large")
+    assert [found.report["round_size"]["rounds"] for found in (small, large)] == ["small", "large"]
+    shrink(card, graph, judge)
+    found = search_with(graph, 3, verifier=judge, **DEFAULT)
+    assert found.report["round_size"]["rounds"] == "large" and card.rounds == 5
+    assert card.rounds == 5 and card.large == ["denoiser", "held"] * 4 and card.loads.count("decoder") == 4
+    (note,) = [note for note in found.report["notes"] if note not in large.report["notes"]]
+    assert note.startswith("models are swapped in every round (denoiser 0.0, decoder 0.0, verifier 'held' 0.0 GiB")
+    assert note.endswith("GiB for all): the search goes in fewer, larger rounds")
+    assert same(found._replace(report={**found.report, "notes": large.report["notes"]}), large)
+    assert found.report["model_calls"] <= small.report["model_calls"] == 16 * 12
+    again = search_with(graph, 3, verifier=judge, **DEFAULT, rounds="small")
+    assert same(again, small) and again.report["notes"] == small.report["notes"]
+
+
+@pytest.mark.parametrize("room", [0.9, 1.01, 1.02, 1.05, 1.15])
+def test_what_is_foretold_of_a_card_is_what_happens(card, monkeypatch, room):
+    """Rounds are large exactly where a search in small ones loads a model for the second time."""
+    judge, graph = held(), graph_on(card, monkeypatch)
+    shrink(card, graph, judge)
+    sizes = [graph["guider"].model_patcher.model_size(), judge.model.patcher.model_size(), graph["vae"].patcher.model_size()]
+    card.size = sum(sizes) * room
+    found = search_with(graph, 3, verifier=judge, budget=24, method=RandomSearch())
+    is_large = found.report["round_size"]["rounds"] == "large"
+    mm.free_memory(1e30, CARD)
+    card.loads.clear()
+    search_with(graph, 3, verifier=judge, budget=24, method=RandomSearch(), rounds="small")
+    assert is_large == (len(card.loads) > 3)
+
+
+@pytest.mark.parametrize("flag", ["HIGH_VRAM", "NO_VRAM"])
+def test_rounds_are_small_where_no_model_moves(card, monkeypatch, flag):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    shrink(card, graph, judge)
+    monkeypatch.setattr(mm, "vram_state", mm.VRAMState[flag])
+    found = search_with(graph, 3, verifier=judge, budget=4, method=RandomSearch())
+    assert found.report["round_size"] == {"rounds": "small", "because": ""}
+
+
+def test_rounds_are_large_where_comfyui_keeps_one_model_at_a_time(card, monkeypatch):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    monkeypatch.setattr(mm, "DISABLE_SMART_MEMORY", True)
+    found = search_with(graph, 3, verifier=judge, budget=4, method=RandomSearch())
+    said = {"rounds": "large", "because": "ComfyUI keeps one model at a time on the device (--disable-smart-memory)"}
+    assert found.report["round_size"] == said
+
+
+def test_a_resumed_search_keeps_its_rounds(card, monkeypatch, tmp_path):
+    keep_journals(tmp_path, monkeypatch)
+    judge, graph = held(), graph_on(card, monkeypatch, "euler", steps=12)
+    shrink(card, graph, judge)
+    first = remembered(graph, 3, verifier=judge, **DEFAULT)
+    card.size = 1e18
+    with counted() as calls:
+        again = remembered(graph, 3, verifier=judge, **DEFAULT)
+    assert calls.rows == 0 and told(again.report) == told(first.report)
+    assert again.report["round_size"] == first.report["round_size"] and again.report["round_size"]["rounds"] == "large"
+    for rounds in ("small", "large"):
+        found = remembered(graph, 3, verifier=judge, **DEFAULT, rounds=rounds)
+        assert found.report["round_size"] == {"rounds": rounds, "because": "the input 'rounds' says so"}
+        assert found.report["recalled"]["model_calls"] >= 12  # another choice of candidates, of the same set-up
+    assert remembered(graph, 3, verifier=judge, **DEFAULT).report["round_size"] == first.report["round_size"]
+
+
+def test_a_journal_from_before_rounds_were_decided_is_recalled_in_small_ones(card, monkeypatch, tmp_path):
+    folder = keep_journals(tmp_path, monkeypatch)
+    judge, graph = held(), graph_on(card, monkeypatch, "euler", steps=12)
+    first = remembered(graph, 3, verifier=judge, **DEFAULT)
+    (journal,) = folder.glob("*/journal.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if b'"because"' not in line]
+    assert len(kept) == len(lines) - 1
+    journal.write_bytes(b"".join(kept))
+    shrink(card, graph, judge)
+    with counted() as calls:
+        again = remembered(graph, 3, verifier=judge, **DEFAULT)
+    assert calls.rows == 0 and told(again.report) == told(first.report)
+
+
+def test_cancel_keeps_what_waits_to_be_scored(card, monkeypatch):
+    judge, graph = held(), graph_on(card, monkeypatch)
+    options = {"verifier": judge, "budget": 16, "method": BranchingSearch(), "rounds": "large", "on_cancel": "keep best"}
+    with at_call(10, interrupt):  # candidate 0 takes 8
+        found = search_with(graph, 3, **options)
+    assert found.report["order"] == [0] and found.report["stopped"] == "cancelled: the best so far is kept"
+
+
+def test_a_choice_that_there_is_not_is_refused(card, monkeypatch):
+    with pytest.raises(ValueError, match="rounds: 'huge' is none of auto, small, large"):
+        search_with(graph_on(card, monkeypatch), 3, verifier=held(), rounds="huge")
+
+
 def test_runs_that_go_alone_take_turns_with_the_judge_in_groups(card, monkeypatch):
     judge, graph = held(), graph_on(card, monkeypatch)
     shrink(card, graph, judge)
-    found = search_with(graph, 3, verifier=judge, budget=10, method=RandomSearch(), batching="off")
+    found = search_with(graph, 3, verifier=judge, budget=10, method=RandomSearch(), batching="off", rounds="small")
     assert [len(told["candidates"]) for told in found.report["rounds"]] == [4, 4, 2]
     assert card.large == ["denoiser", "held"] * 3
 
@@ -207,7 +311,7 @@ def test_runs_that_go_alone_take_turns_with_the_judge_in_groups(card, monkeypatc
 def test_every_judge_of_an_ensemble_takes_one_turn(card, monkeypatch):
     judges, graph = (held("one", 1), held("two", 2)), graph_on(card, monkeypatch)
     shrink(card, graph, *judges)
-    search_with(graph, 3, verifier=Ensemble(judges, mode=WEIGHTED_SUM), budget=16, method=RandomSearch())
+    search_with(graph, 3, verifier=Ensemble(judges, mode=WEIGHTED_SUM), budget=16, method=RandomSearch(), rounds="small")
     assert card.large == ["denoiser", "one", "two"] * 2
     assert card.peak <= card.size
 
@@ -215,7 +319,7 @@ def test_every_judge_of_an_ensemble_takes_one_turn(card, monkeypatch):
 def test_the_dear_judge_of_a_cascade_and_the_held_out_one_take_one_turn(card, monkeypatch):
     cheap, dear, other, graph = held("cheap", 1), held("dear", 2), held("other", 3), graph_on(card, monkeypatch)
     shrink(card, graph, cheap, dear, other)
-    search_with(graph, 3, verifier=Cascade(cheap, dear, 3), held_out=other, budget=16, method=RandomSearch())
+    search_with(graph, 3, verifier=Cascade(cheap, dear, 3), held_out=other, budget=16, method=RandomSearch(), rounds="small")
     assert card.large == [*["denoiser", "cheap"] * 2, "dear", "other"]
 
 
@@ -229,7 +333,7 @@ def test_a_judge_that_is_evicted_after_every_answer_gives_the_same_scores(card, 
     judge, graph = held(), graph_on(card, monkeypatch)
     want = search_with(graph, 3, verifier=judge, budget=16, method=RandomSearch())
     shrink(card, graph, judge)
-    found = search_with(graph, 3, verifier=Evicted(judge.model), budget=16, method=RandomSearch())
+    found = search_with(graph, 3, verifier=Evicted(judge.model), budget=16, method=RandomSearch(), rounds="small")
     assert card.loads.count("held") == card.unloads.count("held") == 2
     assert same(found, want)
 
