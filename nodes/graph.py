@@ -42,6 +42,7 @@ class Graph:
         given: the noise tensor of candidate 0, (R, ...), on the CPU; nested as the latent is.
         given_rng: global random state after that noise was made.
         vae, preview_vae: VAE objects; preview_vae None for the same.
+        by_stock: that noise is what stock `prepare_noise` draws for the NOISE's seed.
         row_of_batch: the latent is one row of a larger batch, so that the user's NOISE is not this candidate's.
         by_seed: the noise of other candidates is what the user's NOISE makes at their seeds; else it is Gaussian.
         note: why it is Gaussian, in words; empty if the user's is Gaussian too, or nobody wants to know.
@@ -56,6 +57,7 @@ class Graph:
     given_rng: RngState
     vae: Any
     preview_vae: Any = None
+    by_stock: bool = False
     row_of_batch: bool = False
     by_seed: bool = False
     note: str = ""

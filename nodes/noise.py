@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.sample
@@ -14,7 +15,10 @@ from comfy.nested_tensor import NestedTensor, cat_nested
 from torch import Tensor
 
 from ..search.recipes import GIVEN, Recipe, derived_seed, is_zero, make_noise
+from .sharing import code_name
 
+STOCK = ("prepare_noise", "prepare_noise_inner")
+RANDOM_NOISE = ("comfy_extras/nodes_custom_sampler.py", "Noise_RandomNoise.generate_noise")
 GAUSSIAN = (
     "noise: {name} makes the noise of candidate 0 only, and that of the others is Gaussian, as RandomNoise draws it: "
     "it cannot be drawn at other seeds ({why})"
@@ -53,6 +57,70 @@ def draw(latent: dict[str, Any], seed: int) -> Tensor:
     return pack(comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index")))
 
 
+class Drawn(NamedTuple):
+    """A stock noise.
+
+    Attributes:
+        noise: (R, ...), packed.
+        state: of the CPU generator after it, uint8; None if the global generators themselves are there.
+    """
+
+    noise: Tensor
+    state: Tensor | None
+
+
+def draw_apart(latent: dict[str, Any], seed: int) -> Drawn:
+    """Return what `draw` does, where it can without touching the global random state: that takes a fraction of the time.
+
+    A generator of its own gives the same numbers, if the functions of ComfyUI that draw are ComfyUI's own.
+    """
+    if not can_draw_apart():
+        return Drawn(draw(latent, seed), None)
+    generator = torch.Generator().manual_seed(seed)
+    return Drawn(pack(_drawn_from(generator, latent["samples"], latent.get("batch_index"))), generator.get_state())
+
+
+def _drawn_from(generator: torch.Generator, samples: Any, batch_index: Any) -> Any:
+    """Do what stock `prepare_noise` does with the global generator."""
+    inner = comfy.sample.prepare_noise_inner
+    if samples.is_nested:
+        return NestedTensor([inner(part, generator, batch_index) for part in samples.unbind()])
+    return inner(samples, generator, batch_index)
+
+
+def can_draw_apart() -> bool:
+    """Tell whether the noise that ComfyUI makes, as it is now, can be drawn by a generator of one's own.
+
+    Not if another pack put functions of its own there. ComfyUI's are tried once, on a small batch and a small nested latent.
+    """
+    return _draw_apart_alike(comfy.sample.prepare_noise, getattr(comfy.sample, "prepare_noise_inner", None))
+
+
+@cache
+def _draw_apart_alike(prepare_noise: Callable[..., Any], inner: Callable[..., Any] | None) -> bool:
+    if [code_name(one) for one in (prepare_noise, inner)] != [("comfy/sample.py", one) for one in STOCK]:
+        return False
+    outside = torch.get_rng_state()
+    plain = torch.zeros(2, 4, 3, 5)
+    tried = [(plain, None), (plain, [3, 1]), (NestedTensor([plain, plain[..., 1:]]), None)]
+    try:
+        pairs = [
+            (pack(_drawn_from(torch.Generator().manual_seed(seed), *one)), pack(prepare_noise(one[0], seed, one[1])))
+            for seed, one in enumerate(tried)
+        ]
+    finally:
+        torch.set_rng_state(outside)
+    return all(torch.equal(apart, stock) for apart, stock in pairs)
+
+
+def is_stock(source: Any, latent: dict[str, Any], given: Tensor) -> bool:
+    """Tell whether what a NOISE object made for a latent, packed, is what stock `prepare_noise` draws for its seed."""
+    plain = isinstance(source, RecipeNoise) and source.recipe == Recipe(source.seed, source.seed)
+    if plain or code_name(source.generate_noise) == RANDOM_NOISE:
+        return True
+    return torch.equal(draw_apart(latent, source.seed).noise, given)
+
+
 def at_seed(source: Any, latent: dict[str, Any], seed: int) -> Tensor:
     """Return the noise that a copy of a NOISE object with another `seed` makes for a latent, packed, on the CPU.
 
@@ -79,7 +147,7 @@ def check_shape(noise: Tensor, latent: dict[str, Any]) -> None:
         raise ValueError(f"noise: its shape is {shape}, the latent's is {wanted}: connect a noise made for this latent")
 
 
-def drawn_by_seed(source: Any, latent: dict[str, Any], given: Tensor) -> tuple[bool, str]:
+def drawn_by_seed(source: Any, latent: dict[str, Any], given: Tensor, by_stock: bool) -> tuple[bool, str]:
     """Tell whether other candidates' noise is what a NOISE object makes at their seeds.
 
     It is where the object's noise is decided by its seed: that is tried.
@@ -88,12 +156,13 @@ def drawn_by_seed(source: Any, latent: dict[str, Any], given: Tensor) -> tuple[b
         source: the NOISE.
         latent: LATENT dict that it made noise for.
         given: that noise, packed.
+        by_stock: whether that is stock noise, see `is_stock`.
 
     Returns:
         Whether it is; and if it is not, why not, in words. They are empty for RandomNoise's noise, winners' of it, and none.
     """
     plain = isinstance(source, RecipeNoise) and not source.recipe.needs_noise  # an earlier winner's, as Gaussian as the others
-    if plain or is_zero(given) or torch.equal(draw(latent, source.seed), given):
+    if plain or by_stock or is_zero(given):
         return False, ""
     first, second = derived_seed(source.seed, "noise", 1), derived_seed(source.seed, "noise", 2)
     try:
@@ -122,7 +191,9 @@ def recipe_noise(recipe: Recipe, latent: dict[str, Any], given: Tensor | None = 
         source: the NOISE for recipes that start from what it makes at a seed.
     """
     at = None if source is None else lambda seed: at_seed(source, latent, seed)
-    noise = make_noise(recipe, lambda seed: draw(latent, seed), given, at)
+    if recipe.start == recipe.seed and not (recipe.moves or recipe.connected):
+        return draw(latent, recipe.seed)
+    noise = make_noise(recipe, lambda seed: draw_apart(latent, seed).noise, given, at)
     if recipe.moves or recipe.start != recipe.seed:
         draw(latent, recipe.seed)
     return noise

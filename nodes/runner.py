@@ -40,8 +40,8 @@ from .noise import (
     RecipeNoise,
     SegmentNoise,
     check_shape,
-    draw,
     drawn_by_seed,
+    is_stock,
     join,
     mask_rows,
     pack,
@@ -169,10 +169,11 @@ def graphs(
     check_shape(pack(given), latent)
     shape = tuple(pack(given).shape)
     state = take_rng(guider.model_patcher.load_device)
-    by_seed, note = drawn_by_seed(noise, latent, pack(given)) if others else (False, "")
+    by_stock = not is_zero(pack(given)) and is_stock(noise, latent, pack(given))
+    by_seed, note = drawn_by_seed(noise, latent, pack(given), by_stock) if others else (False, "")
     if count == 1:
         one = guider if rows_are_frames(guider) else row_guider(guider, 0, shape)  # of many rows core uses the first too
-        yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae, by_seed=by_seed, note=note)
+        yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae, by_stock, by_seed=by_seed, note=note)
         return
     for row in range(count):
         yield Graph(
@@ -360,7 +361,7 @@ def baseline(graph: Graph) -> Recipe:
     given = pack(graph.given)
     if is_zero(given):
         return Recipe(ZERO, graph.noise.seed)
-    if not graph.row_of_batch and torch.equal(draw(graph.latent, graph.noise.seed), given):
+    if graph.by_stock:
         return Recipe(graph.noise.seed, graph.noise.seed)
     return Recipe(GIVEN, graph.noise.seed)
 

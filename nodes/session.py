@@ -22,20 +22,21 @@ from ..search.budget import Budget
 from ..search.calls import Record
 from ..search.carrier import Carrier, Limits
 from ..search.probe import Probe
-from ..search.recipes import GIVEN, Cut, Recipe, is_zero
-from ..search.rng import RngState, put_rng, take_rng
+from ..search.recipes import Cut, Recipe, is_zero
+from ..search.rng import RngState, take_rng
 from ..search.session import Calls, Run
 from ..search.shared_check import SharedCalls
 from ..search.trajectory import Trajectory
 from ..verifiers.guidance_gap import NO_GAP
 from . import memory
 from .brownian import Forests
+from .candidate_noise import CandidateNoise
 from .conditioning import JitteredGuiders, check_entered
 from .graph import CLEAN, Graph, LeftoverNoise, to_intermediate
 from .graph import samples_of as samples_of
 from .keyframes import has_keyframes, replay_keyframes
 from .kinds import calls_every_step, euler_like, is_adaptive, is_core
-from .noise import draw, join, pack, recipe_noise, rows_of, unpack_like
+from .noise import join, pack, rows_of, unpack_like
 from .sharing import is_compiled, keeps_guidance, rows_are_frames, why_alone, why_one_a_call
 from .verdicts import shared_calls
 
@@ -86,6 +87,7 @@ class ComfySession:
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
         self._stochastic: bool | None = None
+        self._noise = CandidateNoise(graph, self.device)
         self._guiders = JitteredGuiders(graph.guider)
         self._starting = nullcontext if self.why_alone else Forests().starting
         self.gaps_for = ""
@@ -159,25 +161,17 @@ class ComfySession:
         return ALONE_WAVE if self.why_alone else max(MIN_WAVE, self.max_rows)
 
     def draw(self, seed: int) -> Tensor:
-        """Return the noise (R, ...) that the stock noise node gives for `seed`, packed if nested."""
-        return draw(self.graph.latent, seed)
+        """Return the noise (R, ...) that the stock noise node gives for `seed`, packed, and leave the state that it leaves."""
+        return self._noise.draw(seed)
 
     def start(self, recipe: Recipe, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare the first run of a recipe."""
         if recipe.jitter is not None:
             self._guiders.check()
-        noise = self.noise_of(recipe)
+        noise = self._noise.of(recipe)
         run = self._trajectory(self.sigmas, recipe.seed, noise, keep_records=keep_records, rng=take_rng(self.device))
         run.jitter = recipe.jitter
         return run
-
-    def noise_of(self, recipe: Recipe) -> Tensor:
-        """Return a recipe's first noise, packed; the global random state is left where the stock noise leaves it."""
-        given = pack(self.graph.given)
-        if recipe.start == GIVEN and not recipe.moves:
-            put_rng(self.graph.given_rng, self.device)
-            return given
-        return recipe_noise(recipe, self.graph.latent, given, self.graph.noise)
 
     def branch(self, record: Record, cut: Cut, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare a run from a recorded model call of another, renoised or not, with its own seed.

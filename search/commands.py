@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .controls import DISCARD, FINISH
-from .journal import Journal, name_of
+from .journal import Journal
+from .lines import name_of
 
 Load = Callable[[str], list[dict[str, Any]]]
 Save = Callable[[str, list[dict[str, Any]]], None]

@@ -14,11 +14,13 @@ import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .journal_file import JournalFile, write_whole
-from .lines import NO_LOOKS, RUN, SCORES, SETTLED, Entry, entries_in, is_usable, line_of, name_of
+from .lines import NO_LOOKS, RUN, SCORES, SETTLED, Entry, canonical, entries_in, is_usable, line_of, name_of_text
+from .recipe_text import CANONICAL, recipe_text
 from .recipes import Recipe
 
 FORMAT, VERSION = "noise-search-journal", 1
@@ -49,8 +51,12 @@ def entry_name(recipe: Recipe, what: Mapping[str, Any], given: str = "") -> str:
         what: {} for its finished run, {"sigma": level} for a look half-way, {"draft_steps": steps} for a draft.
         given: hash of the noise that was connected, at the user's seed: recipes know only that they need it.
     """
-    noise = given if recipe.needs_noise else ""
-    return name_of([json.loads(recipe.to_json()), what, noise])
+    return _entry_name(recipe, canonical(what), given if recipe.needs_noise else "")
+
+
+@lru_cache(maxsize=1024)  # a candidate is named several times while it is new
+def _entry_name(recipe: Recipe, what: str, noise: str) -> str:
+    return name_of_text(f"[{recipe_text(recipe, CANONICAL)},{what},{canonical(noise)}]")
 
 
 class Journal:

@@ -22,7 +22,12 @@ JOINED = re.compile(rb"(?<=\}).(?=\{\")", re.DOTALL)  # where the end of a line 
 
 def name_of(what: Any) -> str:
     """Return the name, 32 hex digits, of what JSON values tell."""
-    return hashlib.sha256(canonical(what).encode()).hexdigest()[:32]
+    return name_of_text(canonical(what))
+
+
+def name_of_text(text: str) -> str:
+    """Return the name, 32 hex digits, of what canonical text tells."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def canonical(value: Any) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from .kept import Kept, KeptUnder
+from .linked import Linked
 from .seeds import DRAWN_SEED_LIMIT, derived_seed
 
 Draw = Callable[[int], Tensor]
-MAX_LINEAGE = 500  # ancestors; each is drawn, and held, when a recipe is rendered
+NOTHING = Kept(0).under(None)  # no ancestor is kept
+MAX_LINEAGE = 500  # ancestors; each is drawn, and held, when a recipe is rendered and none of them is kept
 MAX_LEVELS = 16
 LEAST_BLOCKS = 4  # of the low band along the shorter side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ancestor:
     """A noise on the way to another.
 
@@ -32,7 +36,7 @@ class Ancestor:
     parents: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Move:
     """A step from one noise to another.
 
@@ -43,39 +47,34 @@ class Move:
             bands, 0 for an independent one, and with a lineage the least variance of an elite distribution;
             "antithetic": -1; "orthogonal": 0; "box": the side of the box.
         levels: of the low band: blocks are 2^levels cells wide. Clamped so that 4 blocks remain along the shorter side.
-        lineage: the noises this one was drawn from, in order, itself as the last.
+        lineage: the noises this one was drawn from, in order, itself as the last; made of any sequence.
     """
 
     kind: str
     seed: int
     amount: float
     levels: int = 0
-    lineage: tuple[Ancestor, ...] = ()
+    lineage: Linked[Ancestor] = Linked()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON values; seeds are strings, since browsers round large numbers."""
-        data: dict[str, Any] = {"kind": self.kind, "seed": str(self.seed), "amount": self.amount}
-        if self.kind in HAS_LEVELS:
-            data["levels"] = self.levels
-        if self.lineage:
-            data["lineage"] = [[str(a.seed), *a.parents] for a in self.lineage]
-        return data
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lineage", Linked(self.lineage))
 
 
-def apply(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+def apply(noise: Tensor, move: Move, draw: Draw, kept: KeptUnder = NOTHING) -> Tensor:
     """Return the noise (R, ...) that a move leads to from `noise`.
 
     Args:
         noise: where it starts.
         move: what it does.
         draw: gives the stock noise of a seed, unit Gaussian (R, ...).
+        kept: what is kept of the ancestors in the lineages of moves from this noise.
 
     Raises:
         ValueError: it leads nowhere: the noise is all zero, or the move draws what is there already.
     """
     if not int(torch.count_nonzero(noise)):
         raise ValueError(f"recipe: {move.kind!r} has no direction: the noise is all zero")
-    return MOVES[move.kind](noise, move, draw).to(noise.dtype)
+    return MOVES[move.kind](noise, move, draw, kept).to(noise.dtype)
 
 
 def neighbor(noise: Tensor, fresh: Tensor, cosine: float) -> Tensor:
@@ -150,24 +149,78 @@ def elite_draw(elites: Tensor, fresh: Tensor, least_variance: float) -> Tensor:
     return (mean + var.sqrt() * fresh) / (mean.square() + var).mean().sqrt()
 
 
-def _low_band(noise: Tensor, move: Move, draw: Draw) -> Tensor:
-    bands = [low_band(noise, move.levels)]
-    for ancestor in move.lineage:
+def _low_band(noise: Tensor, move: Move, draw: Draw, kept: KeptUnder) -> Tensor:
+    first = low_band(noise, move.levels)
+
+    def band_of(ancestor: Ancestor, elites: list[Tensor]) -> Tensor:
         band = low_band(draw(ancestor.seed), move.levels)
-        elites = [bands[i] for i in ancestor.parents]
-        bands.append(elite_draw(torch.stack(elites), band, move.amount) if elites else band)
-    if not move.lineage:
+        return elite_draw(torch.stack(elites), band, move.amount) if elites else band
+
+    if move.lineage:
+        band = _descendant(move, first, band_of, kept)
+    else:
         fresh = low_band(draw(move.seed), move.levels)
-        bands.append(neighbor(bands[0], fresh, move.amount) if move.amount else fresh)
-    return with_low_band(noise, bands[-1], move.levels)
+        band = neighbor(first, fresh, move.amount) if move.amount else fresh
+    return with_low_band(noise, band, move.levels)
 
 
-def _orthogonal(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+def _orthogonal(noise: Tensor, move: Move, draw: Draw, kept: KeptUnder) -> Tensor:
     """The last of a group, each made orthogonal to its parents and as long as it was drawn."""
-    group = [noise.double().flatten()]
-    for ancestor in move.lineage or (Ancestor(move.seed, (0,)),):
-        group.append(_across(draw(ancestor.seed).double().flatten(), [group[i] for i in ancestor.parents]))
-    return group[-1].reshape(noise.shape)
+
+    def orthogonal_to(ancestor: Ancestor, parents: list[Tensor]) -> Tensor:
+        return _across(draw(ancestor.seed).double().flatten(), parents)
+
+    first = noise.double().flatten()
+    alone = Ancestor(move.seed, (0,))
+    last = _descendant(move, first, orthogonal_to, kept) if move.lineage else orthogonal_to(alone, [first])
+    return last.reshape(noise.shape)
+
+
+def _descendant(
+    move: Move, first: Tensor, make: Callable[[Ancestor, list[Tensor]], Tensor], kept: KeptUnder
+) -> Tensor:  # fmt: skip
+    """Return what the last of a move's lineage is, from ancestors that are kept and from others that are made again.
+
+    Args:
+        move: its lineage is not empty.
+        first: what position 0 of the lineage stands for.
+        make: gives what an ancestor is, of its parents in order.
+        kept: where it is looked for, and kept, by its whole descent.
+    """
+    lineage, keys = list(move.lineage), _descents(move)
+    found, todo = {0: first}, [len(lineage)]
+    while todo:
+        place = todo[-1]
+        if place not in found and (there := kept.get(keys[place])) is not None:
+            found[place] = there
+        ancestor = lineage[place - 1]
+        missing = [] if place in found else [parent for parent in ancestor.parents if parent not in found]
+        todo += missing
+        if not missing:
+            if place not in found:
+                found[place] = make(ancestor, [found[parent] for parent in ancestor.parents])
+                kept.add(keys[place], found[place])
+            todo.pop()
+    return found[len(lineage)]
+
+
+def _descents(move: Move) -> list[bytes]:
+    """Return, for each position in a move's lineage, a hash of all that it is made of but the noise before the move."""
+    keys = _descents_of(move.kind, move.levels, move.amount, move.lineage.before)
+    return [*keys, _descent(keys, move.lineage.last)]
+
+
+@lru_cache(maxsize=16)  # the children of a generation share all of their lineage but themselves
+def _descents_of(kind: str, levels: int, amount: float, lineage: Linked[Ancestor]) -> list[bytes]:
+    keys = [f"{kind} {levels} {amount!r}".encode()]
+    for ancestor in lineage:
+        keys.append(_descent(keys, ancestor))
+    return keys
+
+
+def _descent(keys: Sequence[bytes], ancestor: Ancestor) -> bytes:
+    of = [keys[0], str(ancestor.seed).encode(), *(keys[parent] for parent in ancestor.parents)]
+    return hashlib.sha256(b"|".join(of)).digest()
 
 
 def _across(v: Tensor, others: list[Tensor]) -> Tensor:
@@ -181,7 +234,7 @@ def _across(v: Tensor, others: list[Tensor]) -> Tensor:
     return w * (v.norm() / w.norm())
 
 
-def _box(noise: Tensor, move: Move, draw: Draw) -> Tensor:
+def _box(noise: Tensor, move: Move, draw: Draw, kept: KeptUnder) -> Tensor:
     """A step of the coordinates that a coin chooses, clamped to the box and put back on the sphere of the noise.
 
     The coin falls with a chance in (0.1, 0.9) that is the move's own; one coordinate at least is chosen.
@@ -199,10 +252,10 @@ def _box(noise: Tensor, move: Move, draw: Draw) -> Tensor:
     return y * (x.norm() / y.norm())
 
 
-MOVES: dict[str, Callable[[Tensor, Move, Draw], Tensor]] = {
-    "neighbor": lambda noise, move, draw: neighbor(noise, draw(move.seed), move.amount),
+MOVES: dict[str, Callable[[Tensor, Move, Draw, KeptUnder], Tensor]] = {
+    "neighbor": lambda noise, move, draw, kept: neighbor(noise, draw(move.seed), move.amount),
     "low_band": _low_band,
-    "antithetic": lambda noise, move, draw: -noise,
+    "antithetic": lambda noise, move, draw, kept: -noise,
     "orthogonal": _orthogonal,
     "box": _box,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .jitter import Jitter
+from .linked import Linked
 from .moves import AMOUNTS, MAX_LEVELS, Ancestor, Move
 from .recipes import ZERO, Recipe, derived_seed
 
@@ -139,20 +140,23 @@ class EliteProposal:
 
     Attributes:
         elites: positions in the lineage; 0 is the pivot.
-        lineage: the elites and what they were drawn from, each after its own parents.
+        lineage: the elites and what they were drawn from, each after its own parents; made of any sequence.
         levels: as for `LowFrequencyProposal`.
         least_variance: floor of the variance.
     """
 
     elites: tuple[int, ...]
-    lineage: tuple[Ancestor, ...]
+    lineage: Linked[Ancestor]
     levels: int
     least_variance: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lineage", Linked(self.lineage))
 
     def propose(self, seed: int, index: int, pivot: Recipe) -> Recipe:
         _refuse_zero(pivot, "low bands")
         own = Ancestor(derived_seed(seed, index), self.elites)
-        return pivot.moved(Move("low_band", own.seed, self.least_variance, self.levels, (*self.lineage, own)))
+        return pivot.moved(Move("low_band", own.seed, self.least_variance, self.levels, self.lineage.plus(own)))
 
     def closer(self) -> EliteProposal:
         return self

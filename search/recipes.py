@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from .jitter import Jitter
+from .kept import Kept
+from .linked import Linked
 from .moves import AMOUNTS, HAS_LEVELS, HAS_LINEAGE, MAX_LEVELS, MAX_LINEAGE, MOVES, Ancestor, Draw, Move, apply
 from .moves import neighbor as neighbor
+from .recipe_text import AT_SEED, GIVEN, PLAIN, VERSION, recipe_text
 from .seeds import DRAWN_SEED_LIMIT as DRAWN_SEED_LIMIT
 from .seeds import derived_seed as derived_seed
 
-VERSION = 1
-GIVEN, ZERO = "given", "zero"
-AT_SEED = f"{GIVEN}@"  # and a seed: what the connected NOISE object makes at that seed
+ZERO = "zero"
 SEED_LIMIT = 2**64
 MAX_LENGTH = 100_000  # characters; a recipe comes from a stranger's workflow
 NEEDS_NOISE = (
@@ -29,7 +30,7 @@ NEEDS_NOISE = (
 COPIED = ' \n\t",'  # what may stand around a recipe that was copied out of a report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cut:
     """Where a run was left for a new one.
 
@@ -46,7 +47,7 @@ class Cut:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that, with model, sampler, sigmas and latent, determines a candidate.
 
@@ -54,8 +55,8 @@ class Recipe:
         start: seed of the first noise; `GIVEN` for the noise that was connected; `ZERO` for none (only the step noise
             differs).
         seed: step seed of the (first) run.
-        moves: steps from the first noise to the candidate's, in order.
-        cuts: segments after the first, in order.
+        moves: steps from the first noise to the candidate's, in order; made of any sequence.
+        cuts: segments after the first, in order; made of any sequence.
         jitter: how the positive conditioning's text embedding is varied; None for not at all.
         connected: whether the first noise is what the connected NOISE object makes at the seed `start`; False: what stock
             `prepare_noise` draws for it.
@@ -63,10 +64,14 @@ class Recipe:
 
     start: int | str
     seed: int
-    moves: tuple[Move, ...] = ()
-    cuts: tuple[Cut, ...] = ()
+    moves: Linked[Move] = Linked()
+    cuts: Linked[Cut] = Linked()
     jitter: Jitter | None = None
     connected: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moves", Linked(self.moves))
+        object.__setattr__(self, "cuts", Linked(self.cuts))
 
     @property
     def step_seed(self) -> int:
@@ -86,18 +91,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as JSON; seeds are strings, since browsers round large numbers."""
-        noise = f"{AT_SEED}{self.start}" if self.connected else str(self.start)
-        data: dict[str, Any] = {"noise_search": VERSION, "noise": noise, "seed": str(self.seed)}
-        if self.moves:
-            data["moves"] = [move.as_dict() for move in self.moves]
-        if self.cuts:
-            data["cuts"] = [
-                {"sigma": c.sigma, "renoise_to": c.renoise_to, "noise_seed": str(c.noise_seed), "seed": str(c.seed)}
-                for c in self.cuts
-            ]
-        if self.jitter is not None:
-            data["jitter"] = {"seed": str(self.jitter.seed), "cosine": self.jitter.cosine}
-        return json.dumps(data)
+        return recipe_text(self, PLAIN)
 
     @staticmethod
     def from_json(text: str) -> Recipe:
@@ -110,11 +104,11 @@ class Recipe:
 
     def moved(self, move: Move) -> Recipe:
         """Return the recipe of a noise one move further, of a run without cuts."""
-        return replace(self, moves=(*self.moves, move), cuts=())
+        return replace(self, moves=self.moves.plus(move), cuts=())
 
     def branched(self, cut: Cut) -> Recipe:
         """Return the recipe of a run that leaves this one."""
-        return replace(self, cuts=(*self.cuts, cut))
+        return replace(self, cuts=self.cuts.plus(cut))
 
 
 def recipes_from_json(text: str) -> list[Recipe]:
@@ -129,7 +123,9 @@ def recipes_from_json(text: str) -> list[Recipe]:
     return [_parse(item) for item in data] if isinstance(data, list) else [_parse(data)]
 
 
-def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None, connected: Draw | None = None) -> Tensor:
+def make_noise(
+    recipe: Recipe, draw: Draw, given: Tensor | None = None, connected: Draw | None = None, kept: Kept | None = None
+) -> Tensor:  # fmt: skip
     """Return the noise (R, ...) that a recipe's first run starts from.
 
     Args:
@@ -137,21 +133,36 @@ def make_noise(recipe: Recipe, draw: Draw, given: Tensor | None = None, connecte
         draw: gives the stock noise of a seed, unit Gaussian (R, ...).
         given: the connected noise, for recipes that start from it.
         connected: gives the connected NOISE object's noise at a seed (R, ...).
+        kept: noises that others were made from, of the same `draw`, `given` and `connected`; None keeps none.
 
     Raises:
         ValueError: the recipe starts from a connected noise and there is none, or a move leads nowhere.
     """
     if recipe.needs_noise and (connected if recipe.connected else given) is None:
         raise ValueError(NEEDS_NOISE)
-    if recipe.start == GIVEN:
-        noise = given
-    elif recipe.start == ZERO:
-        noise = torch.zeros_like(draw(0))
-    else:
-        noise = (connected if recipe.connected else draw)(int(recipe.start))
-    for move in recipe.moves:
-        noise = apply(noise, move, draw)
+    kept = Kept(0) if kept is None else kept
+    start = (recipe.start, recipe.connected)
+    ahead, there = [], recipe.moves
+    while (noise := kept.get((start, there))) is None and there:
+        ahead.append(there)
+        there = there.before
+    if noise is None:
+        noise = _start(recipe, draw, given, connected)
+    for there in reversed(ahead):
+        base = (start, there.before)
+        if there is recipe.moves:  # what is built upon once is built upon again: a pivot has several neighbors
+            kept.add(base, noise)
+        noise = apply(noise, there.last, draw, kept.under(base))
     return noise
+
+
+def _start(recipe: Recipe, draw: Draw, given: Tensor | None, connected: Draw | None) -> Tensor:
+    """Return the noise (R, ...) before a recipe's moves."""
+    if recipe.start == GIVEN:
+        return given
+    if recipe.start == ZERO:
+        return torch.zeros_like(draw(0))
+    return (connected if recipe.connected else draw)(int(recipe.start))
 
 
 def _load(text: str) -> Any:

@@ -38,3 +38,19 @@ def put_rng(state: RngState, device: torch.device) -> None:
         return
     backend = getattr(torch, device.type)
     backend.set_rng_state(state.device) if device.type == "mps" else backend.set_rng_state(state.device, device)
+
+
+def stand_after(seed: int, cpu: Tensor, device: torch.device) -> None:
+    """Put all global generators where `torch.manual_seed(seed)` and then draws on the CPU leave them.
+
+    Without an accelerator `torch.manual_seed` writes down the call stack each time, for one that may come: 50 times as long
+    as to seed a generator.
+
+    Args:
+        seed: of all of them.
+        cpu: state of the CPU generator after the draws, uint8.
+        device: where runs draw; other generators are left alone if it is the CPU.
+    """
+    if device.type != "cpu":
+        torch.manual_seed(seed)
+    torch.set_rng_state(cpu)

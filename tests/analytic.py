@@ -18,6 +18,7 @@ from torch import Tensor
 from noise_search.search.budget import Budget, StopRules
 from noise_search.search.engine import Search
 from noise_search.search.judge import Judge
+from noise_search.search.kept import Kept
 from noise_search.search.recipes import Cut, Recipe, derived_seed, make_noise
 
 SIZE = 48  # of a latent; a picture is 4 x 4 x 3
@@ -156,6 +157,7 @@ class AnalyticSession:
     branches: list[Cut] = field(default_factory=list)
     rounds: list[tuple[int, float]] = field(default_factory=list)
     runs: list[AnalyticRun] = field(default_factory=list)
+    kept: Kept = field(default_factory=lambda: Kept(1 << 20))
 
     @property
     def sigmas(self) -> Tensor:
@@ -172,7 +174,7 @@ class AnalyticSession:
             levels = [level for pair in zip(levels, levels[1:], strict=False) for level in pair] + levels[-1:]
         if self.calls is not None:
             levels = torch.linspace(1.0, 0.0, self.calls(recipe.seed) + 1)[:-1].tolist()
-        known = make_noise(recipe, draw) * math.sqrt(known_share(1.0, self.stochastic))
+        known = make_noise(recipe, draw, kept=self.kept) * math.sqrt(known_share(1.0, self.stochastic))
         return self._run(AnalyticRun(
             known, recipe.seed, levels, self.blur, self.stochastic, keep_records, 0, self.prediction_levels
         ))  # fmt: skip

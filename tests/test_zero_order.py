@@ -89,7 +89,7 @@ def test_restart():
     search = run(ZeroOrderSearch(neighbors=2, on_stall="restart"), 11, Listed(numbers=STALLS))
     assert parents(search) == [None, 0, 0, None, 3, 3, 4, 4, 7, 7, 8]
     assert [r.candidates for r in search.rounds] == [(0,), (1, 2), (3, 4, 5), (6, 7), (8, 9), (10,)]
-    assert search.candidates[3].recipe.moves == ()
+    assert not search.candidates[3].recipe.moves
 
 
 def test_restart_counts_its_pivot():
