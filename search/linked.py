@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,10 +42,23 @@ class Linked(Sequence[T]):
         return self._length
 
     def __getitem__(self, index: Any) -> Any:
-        if index == -1 and self._length:
-            return self.last
-        items = list(self)[index]
-        return Linked(items) if isinstance(index, slice) else items
+        if not isinstance(index, slice):
+            place = index + self._length if index < 0 else index
+            if not 0 <= place < self._length:
+                raise IndexError(f"{index} is no position of {self._length} items")
+            return self._first(place + 1).last
+        start, stop, step = index.indices(self._length)
+        if step != 1:
+            return Linked(list(self)[index])
+        until = self._first(max(start, stop))
+        return until if start == 0 else Linked(reversed(list(islice(reversed(until), len(until) - start))))
+
+    def _first(self, count: int) -> Linked[T]:
+        """Return the sequence of the first items, which this one was made from."""
+        found = self
+        while found._length > count:
+            found = found.before
+        return found
 
     def __iter__(self) -> Iterator[T]:
         return reversed(list(reversed(self)))

@@ -19,7 +19,8 @@ def test_it_is_the_sequence_of_its_items(count):
         assert tuple(made) == wanted and tuple(reversed(made)) == wanted[::-1]
         assert len(made) == count and bool(made) == bool(wanted)
         assert [made[k] for k in range(-count, count)] == [wanted[k] for k in range(-count, count)]
-        assert made[1:3] == Linked(wanted[1:3]) and made[:-1] == Linked(wanted[:-1])
+        for part in [slice(a, b, c) for a in (None, 0, 1, 3, -1, 9) for b in (None, 0, 2, 3, -1, 9) for c in (None, 1, 2, -1)]:
+            assert made[part] == Linked(wanted[part]), part
         for index in (count, -count - 1):
             with pytest.raises(IndexError):
                 made[index]
@@ -34,7 +35,7 @@ def test_equal_ones_are_equal_however_they_were_made():
 
 def test_what_comes_before_is_shared():
     one = Linked(ITEMS)
-    assert one.plus("e").before is one and Linked(one) is one
+    assert one.plus("e").before is one and one.plus("e")[:-1] is one and Linked(one) is one
     assert one.last == "d" and one.before == Linked("abc")
 
 
