@@ -1,8 +1,8 @@
 """What a candidate's noise costs, from the first neighbor to the fortieth pivot's, and whether a zero-order search slows down.
 
-First, for latents of the sizes of SDXL, Flux and Wan (81 frames): the time to prepare the run of a neighbor, in draws of
-stock `prepare_noise`, which are measured in between. The pivot moves after every four neighbors. Then the processor time of
-a candidate in a zero-order search on the demo model whose every round moves the pivot, decode and verifier left out: the
+First, for latents of the sizes of SDXL, Flux and Wan (81 frames): the processor time to prepare the run of a neighbor, in
+draws of stock `prepare_noise`, which are measured in between. The pivot moves after every four neighbors. Then that of a
+candidate in a zero-order search on the demo model whose every round moves the pivot, decode and verifier left out: the
 last fifth of the search against the first.
 
 python bench/noise.py --threads 1
@@ -44,12 +44,12 @@ def by_depth(rig: Rig, shape: tuple[int, ...], depth: int) -> list[tuple[float, 
     pivot, times = recipes.Recipe(5, 5), []
     for level in range(depth):
         around = [pivot.moved(recipes.Move("neighbor", recipes.derived_seed(5, level, k), COSINE)) for k in range(NEIGHBORS)]
-        started = time.perf_counter()
+        started = time.process_time()
         for recipe in around:
             session.start(recipe).close()
-        between = time.perf_counter()
+        between = time.process_time()
         comfy.sample.prepare_noise(latent["samples"], level)
-        times.append((1000 * (between - started) / NEIGHBORS, 1000 * (time.perf_counter() - between)))
+        times.append((1000 * (between - started) / NEIGHBORS, 1000 * (time.process_time() - between)))
         pivot = around[-1]
     return times
 

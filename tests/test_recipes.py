@@ -286,6 +286,21 @@ def test_neighbours_stay_gaussian(steps):
     assert abs(float((x**4).mean()) - 3) < 5 * math.sqrt(96 / n)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("cosine", [-1.0, -0.3, 0.0, 0.95, 1.0])
+def test_a_neighbour_is_the_formula_bit_for_bit(cosine, dtype):
+    """Recipes are made again for ever; what they are made from is not touched."""
+    noise, fresh = gaussian((2, 4, 9, 7), 1).to(dtype), gaussian((2, 4, 9, 7), 2).to(dtype)
+    x, v = noise.double(), fresh.double()
+    u = x / x.norm()
+    w = v - (v * u).sum() * u
+    w = w / w.norm()
+    wanted = (x.norm() * (cosine * u + (1.0 - cosine**2) ** 0.5 * w)).to(dtype)
+    before = noise.clone(), fresh.clone()
+    assert torch.equal(neighbor(noise, fresh, cosine), wanted)
+    assert torch.equal(noise, before[0]) and torch.equal(fresh, before[1])
+
+
 def test_zero_noise_has_no_neighbours():
     with pytest.raises(ValueError, match="all zero"):
         neighbor(torch.zeros(1, 4, 8, 8), gaussian((1, 4, 8, 8), 1), 0.9)
