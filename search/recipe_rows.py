@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from .linked import Linked
 from .moves import MAX_LINEAGE, Ancestor, Move
-from .recipes import VERSION, Recipe
+from .recipes import VERSION, Cut, Recipe
 
 MAX_TEXT = 1_000_000  # characters of a recipe that is put together
 SHORTEST_RANGE = 3  # indices in a row from which on first and last are written
@@ -31,28 +32,27 @@ class RowWriter:
     too (without any, the parent's are left out), and its seed and jitter, if it has them, replace the parent's. A seed
     that is the noise's own is left out.
 
-    The lineage of a row's last move is written as the candidates that the move was drawn from, None for the noise
-    before the move: `Lineages` gives it back.
+    In place of a lineage, a row's last move has "drawn_from": the list of candidates that it was drawn from, null for the
+    noise before the move, or the index of a candidate that was drawn from the same. `Lineages` gives the lineage back.
     """
 
     def __init__(self) -> None:
         self._index_of: dict[int, int] = {}  # candidates by the seed of their last move
         self._drawn: dict[int, tuple[str, References]] = {}
         self._lineages = Lineages(self._drawn.get)
-        self._last: tuple[tuple[Ancestor, ...], tuple[int, ...], References] | None = None
+        self._last: tuple[int, Linked[Ancestor], References] | None = None  # a candidate, what it was drawn from
 
     def row(self, index: int, recipe: Recipe, parent: Recipe | None) -> dict[str, Any]:
         """Return the fields of a candidate's recipe; `parent` is that of the candidate which its row names as parent."""
         base = parent if parent is not None and _goes_on(recipe, parent) else None
-        moves = recipe.moves[len(base.moves) if base else 0 :]
-        cuts = recipe.cuts[len(base.cuts) if base else 0 :]
-        references = self._note(index, moves[-1]) if moves else None
-        if references:
+        moves, cuts = (recipe.moves, recipe.cuts) if base is None else (_added(recipe.moves, base.moves), _cuts(recipe, base))
+        told = self._note(index, moves[-1]) if moves else None
+        if told is not None:
             moves = (*moves[:-1], replace(moves[-1], lineage=()))
         fields = json.loads(replace(recipe, moves=moves, cuts=cuts).to_json())
         del fields["noise_search"]
-        if references:
-            fields["moves"][-1][DRAWN_FROM] = _in_ranges(references)
+        if told is not None:
+            fields["moves"][-1][DRAWN_FROM] = told
         if base is not None:
             del fields["noise"]
         if fields["seed"] == (fields.get("noise") if base is None else str(base.seed)):
@@ -61,26 +61,30 @@ class RowWriter:
             fields.pop("jitter", None)
         return fields
 
-    def _note(self, index: int, move: Move) -> References:
-        """Keep a candidate's last move for those drawn from it; return what it was drawn from, () if that cannot be told."""
-        references = self._references(index, move) if move.lineage else ()
+    def _note(self, index: int, move: Move) -> list[Any] | int | None:
+        """Keep a candidate's last move for those drawn from it; return its "drawn_from", None if it has its whole lineage."""
+        told, references = self._told(index, move) if move.lineage else (None, ())
         self._index_of[move.seed] = index
         self._drawn[index] = (str(move.seed), references)
-        return references
+        return told
 
-    def _references(self, index: int, move: Move) -> References:
-        before, own = move.lineage[:-1], move.lineage[-1]
-        if self._last is not None and (before, own.parents) == self._last[:2]:  # drawn with others from the same
-            return self._last[2]
-        places = [None, *(self._index_of.get(ancestor.seed) for ancestor in before)]
+    def _told(self, index: int, move: Move) -> tuple[list[Any] | int | None, References]:
+        """Return "drawn_from" of a move, and what it means; (None, ()) if that would not give back its lineage."""
+        before, own = move.lineage.before, move.lineage.last
+        if self._last is not None:
+            other, ahead, references = self._last
+            if before == ahead and list(own.parents) == self._lineages.positions(references):
+                return other, references
+        entries = list(before)
+        places = [None, *(self._index_of.get(ancestor.seed) for ancestor in entries)]
         references = tuple(places[parent] for parent in own.parents)
         known = None not in places[1:] and all(place < index for place in places[1:])
-        if not known or self._lineages.before(references) != [[str(a.seed), *a.parents] for a in before]:
-            return ()
+        if not known or self._lineages.before(references) != [[str(a.seed), *a.parents] for a in entries]:
+            return None, ()
         if self._lineages.positions(references) != list(own.parents):
-            return ()
-        self._last = before, own.parents, references
-        return references
+            return None, ()
+        self._last = index, before, references
+        return _in_ranges(references), references
 
 
 class Lineages:
@@ -216,7 +220,13 @@ class RowReader:
 
     def _drawn(self, index: int) -> tuple[str, References] | None:
         moves = self._rows[index].get("moves")
-        return (moves[-1].get("seed"), _from_ranges(moves[-1].get(DRAWN_FROM, []), index)) if moves else None
+        if not moves:
+            return None
+        told = moves[-1].get(DRAWN_FROM, [])
+        if type(told) is int and 0 <= told < index:  # from the same as that candidate
+            others = self._rows[told].get("moves") or [{}]
+            return moves[-1].get("seed"), _from_ranges(others[-1].get(DRAWN_FROM), told)
+        return moves[-1].get("seed"), _from_ranges(told, index)
 
 
 def _after(before: _Chain | None, index: int, own: list[dict[str, Any]] | None) -> _Chain | None:
@@ -230,10 +240,20 @@ def _goes_on(recipe: Recipe, parent: Recipe) -> bool:
     """Whether a recipe can be told by what it adds to its parent's."""
     return (
         (recipe.start, recipe.connected) == (parent.start, parent.connected)
-        and recipe.moves[: len(parent.moves)] == parent.moves
-        and (not recipe.cuts or (len(recipe.cuts) > len(parent.cuts) and recipe.cuts[: len(parent.cuts)] == parent.cuts))
+        and _added(recipe.moves, parent.moves) is not None
+        and _cuts(recipe, parent) is not None
         and (recipe.jitter is not None or parent.jitter is None)
     )
+
+
+def _cuts(recipe: Recipe, parent: Recipe) -> list[Cut] | None:
+    """Return the cuts that a recipe has after all of its parent's, or none of any; None for others."""
+    return (_added(recipe.cuts, parent.cuts) or None) if recipe.cuts else []
+
+
+def _added(items: Linked, before: Linked) -> list[Any] | None:
+    """Return what a sequence has after the items of another; None if it does not begin with those."""
+    return list(items[len(before) :]) if items[: len(before)] == before else None
 
 
 def _in_ranges(references: References) -> list[Any]:
@@ -249,8 +269,10 @@ def _in_ranges(references: References) -> list[Any]:
 
 def _from_ranges(told: Any, index: int) -> References:
     """Read what a candidate's last move was drawn from: indices before its own, [first, last] for many, and null."""
+    if not isinstance(told, list):
+        raise ValueError(f"{DRAWN_FROM!r} of candidate {index} must be a list of candidates, or one that has a list")
     found: list[int | None] = []
-    for entry in told if isinstance(told, list) else [told]:
+    for entry in told:
         first, last = entry if isinstance(entry, list) and len(entry) == 2 else (entry, entry)
         if first is None and last is None:
             found.append(None)

@@ -150,6 +150,8 @@ def move(seed: int, *drawn_from: Any) -> dict[str, Any]:
     ([row(0, noise="1"), row(1, parent=0, moves=[move(2, 0)])], "drawn from that of candidate 0, which has no moves"),
     ([row(0, noise="1"), row(1, parent=0, moves=[move(2, [0, 10**9])])], "must name candidates before it"),
     ([row(0, noise="1"), row(1, parent=0, moves=[move(2, "0")])], "must name candidates before it"),
+    ([row(0, noise="1"), row(1, parent=0, moves=[{**move(2), "drawn_from": 1}])], "of candidate 1 must be a list of candidates"),
+    ([row(0, noise="1"), row(1, parent=0, moves=[{**move(2), "drawn_from": 0}])], "of candidate 0 must be a list of candidates"),
     ([row(0, noise="1"), row(1, parent=0, moves=[move(2, True)])], "must name candidates before it"),
     ([*[row(k, noise="1", moves=[move(k)]) for k in range(600)], row(600, parent=0, moves=[move(9, [0, 599])])], "more than 500"),
     ([row(0, noise="1", moves=[move(0)]), *[row(k, noise="1", moves=[move(k, k - 1)]) for k in range(1, 600)]], "more than 500"),
