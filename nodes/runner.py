@@ -292,6 +292,8 @@ def finish(
     ranked = search.ranked
     score = final_score(search, best)
     score = best.score if score != score else score  # one that was chosen may have been no finalist
+    for candidate in finalists:
+        search.restore(candidate)
     images = [search.pictures(candidate) for candidate in finalists]
     search.watcher.shown(finalists, images, {})
     held_out = None

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from . import words
 from .budget import Budget
-from .candidates import Candidate, Pool
+from .candidates import Candidate
 from .controls import Controls
 from .gallery import Gallery
 from .helm import FINISHED, Helm
 from .judge import Judge, Shown
+from .pools import Look, Pool
 from .session import Session
 from .watcher import Watcher
 
@@ -27,6 +28,7 @@ class Appraisal(Helm):
         finished: the pool of fully rendered candidates.
         finalists: those that the dear judge of a cascade scored, when the search has ended; else None.
         gallery: pictures of the finished.
+        scored: candidates as they were scored: finished, looked at or drafted.
         watch: told every pool that grew; may set `ended`.
     """
 
@@ -36,12 +38,23 @@ class Appraisal(Helm):
     ) -> None:  # fmt: skip
         """Start with empty pools; see `engine.Search`."""
         super().__init__(session, judge, budget, baseline, controls, watcher)
-        self.finished = Pool(judge.combine)
+        self.finished = self.pool()
+        self.scored: list[Candidate] = []
         self.finalists: Pool | None = None
         self.gallery = Gallery(session, keep, on_best, budget.clock)
         self.watch: Callable[[Pool], None] | None = None
         for sitting in judge.sittings.values():
             sitting.recall, sitting.finishing = self.shown_again, lambda: self.controls.finishing or self.ended == FINISHED
+
+    def pool(self) -> Pool:
+        """Return an empty pool of candidates that are compared by this search's verifier."""
+        return self.judge.pool(lambda: self.discards)
+
+    @property
+    def best(self) -> tuple[Candidate, float] | None:
+        """The first of `ranked`; None before any candidate finished."""
+        pool = self.finalists if self.finalists is not None and self.finalists.members else self.finished
+        return next(iter(pool.best()), None)
 
     @property
     def ranked(self) -> list[tuple[Candidate, float]]:
@@ -49,7 +62,8 @@ class Appraisal(Helm):
         ranked = self.finished.ranked()
         if self.finalists is None:
             return ranked
-        return self.finalists.ranked() + [(c, score) for c, score in ranked if c not in self.finalists.members]
+        chosen = set(map(id, self.finalists.members))
+        return self.finalists.ranked() + [(c, score) for c, score in ranked if id(c) not in chosen]
 
     @property
     def decodes(self) -> int:
@@ -58,7 +72,13 @@ class Appraisal(Helm):
 
     def pictures(self, candidate: Candidate) -> Tensor:
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
+        if candidate.index not in self.gallery.at_hand:
+            self.restore(candidate)
         return self.gallery.pictures(candidate)
+
+    def restore(self, candidate: Candidate) -> None:
+        """Make what a finished candidate no longer holds again."""
+        raise NotImplementedError
 
     def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
         """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
@@ -66,6 +86,8 @@ class Appraisal(Helm):
         for candidate in candidates:
             known = judge.known(candidate, {})
             asked = judge.asks_about(known)
+            if asked:
+                self.restore(candidate)
             pictures = self.pictures(candidate) if asked and judge.needs_pictures else None
             shown.append(Shown(candidate, pictures, candidate.latent, {}, {}, known))
         raw = self.ask(judge, shown)
@@ -96,34 +118,25 @@ class Appraisal(Helm):
         candidate = self.candidates[index]
         return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
 
-    def rescore(self) -> None:
-        for candidate, score in self.finished.ranked():  # finalists too: scores of a cascade's two judges cannot be compared
-            candidate.score = score
-        self.watcher.changed(self)
-
     # Inside.
 
-    def _grown(self, pool: Pool) -> None:
-        self.rescore()
+    def _grown(self, pool: Pool, candidates: Sequence[Candidate]) -> None:
+        self.scored += candidates
+        self.watcher.changed(self)
         if self.watch is not None:
             self.watch(pool)
 
     def _score_look(
         self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], pool: Pool | None
     ) -> Pool:
-        pool = Pool(self.judge.combine) if pool is None else pool
+        pool = self.pool() if pool is None else pool
         if not candidates:
             return pool
         shown, size = self._to_show(candidates, latents, what), self.group  # so many pictures at a time: they are large
         raw = torch.cat([self._judged_with_waiting(shown[first : first + size]) for first in range(0, len(shown), size)])
-        pool.add(candidates, raw)
-        for candidate, row in zip(candidates, raw.tolist(), strict=True):
-            candidate.looks.append({**what, "scores": dict(zip(self.judge.names, row, strict=True))})
-        for member, score in zip(pool.members, pool.combined().tolist(), strict=True):
-            for look in member.looks:
-                if what.items() <= look.items():
-                    look["score"] = score
-        self._grown(pool)
+        for candidate, standing in zip(candidates, pool.add(candidates, raw), strict=True):
+            candidate.looks.append(Look(what, standing))
+        self._grown(pool, candidates)
         return pool
 
     def _to_show(self, candidates: Sequence[Candidate], latents: Sequence[Any], what: Mapping[str, Any]) -> list[Shown]:

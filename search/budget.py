@@ -53,7 +53,8 @@ class Budget:
         halted: nothing more may be spent once candidate 0 is rendered.
         waited: seconds that do not count, since the search waited for the user.
         free: every call is allowed for the moment; see `unlimited`.
-        redone: NFE, not among `nfe`, that were spent again to bring recalled runs back to where they were.
+        redone: NFE, not among `nfe`, that were spent again: to bring recalled runs back to where they were, or for latents of
+            candidates that were dropped.
         given_up: NFE of this search, not among `nfe`, before it was begun anew.
         refused: whether a model call was not allowed; whoever wants to know sets it to False before.
         clock: gives seconds; a test may hand in its own.
@@ -107,6 +108,11 @@ class Budget:
         finally:
             self.free = before
 
+    @property
+    def redoing(self) -> bool:
+        """Whether calls are counted apart for the moment; see `redo`."""
+        return self._redoing
+
     @contextmanager
     def redo(self) -> Iterator[None]:
         """Allow calls for a while that were paid for before, and count them apart; none once the search is halted."""
@@ -137,9 +143,10 @@ class Budget:
             self.nfe += rows
 
     def recall(self, nfe: int) -> None:
-        """Count model calls that a journal spared."""
-        self.nfe += nfe
-        self.recalled += nfe
+        """Count model calls that a journal spared; none for what is made again, which was counted before."""
+        if not self._redoing:
+            self.nfe += nfe
+            self.recalled += nfe
 
     def begin_anew(self) -> Budget:
         """Return the budget of this search begun anew: nothing is spent of it but time."""

@@ -5,9 +5,7 @@ Methods know nothing of it: target score, patience and every choice on the way g
 
 from __future__ import annotations
 
-import math
-
-from .candidates import Candidate, Pool
+from .candidates import Candidate
 from .engine import Search
 from .words import judging
 
@@ -29,7 +27,7 @@ def judge_finalists(search: Search) -> None:
     if search.baseline in ranked and search.baseline not in chosen:
         chosen.append(search.baseline)
     search.say(judging(len(chosen)))
-    judged = Pool(judge.combine)
+    judged = judge.pool(lambda: search.discards)
     for first in range(0, len(chosen), GROUP):
         some = chosen[first : first + GROUP]
         raw = search.scored_by(judge, some)
@@ -51,4 +49,4 @@ def final_score(search: Search, candidate: Candidate) -> float:
     """
     if search.finalists is None or not search.finalists.members:
         return candidate.score
-    return next((score for member, score in search.finalists.ranked() if member is candidate), math.nan)
+    return search.finalists.score_of(candidate)

@@ -100,8 +100,9 @@ class CommandLog:
     def note(self, left: Mapping[int, int], made: Iterable[int]) -> None:
         """Note what the commands that were obeyed in this step left of its runs; see `Command`."""
         new = [command for command in self._obeyed if command.step == self.step and command.left is None]
+        done = list(made) if new else []
         for command in new:
-            command.left, command.made = {str(index): calls for index, calls in left.items()}, list(made)
+            command.left, command.made = {str(index): calls for index, calls in left.items()}, done
         if new:
             self._write()
 

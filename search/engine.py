@@ -7,7 +7,7 @@ models, pictures or the budget's arithmetic; the engine never knows which method
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,11 +19,13 @@ from . import words
 from .appraisal import Appraisal
 from .budget import Budget
 from .calls import other_calls, record_at
-from .candidates import Candidate, Pool, Round
+from .candidates import Candidate, Round
 from .controls import Controls
 from .helm import CannotBranch
+from .holdings import Holdings
 from .judge import Judge, Shown
 from .outlook import check_levels
+from .pools import Pool
 from .proposals import GaussianProposal, NoiseProposal
 from .recipes import Cut, Recipe, derived_seed
 from .replay import replay
@@ -48,6 +50,10 @@ class Search(Appraisal):
     Attributes:
         seed: the user's seed.
         lasting_levels: noise levels at which the best run so far stays recorded, for the next method of a chain.
+        parents: of how many of the best finished candidates a method may start branches; a method sets it before it starts any.
+        pinned: finished candidates that it starts branches of for a while, whoever is better by now.
+        keep: how many best candidates are wanted.
+        holdings: the latents and records of the finished.
         rounds: what was told so far.
         finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
@@ -76,6 +82,8 @@ class Search(Appraisal):
         self.seed, self._connected, self.large_rounds = seed, connected, large_rounds
         self._unscored: list[Candidate] = []  # finished ones whose pictures are scored with those that follow
         self.lasting_levels: tuple[float, ...] = ()
+        self.parents, self.keep, self.holdings = 1, keep, Holdings()
+        self.pinned: Sequence[Candidate] = ()
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
         self._sampling = 0.0  # seconds
@@ -105,6 +113,8 @@ class Search(Appraisal):
             CannotBranch: the parent's run made no model call there.
         """
         run = self._runs.get(parent.index)
+        if run is None and parent.can_be_left_at(sigma) and not parent.records:
+            self.restore(parent)
         record = record_at(parent.records if run is None else run.records, sigma)
         if record is None and parent.status == "cut off":
             raise CannotBranch(f"candidate {parent.index} took more model calls than planned and was cut off")
@@ -122,21 +132,24 @@ class Search(Appraisal):
 
     def left_at(self, sigma: float) -> list[Candidate]:
         """Return the finished candidates whose runs can be left at a noise level, best first; last those without a score."""
-        return [c for c in (*(c for c, _ in self.ranked), *self._unscored) if record_at(c.records, sigma) is not None]
+        return self.holdings.left_at(sigma, self.finished)
 
-    def forget(self, candidates: Sequence[Candidate]) -> None:
-        """Free what branches of ended candidates would start from, but for the best that the next of a chain can leave.
+    def forget(self, candidates: Iterable[Candidate] | None = None, but: Sequence[Candidate] = ()) -> None:
+        """Have ended candidates never left again, but for the best that the next of a chain can leave.
 
         That need not be the best of all: an ensemble's order may change when its run is forgotten already.
+
+        Args:
+            candidates: which; None for all.
+            but: of these none.
         """
-        spared = [*self._unscored, *(best for level in self.lasting_levels for best in self.left_at(level)[:1])]
-        for candidate in candidates:
-            if candidate not in spared:
-                candidate.records = ()
+        best = [one for level in self.lasting_levels for one in self.left_at(level)[:1]]
+        self.holdings.forget(candidates, (*but, *self._unscored, *best))
 
     def render(
-        self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None, later: bool = False
-    ) -> Iterator[Round]:
+        self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None, later: bool = False,
+        *, draw: Callable[[], Candidate] | None = None, cost: int = 0,
+    ) -> Iterator[Round]:  # fmt: skip
         """Run candidates to their end and score them, as far as the budget reaches; one round for each group that is scored.
 
         Args:
@@ -144,10 +157,13 @@ class Search(Appraisal):
             fresh: how many new ones to run after them, each drawn only when it can be paid for.
             proposal: how these are drawn.
             later: nothing is decided by their scores yet: in large rounds they are scored with what follows.
+            draw: makes one of them, in the place of a proposal.
+            cost: NFE of one of them; 0 for that of a full run.
         """
+        draw = draw or (lambda: self.propose(proposal))
         todo = [c for c in candidates if c.status != "finished"]
         while (todo or fresh) and not self.over():
-            drawn = [self.propose(proposal) for _ in range(min(fresh, self._room - len(todo)))]
+            drawn = [draw() for _ in range(min(fresh, self._room(cost) - len(todo)))]
             todo, fresh = todo + drawn, fresh - len(drawn)
             wave = todo[: self._payable(todo)][: self.group - len(self._unscored) if self.scores_later else None]
             if not wave:
@@ -208,17 +224,18 @@ class Search(Appraisal):
             candidate.status = "finished" if candidate.status == "finished" else "draft"
         latents = [self._runs.pop(c.index).latent for c in drawn]
         pool = self._score_look(drawn, latents, {"draft_steps": steps}, pool)
+        for candidate in drawn:
+            candidate.predictions = {}
         for candidate, gaps, predictions in full:
             candidate.gaps, candidate.predictions = gaps, predictions
         return pool
 
     def over(self) -> bool:
         """Whether a stop rule ended the search; notes which."""
-        ranked = self.ranked
-        self.stopped = (self.ended if ranked else "") or self.stopped
-        if ranked and not self.stopped:
-            best, score = ranked[0]
-            self.stopped = self.budget.why_over(score, len(ranked) - 1 - self.finished.members.index(best))
+        if (leader := self.best) is not None:
+            best, score = leader
+            since = len(self.finished.members) - 1 - self.finished.place_of(best)
+            self.stopped = self.ended or self.stopped or self.budget.why_over(score, since)
         elif self._unscored and not self.stopped:
             self.stopped = self.budget.why_over(-math.inf, 0)
         return bool(self.stopped)
@@ -233,6 +250,7 @@ class Search(Appraisal):
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
         if candidate.status == "finished":
+            self.restore(candidate)
             return
         self.say(words.rendering([candidate]))
         before = self.budget.nfe
@@ -242,10 +260,19 @@ class Search(Appraisal):
         self._end([candidate])
         list(self.score())
 
+    def restore(self, candidate: Candidate) -> None:
+        """Make what a finished candidate no longer holds again; from the journal, or by model calls that are counted apart."""
+        there = candidate.latent is not None and len(candidate.records) == len(candidate.levels)
+        if there or candidate.status != "finished":
+            return
+        with self.budget.unlimited(), self.budget.redo():
+            self.holdings.take(candidate, replay(self.session, candidate.recipe, candidate.levels))
+
     def give_up(self) -> None:
         """End all runs that a method left on their way, and what it had put aside."""
         self.prune([c for c in self.candidates if c.index in self._runs], status="cut off")
         self.branch_levels, self.lasting_levels, self.budget.reserved = (), (), 0
+        self.parents, self.pinned = 1, ()
 
     def close(self) -> None:
         """End all suspended runs."""
@@ -267,15 +294,14 @@ class Search(Appraisal):
         self._end_again([c for c in candidates if c.index in ended_before], ended_before)
         runs = [self._runs[c.index] for c in candidates]
         if until_sigma <= 0.0:
-            ended = [run for run in runs if run.finished]
-            self._costs.setdefault(len(session.sigmas) - 1, []).extend(run.nfe for run in ended)
+            self.note_costs(len(session.sigmas) - 1, [run.nfe for run in runs if run.finished])
             lost = [c for c, run in zip(candidates, runs, strict=True) if not run.finished]
         else:
             lost = [c for c, run in zip(candidates, runs, strict=True) if run.latent is None or not self._may_run(c)]
             lost = [c for c in lost if c is not self.baseline]  # it goes on, looked at or not
         unseen = self.budget.halted and (until_sigma > 0.0 or session is not self.session)  # looks and drafts are not scored then
-        left = candidates if unseen else lost
-        self.commands.note({c.index: c.nfe for c in left}, [c.index for c in candidates if c not in left])
+        left = {c.index: c.nfe for c in (candidates if unseen else lost)}
+        self.commands.note(left, (c.index for c in candidates if c.index not in left))
         self.commands.step += 1
         self.repeat_commands()
         self.prune(lost, status="cut off")
@@ -292,7 +318,7 @@ class Search(Appraisal):
             self._sampling += self.budget.clock() - started
             for candidate, run, nfe in zip(candidates, runs, before, strict=True):
                 candidate.nfe += run.nfe - nfe
-                candidate.gaps, candidate.predictions = list(run.gaps), run.predictions
+                candidate.gaps, candidate.predictions = list(run.gaps) if session.gaps_for else (), run.predictions
         if session is self.session:
             self._compare(candidates, runs)
 
@@ -328,8 +354,8 @@ class Search(Appraisal):
         done = [c for c in wave if c.index in self._runs]
         for candidate in done:
             run = self._runs.pop(candidate.index)
-            candidate.status, candidate.latent = "finished", run.latent
-            candidate.records, candidate.segment_start = run.records, run.segment_start
+            candidate.status = "finished"
+            self.holdings.take(candidate, run)
             if candidate is self.baseline:
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
                 self.session.leader = Calls(run.levels, run.nfe)
@@ -352,19 +378,37 @@ class Search(Appraisal):
         """Let finished candidates have their scores, and tell of the round."""
         self._enter(done, raw)
         self.ended = self.ended or self.judge.ended
-        self._grown(self.finished)
+        self._grown(self.finished, done)
         if self.lasting_levels and not self.branch_levels:
-            self.forget(self.candidates)
+            self.forget()
         if self.judge.needs_pictures:
             self.gallery.add({c.index: images for c, images in zip(done, pictures, strict=False) if images is not None})
-            self.gallery.keep(self.ranked)
+            self.gallery.keep(self._best_shown())
+        self._shed()
         self._tell(done)
 
+    def _shed(self) -> None:
+        """Drop the latents of candidates that cannot come out any more, and what only branches of them would start from.
+
+        A person may be shown any candidate again.
+        """
+        if self.judge.sittings:
+            return
+        dear, images = self.judge.dear, max(self.budget.images, len(self.finished.members))
+        finalists = getattr(self.judge.verifier, "finalists", 0) if dear is None else self.judge.finalists_among(images)
+        self.holdings.shed(
+            self.finished, max(self.keep, finalists), self.parents, {self.baseline, self.origin, *self.pinned, *self._unscored}
+        )
+
+    def _best_shown(self) -> list[tuple[Candidate, float]]:
+        """Return the best candidate and those whose pictures are at hand, best first."""
+        indices = {*self.gallery.at_hand, self.best[0].index}
+        return self.finished.in_order_of(self.candidates[index] for index in indices)
+
     def _enter(self, done: Sequence[Candidate], raw: Tensor) -> None:
-        self.finished.add(done, raw)
+        for candidate, standing in zip(done, self.finished.add(done, raw), strict=True):
+            candidate.standing = standing
         self.judge.revise(self.finished)
-        for candidate, row in self.finished.entries:
-            candidate.scores = dict(zip(self.judge.names, row.tolist(), strict=True))
 
     def _enter_answered(self, done: Sequence[Candidate]) -> None:
         """After a failure or a cancel, count those of a wave that every part had scored before it."""
@@ -373,7 +417,8 @@ class Search(Appraisal):
             raw = torch.tensor([[self.judge.answered[c.index][name] for name in self.judge.names] for c in answered])
             self.judge.enter(answered, raw)
             self._enter(answered, raw)
-            self.rescore()
+            self.scored += answered
+            self.watcher.changed(self)
             self._tell(answered)
 
     def _rescue(self, wave: Sequence[Candidate]) -> None:
@@ -386,7 +431,7 @@ class Search(Appraisal):
             list(self.score())
 
     def _tell(self, done: Sequence[Candidate]) -> None:
-        best, score = self.ranked[0]
+        best, score = self.best
         self.notes[:] = [said for said in self.notes if said != NO_SCORES]
         if score != score:
             self.notes.append(NO_SCORES)

@@ -17,7 +17,7 @@ from torch import Tensor
 from .candidates import Candidate
 from .engine import Search
 from .recipes import Recipe
-from .state import VERSION, Plan, change, merged, names_in, snapshot
+from .state import VERSION, Course, Plan, change, merged, names_in, snapshot
 from .words import done
 
 EVERY = 0.2  # seconds between two events
@@ -94,6 +94,7 @@ class Feed:
         self._words, self._seconds = "", 0.0
         self._thumbs: dict[int, str] = {}
         self._names: dict[int, str] = {}  # of finished candidates without a small picture
+        self._scored, self._course = 0, Course()  # of what the search scored, so many are noted
         self._met: dict[int, float] = {}  # by candidate, how many looks at it were noted; infinite once finished
 
     # What the search says.
@@ -101,7 +102,8 @@ class Feed:
     def begin(self, search: Search) -> None:
         with self._lock:
             self.search, self._plan = search, Plan.of(search)
-            self._thumbs, self._names, self._met = {}, {}, {}  # it may be begun anew
+            self._thumbs, self._names, self._met, self._scored = {}, {}, {}, 0  # it may be begun anew
+            self._course = Course()
         self.touch()
 
     def doing(self, words: str) -> None:
@@ -119,7 +121,9 @@ class Feed:
         self.touch()
 
     def changed(self, search: Search) -> None:
-        for candidate in search.candidates:
+        new = search.scored[self._scored :]
+        self._scored += len(new)
+        for candidate in new:
             seen = math.inf if candidate.status == "finished" else len(candidate.looks)
             if self._met.get(candidate.index, 0) < seen:
                 self._met[candidate.index] = seen
@@ -209,10 +213,11 @@ class Feed:
 
     def _state(self, search: Search, phase: str, words: str, musts: Sequence[int], best: int | None = None) -> dict[str, Any]:
         left = self._plan.left(search, self._seconds)
+        told = snapshot(search, self._plan, self._thumbs, self._names, self._course, musts, best)
         return {
             "version": VERSION, "rev": 0, **self.about, "place": self.album.place, "phase": phase, "words": words,
             "seconds": round(self._seconds, 1), "left": None if left is None else round(left, 1), "stopped": "",
-            "chosen": None, "question": None, **snapshot(search, self._plan, self._thumbs, self._names, musts, best),
+            "chosen": None, "question": None, **told,
         }  # fmt: skip
 
     def _meet(self, candidate: Candidate) -> None:
@@ -223,14 +228,18 @@ class Feed:
         if self.album.has(name):
             self._show(candidate, name)
         elif finished:
-            self.recipes[name] = candidate.recipe
             self._names[candidate.index] = name
+            self._note(candidate, name)
 
     def _show(self, candidate: Candidate, name: str) -> None:
-        self.recipes[name] = candidate.recipe
         self._thumbs[candidate.index] = name
+        self._note(candidate, name)
+
+    def _note(self, candidate: Candidate, name: str) -> None:
+        """Know a recipe by a name; when these are too many, those only that the page knows."""
+        self.recipes[name] = candidate.recipe
         if len(self.recipes) > PICTURES:
-            rows = snapshot(self.search, self._plan, self._thumbs, self._names)["candidates"]
+            rows = snapshot(self.search, self._plan, self._thumbs, self._names, self._course)["candidates"]
             self._free(names_in(rows) | {name})
 
     def _free(self, names: set[str]) -> None:

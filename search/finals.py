@@ -122,7 +122,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         return
     index = [candidate.index for candidate in pool.members]
     pool.refine({index[i]: score for i, score in finals.scores.items()})
-    search.rescore()
+    search.watcher.changed(search)
     search.finals = {
         "verifier": verifier.name,
         "comparisons": finals.comparisons,

@@ -46,8 +46,17 @@ class Gallery:
         """Take in pictures by candidate, until `keep` drops them."""
         self._kept.update(pictures)
 
+    @property
+    def at_hand(self) -> list[int]:
+        """Candidates whose pictures are kept, by index."""
+        return list(self._kept)
+
     def keep(self, ranked: Sequence[tuple[Candidate, float]]) -> None:
-        """Keep the pictures of the best few of `ranked` only, as `varied` chooses; show a new best."""
+        """Keep the pictures of the best few of `ranked` only, as `varied` chooses; show a new best.
+
+        Args:
+            ranked: best first, the best of all and those whose pictures are kept among them.
+        """
         best, score = ranked[0]
         if best.index != self._shown:
             self._shown = best.index

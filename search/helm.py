@@ -10,6 +10,7 @@ from .commands import CommandLog
 from .controls import DISCARD, FAVOR, FINISH, Controls
 from .judge import Judge
 from .outlook import Outlook
+from .recipes import Recipe
 from .session import Session
 from .watcher import Nobody, Watcher
 
@@ -29,6 +30,7 @@ class Helm(Outlook):
 
     Attributes:
         candidates: all so far, by index.
+        discards: how many of them the user discarded.
         notes: what the user should know, in words.
         stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
         ended: the like, for good.
@@ -47,6 +49,7 @@ class Helm(Outlook):
         """Have the session ask before every model call."""
         super().__init__(session, judge, budget, baseline)
         self.candidates = [baseline]
+        self.discards = 0
         self.notes: list[str] = []
         self.stopped = self.ended = ""
         self.branch_levels: tuple[float, ...] = ()
@@ -74,8 +77,8 @@ class Helm(Outlook):
             if command.halts:
                 self.prune(self.candidates[command.count :])
                 del self.candidates[command.count :]
-            found = (c for c in self.candidates if command.recipe is not None and c.recipe.to_json() == command.recipe)
-            candidate = next(found, None)
+            recipe = None if command.recipe is None else Recipe.from_json(command.recipe)
+            candidate = None if recipe is None else next((c for c in self.candidates if c.recipe == recipe), None)
             if candidate is None and command.what != FINISH:
                 self.notes.append(f"you once asked for {command.what!r} with a candidate that there is not with this budget")
             else:
@@ -101,16 +104,12 @@ class Helm(Outlook):
             if run is not None:
                 run.close()
             if candidate.status != "finished":
-                candidate.status = "discarded" if candidate.discarded else status
+                candidate.status, candidate.predictions = "discarded" if candidate.discarded else status, {}
 
     def _note_uneven(self, why: str) -> None:
         """Believe no more that runs make the calls of candidate 0's, and say so."""
         self.uneven = why
         self.notes.append(f"runs make other model calls than candidate 0's, and go one by one from there ({why})")
-
-    def rescore(self) -> None:
-        """Bring the scores of finished candidates up to date: they may depend on all that was scored, and on who is left."""
-        raise NotImplementedError
 
     def _obey(self, what: str, candidate: Candidate | None) -> None:
         if what == FINISH:
@@ -130,9 +129,9 @@ class Helm(Outlook):
 
     def _discard(self, candidate: Candidate) -> None:
         """Take a candidate's score and end its run; candidate 0 is rendered all the same, since what it costs is needed."""
-        candidate.discarded = True
+        candidate.discarded, self.discards = True, self.discards + 1
         self._stop([candidate] if candidate is not self.baseline else [])
-        self.rescore()
+        self.watcher.changed(self)
 
     def _stop(self, candidates: Sequence[Candidate]) -> None:
         """End the runs of candidates that are on their way; who runs them takes notice."""

@@ -11,9 +11,22 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from .candidates import Candidate, Pool
-from .parts import asks_people, batches, combine, leaves_of, reference_rows, scores_runs, unique_names
+from .candidates import Candidate
+from .parts import (
+    asks_people,
+    batches,
+    columns_of,
+    combine,
+    leaves_of,
+    reference_rows,
+    running,
+    scores_runs,
+    stands_alone,
+    unique_names,
+)
+from .pools import Pool
 from .scorebook import ScoreBook
+from .standings import Alone, Running, Standings
 from .words import cut
 
 T = TypeVar("T")
@@ -94,6 +107,7 @@ class Judge:
         self.book: ScoreBook | None = None
         self.answered: dict[int, dict[str, float]] = {}
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
+        self._scale = 0  # how often those changed
         self._wanted = reference_rows(self.verifier)
 
     @property
@@ -204,8 +218,9 @@ class Judge:
         """Count candidates with their raw scores (n, V) among the scored: the first of a search may set a scale."""
         self.scored += len(candidates)
         for candidate, row in zip(candidates, raw, strict=True):
-            if len(self._first) < self._wanted and bool(row.isfinite().all()):
-                self._first.setdefault(candidate.index, row)
+            if len(self._first) < self._wanted and candidate.index not in self._first and bool(row.isfinite().all()):
+                self._first[candidate.index] = row.clone()
+                self._scale += 1
 
     def known(self, candidate: Candidate, what: Mapping[str, Any]) -> dict[str, float]:
         """Return the scores of a candidate that are known from before, by part; `what`: see `entry_name`."""
@@ -228,12 +243,27 @@ class Judge:
             pool.revise(column, revised)
             for index, row in self._first.items():
                 row[column] = revised.get(index, row[column])
+            self._scale += bool(self._first)
+
+    def pool(self, discards: Callable[[], int] = lambda: 0) -> Pool:
+        """Return an empty pool of candidates that it scores; `discards` counts those that the user discarded."""
+        return Pool(self.combine, self.names, self._standings, lambda: (self._scale, discards()))
 
     def combine(self, raw: Tensor) -> Tensor:
         """Return combined scores (N,) of raw ones (N, V); NaN where there is none."""
-        first = torch.stack(list(self._first.values())) if self._first else raw[:0]
-        combined = combine(self.verifier, raw, first, 0)[0]
+        combined = combine(self.verifier, raw, self._reference(raw), 0)[0]
         return torch.where(torch.isfinite(combined), combined, torch.nan)
+
+    def _standings(self) -> Standings | None:
+        """Return what combines scores a candidate at a time, by the scales so far; None where all are combined anew."""
+        if stands_alone(self.verifier):
+            return Alone(self.combine)
+        ranks = running(self.verifier)
+        return None if ranks is None else Running(ranks, lambda raw: columns_of(self.verifier, raw, self._reference(raw)))
+
+    def _reference(self, raw: Tensor) -> Tensor:
+        """Return the raw scores (K, V) of the candidates that set a scale."""
+        return torch.stack(list(self._first.values())) if self._first else raw[:0]
 
     @property
     def _scores(self) -> ScoreBook | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .budget import Budget
 from .candidates import Candidate
@@ -17,6 +17,19 @@ ONLY_FINISHED = "a person is asked about finished pictures only"
 WATCHED_WAVE = 4  # runs between two looks at the scores when a stop rule depends on them
 LARGE_WAVE = 64  # pictures between two looks at the scores where rounds are large
 LARGER = 8  # times as many candidates in a large round, at most
+
+
+class Costs(NamedTuple):
+    """What runs of one length took so far.
+
+    Attributes:
+        runs: how many ended.
+        least, most: NFE of the cheapest and of the dearest.
+    """
+
+    runs: int
+    least: int
+    most: int
 
 
 class Outlook:
@@ -39,7 +52,7 @@ class Outlook:
         self.expect(judge)
         self.baseline = self.origin = baseline
         self._runs: dict[int, Run] = {}
-        self._costs: dict[int, list[int]] = {}  # NFE of the ended runs, by their steps
+        self._costs: dict[int, Costs] = {}  # NFE of the ended runs, by their steps
         self._levels: list[float] = []  # of candidate 0's model calls, in order
         self.uneven = ""
         self._in_parts = False  # too few of them saw the whole latent to tell of it at every step
@@ -81,17 +94,23 @@ class Outlook:
 
     def dearest(self, steps: int) -> int:
         """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""
-        return max(self._costs.get(steps, []), default=0)
+        return self._costs[steps].most if steps in self._costs else 0
+
+    def note_costs(self, steps: int, costs: Sequence[int]) -> None:
+        """Note the NFE of runs of `steps` steps that ended."""
+        if costs:
+            before = self._costs.get(steps, Costs(0, min(costs), max(costs)))
+            self._costs[steps] = Costs(before.runs + len(costs), min(before.least, *costs), max(before.most, *costs))
 
     def wave(self, steps: int) -> int:
         """Return how many runs of `steps` steps to advance together.
 
         One by one if they differ in cost, so that the end of the budget cuts off one run, not all of a wave.
         """
-        costs = self._costs.get(steps, [])
-        if steps != self.steps and not (costs or self.session.known_steps):
+        costs = self._costs.get(steps)
+        if steps != self.steps and costs is None and not self.session.known_steps:
             return 1  # a draft's cost cannot be told from that of a full run
-        if not self._even and (len(costs) < 2 or len(set(costs)) > 1):
+        if not self._even and (costs is None or costs.runs < 2 or costs.least < costs.most):
             return 1
         wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.group
         return max(wave, self.judge.set_size - 1)  # a question is about as many, and the best so far
@@ -191,10 +210,9 @@ class Outlook:
         count = min(len(todo), self.wave(self.steps))
         return self._fitting(count, max((self._cost_to_end(c) for c in todo[:count]), default=0))
 
-    @property
-    def _room(self) -> int:
-        """How many candidates that are yet to be drawn could run now."""
-        return self._fitting(self.wave(self.steps), max(self.dearest(self.steps), 1))
+    def _room(self, cost: int = 0) -> int:
+        """How many candidates that are yet to be drawn could run now, at `cost` NFE each, 0 for that of a full run."""
+        return self._fitting(self.wave(self.steps), cost or max(self.dearest(self.steps), 1))
 
     def _fitting(self, count: int, cost: int) -> int:
         """How many of `count` runs of `cost` NFE each can be paid for now; at first candidate 0 may have to go alone."""

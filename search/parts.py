@@ -60,6 +60,23 @@ def reference_rows(verifier: Any) -> int:
     return max([getattr(verifier, "reference_rows", 0), *map(reference_rows, parts)])
 
 
+def stands_alone(verifier: Any) -> bool:
+    """Whether a candidate's combined score does not depend on other candidates."""
+    parts = getattr(verifier, "parts", None)
+    return parts is None or (getattr(verifier, "stands_alone", False) and all(map(stands_alone, parts)))
+
+
+def running(verifier: Any) -> Any | None:
+    """Return what combines the scores of a verifier's parts a candidate at a time; None if they are combined anew each time."""
+    start = getattr(verifier, "running", None)
+    return start() if start is not None and all(map(stands_alone, verifier.parts)) else None
+
+
+def columns_of(ensemble: Any, raw: Tensor, reference: Tensor) -> Tensor:
+    """Return the scores (N, parts) that an ensemble combines, of raw ones (N, V)."""
+    return _columns(ensemble, raw, reference, 0)[0]
+
+
 def combine(verifier: Any, raw: Tensor, reference: Tensor, at: int) -> tuple[Tensor, int]:
     """Combine the columns of `raw` (N, V) from `at` on that belong to `verifier`; return (scores, next column).
 

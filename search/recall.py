@@ -116,9 +116,9 @@ class RecallingSession:
             if left := [run for run in group if not run.closed]:  # the user may have dropped some since
                 self._make(left, until_sigma)
 
-    def recall(self, recipe: Recipe) -> LazyRun | None:
-        """Return the finished run of a recipe, whatever it branched from, if the journal has it."""
-        run = LazyRun(recipe, ())
+    def recall(self, recipe: Recipe, keep: Sequence[float] = ()) -> LazyRun | None:
+        """Return the finished run of a recipe, whatever it branched from, if the journal has it; kept at some levels."""
+        run = LazyRun(recipe, keep)
         known = self._find(run, 0.0)
         if known is None:
             return None
@@ -153,7 +153,7 @@ class RecallingSession:
     def _take(self, run: LazyRun, known: Known, until_sigma: float) -> None:
         """Let a run be what the journal says of it, and count what that spares."""
         self.ledger.budget.recall(known.nfe - run.nfe)
-        if known.finished and not self._what:
+        if known.finished and not self._what and not self.ledger.budget.redoing:
             self.ledger.candidates += 1
         run.learn(known, until_sigma)
 

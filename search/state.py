@@ -8,12 +8,16 @@ from __future__ import annotations
 import heapq
 import json
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .candidates import Candidate, calls_of, rankable
+import torch
+
+from .candidates import Candidate, calls_of
 from .engine import Search
+from .pools import Pool
 
 VERSION = 1
 BEST, NEWEST = 200, 100  # candidates in a state
@@ -60,9 +64,31 @@ class Plan:
         return min(left, max(0.0, self.max_seconds - seconds)) if self.max_seconds else left
 
 
+class Course:
+    """Follows the rounds of one search: at which model call which candidate was scored."""
+
+    def __init__(self) -> None:
+        """Start before the first round."""
+        self._calls, self._rounds, self._before = array("q"), 0, 0
+
+    def curve(self, search: Search) -> list[list[Any]]:
+        """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end."""
+        new = search.rounds[self._rounds :]
+        self._calls.extend(calls for calls, _ in calls_of(((told.candidates, told.nfe) for told in new), self._before))
+        self._rounds += len(new)
+        self._before = new[-1].nfe if new else self._before
+        scores = search.finished.combined()[: len(self._calls)].nan_to_num(nan=-math.inf)  # in the order of the rounds
+        highest = scores.cummax(0).values if len(scores) else scores
+        rose = highest > torch.cat([torch.tensor([-math.inf]), highest[:-1]])[: len(highest)]
+        points = [(self._calls[at], at) for at in rose.nonzero().flatten().tolist()]
+        if points and points[-1][0] < self._before:
+            points.append((self._before, points[-1][1]))
+        return [[calls, _number(float(highest[at]))] for calls, at in thinned(points, POINTS)]
+
+
 def snapshot(
     search: Search, plan: Plan, thumbs: Mapping[int, str], names: Mapping[int, str],
-    musts: Iterable[int] = (), best: int | None = None,
+    course: Course, musts: Iterable[int] = (), best: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the part of a state that the search itself knows.
 
@@ -71,12 +97,13 @@ def snapshot(
         plan: what it set out to spend.
         thumbs: names of small pictures, by candidate.
         names: what the recipes of candidates without a small picture are found by.
+        course: of this search.
         musts: candidates to tell of however bad they are.
         best: the winner, where that is known better than by the scores.
     """
     budget, candidates, parts = search.budget, list(search.candidates), search.judge.names
-    best = _best(candidates) if best is None else best
-    chosen = kept(candidates, {0, *musts, *([] if best is None else [best])})
+    best = _best(search.finished) if best is None else best
+    chosen = kept(candidates, search.finished, {0, *musts, *([] if best is None else [best])})
     running = search.running
     return {
         "method": plan.method,
@@ -88,16 +115,22 @@ def snapshot(
         "best": best,
         "baseline": _number(search.baseline.score),
         "budget": plan.images,
-        "curve": _curve(search),
+        "curve": course.curve(search),
         "candidates": [_row(c, c.index in running, parts) | _found(c.index, thumbs, names) for c in chosen],
     }
 
 
-def kept(candidates: Sequence[Candidate], musts: set[int]) -> list[Candidate]:
-    """Return the best and the newest candidates by index, those that must be told of among the best."""
-    scored = ((c, _standing(c)) for c in candidates if c.index not in musts)
-    best = heapq.nlargest(BEST - len(musts), (pair for pair in scored if pair[1]), key=lambda pair: pair[1])
-    wanted = musts | {c.index for c, _ in best} | {c.index for c in candidates[-NEWEST:]}
+def kept(candidates: Sequence[Candidate], finished: Pool, musts: set[int]) -> list[Candidate]:
+    """Return the best and the newest candidates by index, those that must be told of among the best.
+
+    The best are the finished ones with a score; if these are few, those with the best looks after them.
+    """
+    room = BEST - len(musts)
+    best = [c.index for c, score in finished.best(BEST) if not math.isnan(score) and c.index not in musts][:room]
+    if len(best) < room:
+        others = ((value, -c.index) for c in candidates if (value := _seen(c, finished)) is not None and c.index not in musts)
+        best += [-index for _, index in heapq.nlargest(room - len(best), others)]
+    wanted = musts | set(best) | {c.index for c in candidates[-NEWEST:]}
     return [candidates[index] for index in sorted(wanted) if index < len(candidates)]
 
 
@@ -172,31 +205,16 @@ def thinned(points: Sequence[Any], most: int) -> list[Any]:
     return [*points[:-1:stride], *points[-1:]]
 
 
-def _curve(search: Search) -> list[list[Any]]:
-    """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end."""
-    points: list[list[Any]] = []
-    best, rounds = -math.inf, list(search.rounds)
-    for calls, index in calls_of((told.candidates, told.nfe) for told in rounds):
-        score = rankable(search.candidates[index].score)
-        if score > best:
-            best = score
-            points.append([calls, _number(best)])
-    if points and points[-1][0] < rounds[-1].nfe:
-        points.append([rounds[-1].nfe, _number(best)])
-    return thinned(points, POINTS)
-
-
-def _best(candidates: Sequence[Candidate]) -> int | None:
+def _best(finished: Pool) -> int | None:
     """Return the leader by the scores so far, the earlier one of equals; None without any score."""
-    scored = [(score, -c.index) for c in candidates if not math.isnan(score := c.score)]
-    return -max(scored)[1] if scored else None
+    return next((candidate.index for candidate, score in finished.best() if not math.isnan(score)), None)
 
 
-def _standing(candidate: Candidate) -> tuple[bool, float, int] | None:
-    """Say how good a candidate is: finished ones before those that were only looked at; None if that is not known."""
-    finished, score = candidate.status == "finished", _number(candidate.score)
-    value = _number(_look(candidate).get("score")) if score is None else score
-    return None if value is None or candidate.discarded else (finished and score is not None, value, -candidate.index)
+def _seen(candidate: Candidate, finished: Pool) -> float | None:
+    """Return the score of a candidate's last look; None if that is not known, or not what is known best of it."""
+    if candidate.discarded or not candidate.looks or (candidate in finished and not math.isnan(candidate.score)):
+        return None
+    return _number(_look(candidate).get("score"))
 
 
 def names_in(rows: Iterable[Mapping[str, Any]]) -> set[str]:

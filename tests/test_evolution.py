@@ -19,6 +19,7 @@ from analytic import (
     draw,
     latent_of,
     mean,
+    prepare,
     run,
     said,
     statuses,
@@ -206,16 +207,19 @@ def test_a_candidate_without_a_score_is_the_last_choice():
 
 
 def test_states_are_kept_no_longer_than_they_are_needed():
-    kept = []
+    kept, search = [], prepare(16)
+    branch = search.branch
 
-    class Watching(EvolutionSearch):
-        def _child(self, search, population, start):
-            kept.append((start, len(population), sum(bool(c.records) for c in search.candidates)))
-            return super()._child(search, population, start)
+    def branched(parent, sigma, renoise_to):
+        kept.append((round(20 * (1 - renoise_to)), sum(bool(c.records) for c in search.candidates)))
+        return branch(parent, sigma, renoise_to)
 
-    search = run(Watching(), 16)
-    assert [k for k in kept if k[0] == 8] == [(8, 7, 7)] * 3  # three elites and four children
-    assert [k for k in kept if k[0] == 16] == [(16, 7, 7)] * 3
+    search.branch = branched
+    for _ in EvolutionSearch().run(search):
+        pass
+    search.close()
+    assert [k for k in kept if k[0] == 8] == [(8, 7)] * 3  # three elites and four children
+    assert [k for k in kept if k[0] == 16] == [(16, 7)] * 3
     assert all(not c.records for c in search.candidates) and search.branch_levels == ()
 
 

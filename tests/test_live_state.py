@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 from analytic import AnalyticSession, Constant, Listed, LowFrequency, Quadratic, prepare, statuses
 
 from noise_search.search.candidates import Candidate
@@ -21,6 +22,7 @@ from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
+from noise_search.search.pools import Pool
 from noise_search.search.recipes import Recipe
 from noise_search.search.state import BEST, EVENT_BYTES, NEWEST, OUTPUT_BYTES, POINTS, change, fitted, kept, merged, thinned
 from noise_search.search.steering import steered
@@ -377,6 +379,7 @@ def test_restored_candidates_find_their_pictures():
     for index in (1, 2):
         search.propose()
         search.candidates[index].status = "finished"
+        search.scored.append(search.candidates[index])
     feed.changed(search)
     wire.wait(1.0)
     found = [(r["thumb"], r.get("name")) for r in wire.events[-1]["candidates"]]
@@ -394,10 +397,12 @@ def test_restored_looks_find_their_pictures_once_each():
     draft, half, gone = (search.propose() for _ in range(3))
     for candidate, what in ((draft, {"draft_steps": 5}), (half, {"sigma": 0.5}), (gone, {"sigma": 0.5})):
         candidate.looks.append({**what, "scores": {"part": 0.25}, "score": 0.25})
+        search.scored.append(candidate)
     for _ in range(3):
         feed.changed(search)
     half.looks.append({"sigma": 0.125, "scores": {"part": 0.5}, "score": 0.5})
     draft.status = "finished"
+    search.scored += [draft, half]
     for _ in range(3):
         feed.changed(search)
     wire.wait(1.0)
@@ -409,28 +414,27 @@ def test_restored_looks_find_their_pictures_once_each():
 
 
 def torch_zeros() -> Any:
-    import torch
-
     return torch.zeros(1, 48)
 
 
-def many(count: int, parts: int = 1, best: int = 5) -> list[Candidate]:
-    out = []
-    for index in range(count):
-        score = 1e9 if index == best else -math.sin(index) - index / count
-        candidate = Candidate(index, Recipe(index, index), status="finished", score=score, nfe=20)
-        candidate.scores = {f"part {number}": score * 0.123456789 for number in range(parts)}
-        out.append(candidate)
-    return out
+def many(count: int, parts: int = 1, best: int = 5) -> tuple[list[Candidate], Pool]:
+    """Candidates that are finished, and the pool of their scores."""
+    pool = Pool(lambda raw: raw[:, 0], [f"part {number}" for number in range(parts)])
+    out = [Candidate(index, Recipe(index, index), status="finished", nfe=20) for index in range(count)]
+    scores = [1e9 if c.index == best else -math.sin(c.index) - c.index / count for c in out]
+    for candidate, standing in zip(out, pool.add(out, torch.tensor([scores] * parts).T), strict=True):
+        candidate.standing = standing
+    return out, pool
 
 
 def test_the_best_and_the_newest_are_kept():
-    candidates = many(5000)
-    rows = kept(candidates, {0, 4000})
+    candidates, pool = many(5000)
+    rows = kept(candidates, pool, {0, 4000})
     order = [c.index for c in sorted(candidates, key=lambda c: -c.score) if c.index not in (0, 4000)]
     want = {0, 4000} | set(order[: BEST - 2]) | set(range(5000 - NEWEST, 5000))
     assert [c.index for c in rows] == sorted(want)
-    assert kept(candidates[:30], {0}) == candidates[:30]
+    few, pool = many(30)
+    assert kept(few, pool, {0}) == few
 
 
 def large(count: int, parts: int) -> tuple[Any, Feed, Wire]:
@@ -440,7 +444,8 @@ def large(count: int, parts: int) -> tuple[Any, Feed, Wire]:
     search = prepare(count, Ensemble(tuple(leaves), mode=WEIGHTED_SUM))
     feed = followed(search, wire)
     feed.begin(search)
-    search.candidates[:] = many(count, parts)
+    search.candidates[:], search.finished = many(count, parts)
+    search.scored += search.candidates
     feed._thumbs.update((c.index, f"{c.index:032x}") for c in search.candidates)
     return search, feed, wire
 
@@ -449,9 +454,8 @@ def large(count: int, parts: int) -> tuple[Any, Feed, Wire]:
 def test_events_and_outputs_stay_small(count, parts):
     search, feed, wire = large(count, parts)
     wire.wait(5.0)
-    for candidate in search.candidates:  # all scores move
-        candidate.score -= 1e-3
-        candidate.scores = {name: score - 1e-3 for name, score in candidate.scores.items()}
+    for part, name in enumerate(search.finished.names):  # all scores move
+        search.finished.revise(part, {c.index: c.scores[name] - 1e-3 for c in search.candidates})
     feed.touch()
     wire.wait(20.0)
     assert len(wire.events) > 2

@@ -50,8 +50,9 @@ def test_a_second_search_makes_no_model_call(tmp_path, name, stochastic):
     assert said(again) == said(want)
     assert made(again) == 0 and again.session.inner.rounds == []
     assert again.budget.recalled == want.budget.nfe > 0
-    latents = [c.latent for c in again.candidates if c.status == "finished"]
-    assert all(map(analytic.torch.equal, latents, [c.latent for c in want.candidates if c.status == "finished"]))
+    held = [(c.index, c.latent) for c in again.candidates if c.latent is not None]
+    assert [index for index, _ in held] == [c.index for c in want.candidates if c.latent is not None]
+    assert all(analytic.torch.equal(latent, want.candidates[index].latent) for index, latent in held)
 
 
 @pytest.mark.parametrize(("name", "stochastic"), EVERY)

@@ -103,6 +103,9 @@ class VerifierEnsemble(Verifier, Protocol):
         parts: The verifiers; their names are unique. A part may be an ensemble too.
         reference_rows: Not of every ensemble; above 0, so many of a search's first candidates set its scales:
             `combine` then gets their scores (K, V), fewer before they are there, as its second argument.
+        stands_alone: Not of every ensemble; True: a candidate's combined score does not depend on the others, once those scales
+            are set.
+        running: Not of every ensemble; returns what combines scores that are added to, as `ensemble.RunningRanks` does, or None.
     """
 
     parts: Sequence[Verifier]

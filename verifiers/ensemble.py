@@ -13,8 +13,10 @@ References:
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
@@ -26,14 +28,17 @@ from .base import Verifier, VerifierCascade, check_images, check_scores
 RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE, CALIBRATED = MODES = (
     "rank mean", "z-score", "weighted sum", "gate", "calibrated sum",
 )  # fmt: skip
+MANY = 256  # rows that are sorted together, not put in one by one
 MAX_SIZE = 128  # verifiers in all; eight ensembles of eight are 72
 
 
 def tied_ranks(values: Tensor) -> Tensor:
     """Rank each column of (N, V): 1 for the lowest, N for the highest; ties share their mean rank."""
-    below = (values[None] < values[:, None]).sum(1)
-    equal = (values[None] == values[:, None]).sum(1)
-    return (2 * below + equal + 1).to(values.dtype) / 2
+    columns = values.T.contiguous()
+    ordered = columns.sort(1).values
+    below = torch.searchsorted(ordered, columns)
+    not_above = torch.searchsorted(ordered, columns, right=True)
+    return ((below + not_above + 1).to(values.dtype) / 2).T.contiguous()
 
 
 def z_scores(values: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -50,6 +55,51 @@ def z_scores(values: Tensor, reference: Tensor | None = None) -> Tensor:
 def rank_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted mean of the ranks of (N, V): (N,), 1 to N; a weight below 0 turns its column."""
     return tied_ranks(values * weights.sign()) @ weights.abs() / weights.abs().sum()
+
+
+class RunningRanks:
+    """The rank means of rows that are added to: what `rank_mean` gives of all rows so far, for one row at a time.
+
+    Columns are kept sorted, so that a row costs V log N comparisons. A row with a value that is not finite has -inf, and the
+    others are ranked as if it were not there.
+
+    Attributes:
+        rise: the most that a row's score rises when another is added.
+    """
+
+    rise = 1.0
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        """Start without rows; one weight for each column, below 0 to turn it."""
+        self._signs = [math.copysign(1.0, weight) if weight else 0.0 for weight in weights]
+        self._weights = [abs(weight) for weight in weights]
+        self._total = math.fsum(self._weights)
+        self._sorted = [array("d") for _ in weights]
+        self._rows: list[tuple[float, ...] | None] = []
+
+    def add(self, scores: Tensor) -> None:
+        """Add rows (n, V)."""
+        usable = []
+        for row in scores.double().tolist():
+            known = all(map(math.isfinite, row))
+            self._rows.append(tuple(value * sign for value, sign in zip(row, self._signs, strict=True)) if known else None)
+            usable += [self._rows[-1]] if known else []
+        for place, column in enumerate(self._sorted):
+            new = [row[place] for row in usable]
+            if len(new) < MANY:
+                for value in new:
+                    insort(column, value)
+            else:
+                self._sorted[place] = array("d", sorted([*column, *new]))
+
+    def score(self, place: int) -> float:
+        """Return the score of the row that was added after `place` others, among all so far; not rounded to float32."""
+        row = self._rows[place]
+        if row is None:
+            return -math.inf
+        columns = zip(self._sorted, row, self._weights, strict=True)
+        ranks = (weight * ((bisect_left(c, value) + bisect_right(c, value) + 1) / 2) for c, value, weight in columns)
+        return sum(ranks) / self._total
 
 
 @dataclass(frozen=True)
@@ -146,6 +196,15 @@ class Ensemble:
     def reference_rows(self) -> int:
         """How many candidates set the scales; 0 in all other modes."""
         return self.calibrate_on if self.mode == CALIBRATED else 0
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether a candidate's score does not depend on others, once the scales are set."""
+        return self.mode in (WEIGHTED_SUM, CALIBRATED)
+
+    def running(self) -> RunningRanks | None:
+        """Return what combines scores that are added to, a candidate at a time; None in a mode that combines them all anew."""
+        return RunningRanks(self.weights) if self.mode == RANK_MEAN else None
 
     @property
     def needs_prompt(self) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
-from ..candidates import Pool, finite_or_none
+from ..candidates import finite_or_none
 from ..engine import Method, Round, Search
 from ..judge import Shown
+from ..pools import Pool
 from .chain import Chain
 from .draft_search import DraftSearch
 from .random_search import RandomSearch
@@ -145,10 +147,11 @@ def verifier_noise(search: Search) -> torch.Tensor:
 
 def stop_without_spread(search: Search, pool: Pool, noise: torch.Tensor) -> None:
     """End the search if no part tells its first independent candidates apart by more than its noise."""
-    rows = [row for candidate, row in pool.entries if candidate.parent is None]
+    independent = (place for place, candidate in enumerate(pool.members) if candidate.parent is None)
+    rows = [pool.raw(place) for place in islice(independent, ENOUGH)]
     if len(rows) < ENOUGH or search.ended:
         return
-    spread = torch.stack(rows[:ENOUGH]).std(0)
+    spread = torch.tensor(rows).std(0)
     if bool(((spread <= noise) | spread.isnan()).all()):
         said = ", ".join(f"{name}: {s:.3g} against {n:.3g}" for name, s, n in
                          zip(search.judge.names, spread.tolist(), noise.tolist(), strict=True))  # fmt: skip

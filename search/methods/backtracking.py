@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..candidates import Candidate, Pool, rankable
+from ..candidates import Candidate, rankable
 from ..engine import Round, Search
+from ..pools import Pool
 from ..proposals import NoiseProposal
 from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
@@ -121,7 +122,7 @@ class _Descent:
         self.levels = [sigmas[mark] for mark in ladders]
         self.ladders = [[sigmas[step] for step in ladder] for ladder in ladders.values()]
         self.looks: list[Pool | None] = [None] * len(self.levels)
-        self.seen = Pool(search.judge.combine)  # all looks: scores of different levels can be compared in one pool only
+        self.seen = search.pool()  # all looks: scores of different levels can be compared in one pool only
         self.places: list[int] = []  # of candidate 0's looks in it
         search.branch_levels = tuple(self.levels)
 
@@ -225,8 +226,7 @@ class _Descent:
 
     def _score(self, place: int) -> float:
         """Return the score of a look among all so far; the least of all if there is none."""
-        score = float(self.seen.combined()[place])
-        return rankable(score)
+        return rankable(self.seen.score(place))
 
     def _passes(self, lane: _Lane) -> bool:
         score = self._score(lane.place)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from ..calls import record_at
 from ..candidates import Candidate
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
@@ -20,7 +19,13 @@ def lowest_noise(shares: Sequence[float]) -> int:
 
 def has_record(candidate: Candidate, level: float) -> bool:
     """Whether a candidate's ended run can be left at a noise level."""
-    return record_at(candidate.records, level) is not None
+    return candidate.can_be_left_at(level)
+
+
+def one_by_one(parents: Sequence[Candidate], each: int, branch: Callable[[Candidate], Candidate]) -> Callable[[], Candidate]:
+    """Return what starts one branch at a time: `each` of the first parent, then of the second, and so on."""
+    following = (parent for parent in parents for _ in range(each))
+    return lambda: branch(next(following))
 
 
 def why_not_left(search: Search, levels: Sequence[float]) -> str:
@@ -39,7 +44,7 @@ def become_random(search: Search, name: str, proposal: NoiseProposal | None, why
     """Go on as random search, for the reason `why`."""
     search.notes.append(f"{name} became random search at the same cost: {why}")
     search.branch_levels = ()
-    search.forget(search.candidates)
+    search.forget()
     yield from RandomSearch(proposal).run(search)
     _say_what_is_left(search)
 
@@ -53,8 +58,8 @@ def leave(search: Search) -> None:
 
 def forget_all_but_the_best(search: Search) -> None:
     """Free what branches would start from, but for those of the best so far."""
-    best = search.ranked[0][0]
-    search.forget([candidate for candidate in search.candidates if candidate is not best])
+    best = search.best[0]
+    search.forget(but=[best])
 
 
 def _say_what_is_left(search: Search) -> None:

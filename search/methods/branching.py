@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..candidates import Candidate, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
-from .branches import become_random, has_record, leave, lowest_noise, missing_levels, why_not_left
+from .branches import become_random, has_record, leave, lowest_noise, missing_levels, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
 
@@ -103,17 +104,27 @@ class BranchingSearch:
             if count == 0:  # calls take longer than they did
                 yield from search.render(parents)
                 return
+            if place == len(ladder.costs) - 1:
+                yield from self._end(ladder, parents, count)
+                return
             families = [[ladder.branch(parent, place) for _ in range(count)] for parent in parents]
             search.prune(parents)
             everyone = [child for family in families for child in family]
-            if place == len(ladder.costs) - 1:
-                yield from search.render(everyone)
-                return
             pool = search.look(everyone, ladder.ends[place])
             scores = {candidate.index: score for candidate, score in pool.ranked()}
             unit = spread(list(scores.values())) if place == 0 else unit
             parents = [self._chosen(search, family, scores, unit) for family in families]
             search.prune([child for child in everyone if child not in parents])
+
+    @staticmethod
+    def _end(ladder: Ladder, parents: Sequence[Candidate], count: int) -> Iterator[Round]:
+        """Render `count` children of the last block for each parent."""
+        place = len(ladder.costs) - 1
+        draw = one_by_one(parents, count, partial(ladder.branch, place=place))
+        try:
+            yield from ladder.search.render([], count * len(parents), draw=draw, cost=ladder.costs[place])
+        finally:
+            ladder.search.prune(parents)
 
     def _chosen(self, search: Search, family: Sequence[Candidate], scores: dict[int, float], unit: float) -> Candidate:
         """Return the child that goes on; one without a score only if there is no other."""

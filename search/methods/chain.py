@@ -45,7 +45,7 @@ class Chain:
         search.lasting_levels = around
         if search.over():
             return
-        search.origin = search.ranked[0][0]
+        search.origin = search.best[0]
         if search.origin.recipe.cuts and not levels_of(begins(self.then), search):
             search.notes.append(
                 f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from ..candidates import Candidate, Pool, Round
+from ..candidates import Candidate, Round
 from ..engine import Search
 from ..proposals import NoiseProposal
 
@@ -39,7 +39,7 @@ class Trials:
             most = search.steps - 1
             raise ValueError(f"'draft_steps' must be from 1 to {most} for a run of {most + 1} steps, not {draft_steps} (0: off)")
         self.search, self.steps, self._finals = search, draft_steps, finals
-        self.pool = Pool(search.judge.combine) if draft_steps else search.finished
+        self.pool = search.pool() if draft_steps else search.finished
         self.left = 0
         self._first: list[Candidate] = []  # to be drafted with the next
 
@@ -82,7 +82,7 @@ class Trials:
     def end(self) -> Iterator[Round]:
         """Render the best drafts in full."""
         if self.steps:
-            yield from self.search.render([candidate for candidate, _ in self.pool.ranked()[: self._finals]])
+            yield from self.search.render([candidate for candidate, _ in self.pool.best(self._finals)])
 
     @property
     def going_on(self) -> bool:
@@ -102,10 +102,9 @@ class Trials:
             paid = budget.affordable(self.search.dearest(self.search.steps), wanted + beside)
         return max(0, min(wanted, self.left - beside, paid - beside))
 
-    @property
-    def scores(self) -> dict[int, float]:
-        """Combined scores by the candidates' indices."""
-        return {candidate.index: score for candidate, score in self.pool.ranked()}
+    def score_of(self, candidate: Candidate, otherwise: float = math.nan) -> float:
+        """Return a candidate's combined score; NaN if it has none, `otherwise` if it was not tried."""
+        return self.pool.score_of(candidate, otherwise)
 
     @property
     def drafted(self) -> int:

@@ -82,8 +82,9 @@ class DraftSearch:
         size = search.round_size(self.parents * self.children, trials.left)
         children = math.ceil(size / self.parents)
         while trials.going_on:
-            best = [candidate for candidate, _ in trials.pool.ranked()[: self.parents]]
-            pairs = [parent for parent in best for _ in range(children)][: min(size, trials.left)]
+            best = [candidate for candidate, _ in trials.pool.best(self.parents)]
+            pairs = [parent for parent in best for _ in range(children)]
+            pairs = pairs[: trials.most(min(size, len(pairs)))]
             yield from trials.score([search.propose(around, parent) for parent in pairs])
         yield from trials.end()
 

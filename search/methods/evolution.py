@@ -14,6 +14,7 @@ from ..recipes import ZERO, derived_seed
 from .branches import has_record
 
 GENERATIONS = 2  # after the first, at most, in large rounds
+RARE = 1e-3
 ONLY_FIRST = "evolutionary search mutates the first noise only"
 
 
@@ -65,6 +66,7 @@ class EvolutionSearch:
     def run(self, search: Search) -> Iterator[Round]:
         starts, sigmas = self._starts(search), [float(s) for s in search.session.sigmas]
         search.branch_levels = tuple(sigmas[k + 1] for k in starts if k)
+        search.parents = max(self.elites, self.likely_parents())
         if search.baseline_first:
             yield from search.render([search.origin], later=True)
         first = max(1, min(search.images, round(self.first_share * search.images)))
@@ -77,33 +79,27 @@ class EvolutionSearch:
             if search.over():
                 break
             population = [c for c in population if c.status == "finished"]
-            children = [self._child(search, population, start) for start, wanted in merged for _ in range(wanted)]
-            yield from search.render(children)
-            survivors = self._best_first(search, population)[: self.elites]
-            search.forget([c for c in population if c not in survivors])
-            population = [*survivors, *children]
-        search.forget(search.candidates)
-        search.branch_levels = ()
+            there = len(search.candidates)
+            yield from self._bred(search, [(_Parents(self, search, population, start), wanted) for start, wanted in merged])
+            survivors = [c for c, _ in search.finished.in_order_of(population)][: self.elites]
+            search.forget(c for c in population if c not in survivors)
+            population = [*survivors, *search.candidates[there:]]
+        search.forget()
+        search.branch_levels, search.parents, search.pinned = (), 1, ()
 
-    def _child(self, search: Search, population: Sequence[Candidate], start: int) -> Candidate:
-        here, below = (float(s) for s in search.session.sigmas[start : start + 2])
-        able = [c for c in population if start and has_record(c, below)]
-        if not able:
-            return search.propose(NeighborProposal(math.sqrt(1.0 - self.mutation**2)), self._parent(search, population))
-        # The published code adds noise to a state and calls it one of the same level: x + s eps has the variance of a
-        # higher one, and the model is shown what it was not trained on. The forward process, from the level below up to
-        # this one, adds as much noise as one step takes away and keeps the marginals; so it needs no stochastic sampler.
-        return search.branch(self._parent(search, able), below, renoise_to=here)
+    @staticmethod
+    def _bred(search: Search, stages: Sequence[tuple[_Parents, int]]) -> Iterator[Round]:
+        """Render as many children of each stage's parents as it says."""
+        following = (parents for parents, wanted in stages for _ in range(wanted))
+        costs = [parents.cost for parents, _ in stages]
+        search.pinned = [candidate for parents, _ in stages for candidate in parents.likely]
+        yield from search.render(
+            [], sum(wanted for _, wanted in stages), draw=lambda: next(following).child(), cost=max(costs) if all(costs) else 0
+        )
 
-    def _parent(self, search: Search, population: Sequence[Candidate]) -> Candidate:
-        """Hold a tournament: the best of some."""
-        ranked = self._best_first(search, population)
-        lots = random.Random(derived_seed(search.seed, len(search.candidates), "tournament"))
-        places = lots.sample(range(len(ranked)), max(1, round(self.tournament * len(ranked))))
-        return ranked[min(places)]
-
-    def _best_first(self, search: Search, population: Sequence[Candidate]) -> list[Candidate]:
-        return [candidate for candidate, _ in search.ranked if candidate in population]
+    def likely_parents(self) -> int:
+        """Return of how many of the best a tournament chooses one, but for one time in a thousand."""
+        return 1 if self.tournament == 1.0 else math.ceil(math.log(RARE) / math.log(1.0 - self.tournament))
 
     def _starts(self, search: Search) -> list[int]:
         """Return after how many steps children start, 0 for the first noise; each leaves a step to take."""
@@ -145,3 +141,51 @@ class EvolutionSearch:
                 sizes[place], rest = sizes[place] + 1, rest - cost
         sizes[-1] += rest // costs[-1]
         return sizes
+
+
+class _Parents:
+    """The population that the children of one generation come from.
+
+    Attributes:
+        cost: NFE of a child; 0 for that of a full run.
+        likely: those that branches of are likely to be started.
+    """
+
+    def __init__(self, method: EvolutionSearch, search: Search, population: Sequence[Candidate], start: int) -> None:
+        """Rank the finished candidates `population`; children start after `start` steps, or at the first noise for 0."""
+        self._method, self._search = method, search
+        self._here, self._below = (float(s) for s in search.session.sigmas[start : start + 2])
+        able = [c for c in population if start and has_record(c, self._below)]
+        self._branches = bool(able)
+        self._ranked = [c for c, _ in search.finished.in_order_of(able or population)]
+        self.cost = search.calls(self._here) + search.rows if able else 0
+        self.likely = self._ranked[: method.likely_parents()] if able else []
+
+    def child(self) -> Candidate:
+        """Make a child of a parent that a tournament chooses: the best of some."""
+        count, seed = len(self._ranked), derived_seed(self._search.seed, len(self._search.candidates), "tournament")
+        parent = self._ranked[least_drawn(seed, count, max(1, round(self._method.tournament * count)))]
+        if not self._branches:
+            return self._search.propose(NeighborProposal(math.sqrt(1.0 - self._method.mutation**2)), parent)
+        # The published code adds noise to a state and calls it one of the same level: x + s eps has the variance of a
+        # higher one, and the model is shown what it was not trained on. The forward process, from the level below up to
+        # this one, adds as much noise as one step takes away and keeps the marginals; so it needs no stochastic sampler.
+        return self._search.branch(parent, self._below, renoise_to=self._here)
+
+
+def least_drawn(seed: int, count: int, drawn: int) -> int:
+    """Return the least of `drawn` places among `count` that `random.Random(seed).sample` draws.
+
+    Where it draws places off a list, place 0 stays where it is until it is drawn: the rest is then of no interest.
+    """
+    lots = random.Random(seed)
+    listed = 21 + (4 ** math.ceil(math.log(drawn * 3, 4)) if drawn > 5 else 0)
+    if count <= listed:
+        left, bits = count, lots.getrandbits
+        while left > count - drawn:
+            place = bits(left.bit_length())
+            if place == 0:
+                return 0
+            left -= place < left
+        lots = random.Random(seed)
+    return min(lots.sample(range(count), drawn))

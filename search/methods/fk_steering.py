@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..candidates import Candidate, Pool
+from ..candidates import Candidate
 from ..engine import Round, Search
+from ..pools import Pool
 from ..proposals import NoiseProposal
 from .branches import become_random, leave, why_not_left
 from .random_search import RandomSearch

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-from ..candidates import Candidate, Pool
+from ..candidates import Candidate
 from ..engine import Round, Search
+from ..pools import Pool
 from ..proposals import NoiseProposal
-from .branches import become_random, has_record, leave, lowest_noise, why_not_left
+from .branches import become_random, has_record, leave, lowest_noise, one_by_one, why_not_left
 from .random_search import RandomSearch
 
 LOOPS = 2  # at most, in large rounds
@@ -158,13 +160,21 @@ class _Walk:
                 search.stopped = search.stopped or "the rest of the time is too short for another loop"
                 break
             search.branch_levels = (down or self.legs[0][0],)  # a winner may be branched on by paths after these
-            children = [search.branch(parent, cut, up) for parent in field for _ in range(branches)]
-            search.prune(field)
-            search.forget(field)
+            count, draw = len(field) * branches, one_by_one(field, branches, partial(search.branch, sigma=cut, renoise_to=up))
             if down > 0.0:
+                children = [draw() for _ in range(count)]
+                self._leave(field)
                 field = self._best(search.look(children, down), self.survivors)
-            else:
-                yield from search.render(children)
+                continue
+            try:
+                yield from search.render([], count, draw=draw, cost=self.costs[number])
+            finally:
+                self._leave(field)
+
+    def _leave(self, parents: Sequence[Candidate]) -> None:
+        """End the runs of candidates that have branched."""
+        self.search.prune(parents)
+        self.search.forget(parents)
 
     def _plan(self) -> None:
         """Choose survivors and branches: as asked for, or the most that the budget pays for."""
@@ -189,9 +199,9 @@ class _Walk:
             fresh = 0
             search.notes.append("the winner of the method before is the one survivor: there is no place for another start")
         others = [search.propose(self.method.proposal) for _ in range(fresh)]
-        pool = search.look(others, self.legs[0][0], self.pool) if others else self.pool or Pool(search.judge.combine)
+        pool = search.look(others, self.legs[0][0], self.pool) if others else self.pool or search.pool()
         field = [*kept, *self._best(pool, self.survivors - len(kept))]
-        search.forget([c for c in search.candidates if c not in field])
+        search.forget(but=field)
         return field
 
     def _best(self, pool: Pool, count: int) -> list[Candidate]:

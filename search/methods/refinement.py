@@ -63,7 +63,7 @@ class RefinementSearch:
             return
         level, up = levels[0], float(search.session.sigmas[self.first_step(search.steps)])
         cost = search.calls(up) + search.rows
-        best, parent = [c.index for c, _ in search.ranked[:1]], search.left_at(level)[0].index
+        best, parent = [c.index for c, _ in search.finished.best()], search.left_at(level)[0].index
         if best and parent != best[0]:
             search.notes.append(
                 f"{self.name} began at candidate {parent}: the run of the best, candidate {best[0]}, cannot be left at the noise "
@@ -77,7 +77,7 @@ class RefinementSearch:
             yield from search.render(children)
             cost = max(cost, *(child.nfe for child in children))  # some samplers call the model more often in a short run
             best = search.left_at(level)[0]
-            search.forget([c for c in search.candidates if c is not best])
+            search.forget(but=[best])
         leave(search)
 
     def why_not(self, search: Search) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..candidates import Candidate, Pool, rankable
+from ..candidates import Candidate, rankable
 from ..engine import Round, Search
 from ..proposals import NoiseProposal
 from .branches import become_random, leave
@@ -90,7 +90,7 @@ class _Lineage:
 
     def __init__(self, ladder: Ladder) -> None:
         self.ladder, self.search = ladder, ladder.search
-        self.seen = Pool(ladder.search.judge.combine)
+        self.seen = ladder.search.pool()
         self.incumbent: Candidate | None = None
         self.purse = 0.0
 
@@ -157,6 +157,4 @@ class _Lineage:
 
     def _score(self, candidate: Candidate) -> float:
         """Return a score among all of this lineage; the least of all if there is none."""
-        scores = {member.index: score for member, score in self.seen.ranked()}
-        score = scores.get(candidate.index, math.nan)
-        return rankable(score)
+        return rankable(self.seen.score_of(candidate))

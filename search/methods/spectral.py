@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..engine import Round, Search
 from ..moves import MAX_LINEAGE, Ancestor
@@ -74,8 +75,8 @@ class SpectralSearch:
 
     def _elites(self, trials: Trials, family: dict[int, Ancestor]) -> tuple[int, ...]:
         """Return the best of the family, in order of their indices."""
-        scored = [c.index for c, score in trials.pool.ranked() if c.index in family and score == score]
-        return tuple(sorted(scored[: self.elites]))
+        scored = (c.index for c, score in trials.pool.in_order() if c.index in family and score == score)
+        return tuple(sorted(islice(scored, self.elites)))
 
     def _distribution(self, search: Search, family: dict[int, Ancestor], elites: Sequence[int]) -> EliteProposal | None:
         """Return the elites' distribution; None if a recipe could not hold where they come from."""

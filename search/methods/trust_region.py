@@ -88,19 +88,19 @@ class TrustRegionSearch:
                 dealt += 1
             yield from trials.score([child for *_, child in steps])
             for region in regions:
-                self._learn(region, [(centre, child) for own, centre, child in steps if own is region], trials.scores)
+                self._learn(region, [(centre, child) for own, centre, child in steps if own is region], trials)
         yield from trials.end()
 
     def _centres(self, trials: Trials) -> list[Candidate]:
         """Return the best of all; the origin if there is no score."""
-        scored = [candidate for candidate, score in trials.pool.ranked() if score == score]
-        return scored[: self.regions] or [trials.search.origin]
+        scored = [candidate for candidate, score in trials.pool.best(self.regions) if score == score]
+        return scored or [trials.search.origin]
 
-    def _learn(self, region: Region, steps: list[tuple[Candidate, Candidate]], scores: dict[int, float]) -> None:
+    def _learn(self, region: Region, steps: list[tuple[Candidate, Candidate]], trials: Trials) -> None:
         """Change a region's side by what its steps gave."""
         if not steps:
             return
-        better = any(scores.get(child.index, math.nan) > scores.get(centre.index, -math.inf) for centre, child in steps)
+        better = any(trials.score_of(child) > trials.score_of(centre, -math.inf) for centre, child in steps)
         region.successes = region.successes + 1 if better else 0
         region.failures = 0 if better else region.failures + 1
         if region.successes == IN_A_ROW:

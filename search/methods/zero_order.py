@@ -57,9 +57,10 @@ class ZeroOrderSearch:
         while trials.going_on:
             around = [search.propose(proposal, pivot) for _ in range(trials.most(size, len(fresh)))]
             yield from trials.score([*fresh, *around])
-            scores, fresh = trials.scores, []
-            best = max((c for c in around if c.index in scores), key=lambda c: rankable(scores[c.index]), default=pivot)
-            moved, stalled = _better(scores, best, pivot), _better(scores, pivot, best)
+            fresh = []
+            scored = [c for c in around if c in trials.pool]
+            best = max(scored, key=lambda c: rankable(trials.score_of(c)), default=pivot)
+            moved, stalled = _better(trials, best, pivot), _better(trials, pivot, best)
             if moved:
                 pivot = best
             elif stalled and self.on_stall == "restart" and trials.most(1):
@@ -70,7 +71,7 @@ class ZeroOrderSearch:
         yield from trials.end()
 
 
-def _better(scores: dict[int, float], one: Candidate, other: Candidate) -> bool:
+def _better(trials: Trials, one: Candidate, other: Candidate) -> bool:
     """Whether `one` scores higher; a number is better than NaN."""
-    a, b = scores.get(one.index, math.nan), scores.get(other.index, math.nan)
+    a, b = trials.score_of(one), trials.score_of(other)
     return a > b or (math.isnan(b) and not math.isnan(a))
