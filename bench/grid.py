@@ -4,7 +4,7 @@ Resumable: rows that are in the CSV already are not run again, so that a run can
 winner's score by the guide that chose it and by the held-out truth, and what the search cost.
 
 python bench/grid.py                          everything; hours
-python bench/grid.py --quick                  a look: 4 prompts, budgets 4 and 16, guided by the CLIP
+python bench/grid.py --quick                  a look: some methods, 2 prompts, 8 images, guided by the CLIP
 python bench/grid.py --methods draft --guides clip --budgets 16 21 32 --prompts 64 --seeds 5
 """
 
@@ -25,6 +25,7 @@ from guides import GUIDES, REPORTED, TRUTH, TUNING, guides_of, prompt_of
 from rig import MODELS, OUTPUT, Studio
 
 BUDGETS = (4, 8, 16, 32, 64)
+MAIN = ("default", "random", "zero-order", "halving", "draft", "paths", "evolution")
 OF_RANDOM = (1, 2, 3, 4, 6, 8, 11, 16, 21, 32, 45, 64)  # one run gives them all
 FIELDS = (
     "method", "guide", "budget", "prompt", "seed", "score", "truth", "own_score", "own_truth", "model_calls",
@@ -138,13 +139,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="leave out so many prompts: to share the work")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--half", choices=("reported", "tuning"), default="reported", help="of the prompts")
-    parser.add_argument("--quick", action="store_true", help="4 prompts, budgets 4 and 16, guide clip")
+    parser.add_argument("--quick", action="store_true", help="2 prompts, budget 8, guide clip, and unless told the main methods")
     parser.add_argument("--model", choices=list(MODELS), default="large", help="of the demo's two")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, default=OUTPUT / "grid.csv")
     args = parser.parse_args()
     if args.quick:
-        args.prompts, args.budgets, args.guides = min(args.prompts, 4), [4, 16], ["clip"]
+        args.prompts, args.budgets, args.guides = min(args.prompts, 2), [8], ["clip"]
+        args.methods = list(MAIN) if args.methods == list(CONTENDERS) else args.methods
     args.numbers = (REPORTED if args.half == "reported" else TUNING)[args.first : args.prompts]
     return args
 

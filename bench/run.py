@@ -1,7 +1,7 @@
 """`make bench`: measure what the README claims, on the demo model. Each part writes a CSV under bench/output/.
 
 python bench/run.py                   all parts: many hours; cut it at any time, and it goes on where it was
-python bench/run.py --quick           a look at the comparison of methods: minutes
+python bench/run.py --quick           a look at most of them: under ten minutes on two cores
 python bench/run.py speed memory      some parts
 """
 
@@ -21,12 +21,13 @@ PARTS = {  # name: script, arguments of the full run, arguments of the quick one
     "memory": ("memory", [], None),
     "journal": ("journal", [], ["--pairs", "1"]),
     "page": ("page", [], ["--candidates", "100"]),
-    "ranks": ("ranks", [], ["--prompts", "2", "--candidates", "32"]),
+    "ranks": ("ranks", [], ["--prompts", "2", "--candidates", "16"]),
     "pruning": ("pruning", [], []),
+    "growth": ("growth", [], ["--quick"]),
     "grid": ("grid", ["--seeds", "5"], ["--quick"]),
     "models": ("grid", SMALL, [*SMALL, "--quick"]),
-    "lidar": ("lidar", [], ["--prompts", "2"]),
-    "axes": ("axes", [], ["--prompts", "2"]),
+    "lidar": ("lidar", [], ["--prompts", "1"]),
+    "axes": ("axes", [], ["--prompts", "1"]),
     "summary": ("summary", [], []),
     "plots": ("plots", [], ["--images", str(HERE / "output")]),
 }
