@@ -31,6 +31,7 @@ from ..search.rng import take_rng
 from ..search.shared_check import SharedCallsDiffer
 from ..search.steering import steered
 from ..search.trajectory import Trajectory
+from ..search.words import restored
 from .caller import Caller
 from .choosing import NOTHING_NEW, chosen_recipe, only_known, take
 from .live import Audience
@@ -306,7 +307,7 @@ def finish(
         search.notes.append(JITTERED)
     if any(candidate.recipe.mixes_noise for candidate in search.candidates):
         search.notes.append(MIXED)
-    search.notes += memory.notes
+    search.notes += [*memory.notes, *[restored(search.restored)] * bool(search.restored)]
     said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,

@@ -54,6 +54,7 @@ class Search(Appraisal):
         pinned: finished candidates that it starts branches of for a while, whoever is better by now.
         keep: how many best candidates are wanted.
         holdings: the latents and records of the finished.
+        restored: NFE that were spent again to make those that were dropped; see `restore`.
         rounds: what was told so far.
         finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
@@ -82,7 +83,7 @@ class Search(Appraisal):
         self.seed, self._connected, self.large_rounds = seed, connected, large_rounds
         self._unscored: list[Candidate] = []  # finished ones whose pictures are scored with those that follow
         self.lasting_levels: tuple[float, ...] = ()
-        self.parents, self.keep, self.holdings = 1, keep, Holdings()
+        self.parents, self.keep, self.holdings, self.restored = 1, keep, Holdings(), 0
         self.pinned: Sequence[Candidate] = ()
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
@@ -265,8 +266,10 @@ class Search(Appraisal):
         there = candidate.latent is not None and len(candidate.records) == len(candidate.levels)
         if there or candidate.status != "finished":
             return
+        before = self.budget.redone
         with self.budget.unlimited(), self.budget.redo():
             self.holdings.take(candidate, replay(self.session, candidate.recipe, candidate.levels))
+        self.restored += self.budget.redone - before
 
     def give_up(self) -> None:
         """End all runs that a method left on their way, and what it had put aside."""

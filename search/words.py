@@ -41,6 +41,11 @@ def judging(count: int) -> str:
     return f"the second verifier scores {many(count, 'finalist')}"
 
 
+def restored(calls: int) -> str:
+    """Say what it took to make latents again that were not kept."""
+    return f"{many(calls, 'model call')} beside the budget rendered candidates again whose latents had been dropped"
+
+
 def done(count: int, calls: int, stopped: str) -> str:
     """Say what a search that ended came to, and why it ended if that was not the budget alone."""
     return f"done: best of {count} after {many(calls, 'model call')}" + (f" ({stopped})" if stopped else "")

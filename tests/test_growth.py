@@ -292,7 +292,7 @@ def test_a_chosen_candidate_holds_its_latent_again():
     search = run(RandomSearch(), 40)
     dropped = next(c for c in search.candidates if c.latent is None)
     search.choose(dropped)
-    assert dropped.latent is not None and search.budget.nfe == 40 * 20 and search.budget.redone == 20
+    assert dropped.latent is not None and search.budget.nfe == 40 * 20 and search.budget.redone == search.restored == 20
 
 
 def test_what_the_journal_has_is_not_rendered_again(tmp_path):

@@ -41,6 +41,18 @@ def test_a_pruned_candidate_that_is_chosen_is_rendered_in_full():
     assert relative(chosen.latents["samples"], stock_with(graph, noise_of(pruned["recipe"]))) < 1e-5
 
 
+def test_a_chosen_candidate_whose_latent_was_dropped_is_rendered_again_and_that_is_said():
+    graph = parts("eps")
+    plain = search_with(graph, 3, budget=16)
+    last = plain.report["order"][-1]
+    recipe = plain.report["candidates"][last]["recipe"]
+    chosen = search_with(graph, 3, budget=16, choose=recipe)
+    assert chosen.report["kept"] == [last] and chosen.report["model_calls"] == plain.report["model_calls"] == 16 * 6
+    assert any(note.startswith("6 model calls beside the budget rendered candidates again") for note in chosen.report["notes"])
+    assert not any("rendered candidates again" in note for note in plain.report["notes"])
+    assert relative(chosen.latents["samples"], stock_with(graph, noise_of(recipe))) < 1e-5
+
+
 def test_a_recipe_of_another_search_leaves_the_best():
     graph = parts("eps")
     plain = search_with(graph, 3, budget=4)
