@@ -13,6 +13,7 @@ import csv
 import functools
 import importlib.machinery
 import importlib.util
+import os
 import runpy
 import statistics
 import subprocess
@@ -86,7 +87,8 @@ def started(comfyui: Path) -> tuple[float, float]:
         nodes.mkdir()
         (nodes / NAME).symlink_to(HERE.parent, target_is_directory=True)
         command = [sys.executable, __file__, "--start", str(comfyui), base]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=kept)
     (line,) = (line for line in done.stdout.splitlines() if line.startswith(SAID))
     own, rest = map(float, line.split()[1:])
     if not own:

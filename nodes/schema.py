@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from comfy_api.latest import io
@@ -21,8 +22,12 @@ NEWER_INPUT = frozenset({"advanced", "raw_link", "socketless", "gradient_stops"}
 
 
 def _known(function: Callable[..., Any], kwargs: dict[str, Any], newer: frozenset[str]) -> dict[str, Any]:
-    known = inspect.signature(function).parameters
-    return {name: value for name, value in kwargs.items() if name in known or name not in newer}
+    return {name: value for name, value in kwargs.items() if name not in newer or name in _parameters(function)}
+
+
+@cache  # a few sockets, hundreds of inputs
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def schema(**kwargs: Any) -> io.Schema:
