@@ -120,6 +120,15 @@ def test_compiled_models_share_calls_of_few_sizes(way):
         assert relative(run.latent, expected) < 1e-4
 
 
+def test_what_is_compiled_is_seen_wherever_it_is():
+    assert not sharing.is_compiled(guider(toy_model("eps")))
+    part, whole = toy_model("eps"), toy_model("eps")
+    part.model.diffusion_model.last = torch.compile(part.model.diffusion_model.last, backend="eager")
+    whole.model.diffusion_model.compile(backend="eager")
+    (node,) = run_node("TorchCompileModel", model=toy_model("eps"), backend="inductor")
+    assert all(sharing.is_compiled(guider(model)) for model in (part, whole, node))
+
+
 def test_core_compile_node_is_known():
     (model,) = run_node("TorchCompileModel", model=toy_model("eps"), backend="inductor")  # compiled when first called
     assert sharing.why_alone(guider(model)) == []
