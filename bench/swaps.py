@@ -37,7 +37,7 @@ from noise_search.search.methods.auto_search import choose_for  # noqa: E402
 from noise_search.search.steering import steered  # noqa: E402
 
 METHODS = {**CONTENDERS, "refinement": Contender(REFINEMENT)}
-SPREAD_OF = 2000  # independent candidates, whose deviation is the unit of a gain
+SPREAD_OF = 500  # independent candidates, whose deviation is the unit of a gain
 SMALL, LARGE = "small", "large"
 COLUMNS = ("method", "swaps small", "large", "gain small", "large", "lost", "+- 95 %", "truth small", "large", "lost", "+- 95 %")
 
@@ -113,7 +113,8 @@ def compare(name: str, place: Any, seeds: int) -> list[Any]:
     for what in ("gain", "truth"):
         pairs = [(getattr(a, what), getattr(b, what)) for a, b in zip(small, large, strict=True)]
         lost = [a - b for a, b in pairs]
-        half = 1.96 * stdev(lost) / math.sqrt(len(lost)) if len(lost) > 1 else math.nan
+        known = len(lost) > 1 and all(map(math.isfinite, lost))
+        half = 1.96 * stdev(lost) / math.sqrt(len(lost)) if known else math.nan
         row += [round(value, 3) for value in (*map(fmean, zip(*pairs, strict=True)), fmean(lost), half)]
     return row
 
