@@ -28,7 +28,7 @@ def replay_keyframes(guider: Any, options: dict[str, Any], runs: Sequence[Trajec
         return
     for hook in hooks_of(guider):
         hook.hook_keyframe._curr_t = -1.0  # ComfyUI's own reset leaves the last noise level of the round before
-    for sigma in runs[0].levels:
+    for sigma in runs[0].behind:
         for conds in guider.conds.values():
             for cond in conds or []:
                 hooks, at = cond.get("hooks"), torch.tensor([sigma])

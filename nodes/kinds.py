@@ -39,6 +39,13 @@ def is_adaptive(sampler: Any) -> bool:
     return is_core(sampler) and "adaptive" in _function(sampler).__name__
 
 
+def needs_no_uncond(sampler: Any) -> bool:
+    """Whether a SAMPLER is known to do without the prediction for the negative prompt where guidance does: see `*_cfg_pp`."""
+    if getattr(sampler, "extra_options", {}).get("cfg_pp"):
+        return False
+    return (is_core(sampler) or _function(sampler) in OWN) and "cfg_pp" not in _function(sampler).__name__
+
+
 def euler_like(sampler: Any) -> Any:
     """Return euler, with classifier-free guidance and inpainting done as the given sampler does them."""
     name = getattr(_function(sampler), "__name__", "")

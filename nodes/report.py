@@ -69,6 +69,8 @@ def report(
         "check_calls": session.check_calls,
         "given_up_calls": max(0, search.budget.given_up - search.budget.recalled),
         "batch_halved": session.limits.smaller_calls,
+        "in_flight_halved": session.limits.ran_out,
+        "repeated_calls": search.budget.repeated,
         "stopped": search.stopped,
         "notes": list(search.notes),
         "problems": list(search.judge.problems),

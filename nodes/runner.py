@@ -295,8 +295,8 @@ def finish(
     score = best.score if score != score else score  # one that was chosen may have been no finalist
     for candidate in finalists:
         search.restore(candidate)
-    images = [search.pictures(candidate) for candidate in finalists]
-    search.watcher.shown(finalists, images, {})
+    images = search.gallery.joined(finalists)
+    search.watcher.shown(finalists, images.chunk(len(finalists)), {})
     held_out = None
     if settings.held_out is not None:
         judge = judge_by(settings.held_out, skip_errors=True)  # it must not cost the winner
@@ -307,14 +307,14 @@ def finish(
         search.notes.append(JITTERED)
     if any(candidate.recipe.mixes_noise for candidate in search.candidates):
         search.notes.append(MIXED)
-    search.notes += [*memory.notes, *[restored(search.restored)] * bool(search.restored)]
+    search.notes += [*memory.notes, *session.memory_notes, *[restored(search.restored)] * bool(search.restored)]
     said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,
              own, len(ranked), search.budget.nfe, search.budget.seconds, best.recipe.to_json())  # fmt: skip
     latents = [samples_of(c.latent) for c in finalists]
     return Outcome(
-        torch.cat(images), join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
+        images, join(latents), winner_noise(best, session), best.recipe.step_seed, score, best.recipe, said,
         plot(search, method), cancelled, best.segment_start[1] if best.recipe.cuts else session.sigmas,
     )  # fmt: skip
 
@@ -351,7 +351,7 @@ def outputs(outcomes: list[Outcome], latent: dict[str, Any], batch: bool) -> io.
     reports = [report_text(o.report) for o in outcomes]
     recipes = [json.loads(o.recipe.to_json()) for o in outcomes]
     return io.NodeOutput(
-        torch.cat([o.images for o in outcomes]), out_latent, noise, first.sigmas, first.seed,
+        first.images if single else torch.cat([o.images for o in outcomes]), out_latent, noise, first.sigmas, first.seed,
         sum(o.score for o in outcomes) / len(outcomes),
         json.dumps(recipes[0] if single else recipes),
         reports[0] if single else f"[{', '.join(reports)}]",

@@ -21,6 +21,7 @@ from ..search.affine import coefficients
 from ..search.budget import Budget
 from ..search.calls import Record
 from ..search.carrier import Carrier, Limits
+from ..search.held import held_bytes
 from ..search.probe import Probe
 from ..search.recipes import Cut, Recipe, is_zero
 from ..search.rng import RngState, take_rng
@@ -43,7 +44,21 @@ from .verdicts import shared_calls
 MIN_WAVE = 8
 ADAPTIVE = "the sampler chooses its step sizes by what the model predicts, which rounding in a shared call would change"
 MORE_CALLS = "a run takes more model calls than candidate 0 needed by then"
+RAN_OUT = (
+    "memory ran out in the sampler's own steps: at most {most} runs were under way at a time from there, and others began anew; "
+    "the {calls} model calls that were made again for that ('repeated_calls') do not count to the budget"
+)
+NO_ROOM = (
+    "memory has room for {most} runs under way: others were let go and began anew; the {calls} model calls that were made again "
+    "for that ('repeated_calls') do not count to the budget"
+)
 ALONE_WAVE = 4  # more would keep a stop rule waiting; fewer, and on a small card each run would load all models anew
+
+
+def clamped(images: Tensor) -> Tensor:
+    """Return pictures in [0, 1]: those that are there already as they are, without a copy."""
+    low, high = images.aminmax()
+    return images if low >= 0.0 and high <= 1.0 else images.clamp(0.0, 1.0)
 
 
 class ComfySession:
@@ -78,12 +93,15 @@ class ComfySession:
         if shared is None and share and not unknown:
             shared = shared_calls(graph.guider, graph.latent, compares=batching == "auto")
         share = share and not (shared is not None and shared.reason)
-        rows = memory.rows_that_fit(graph.guider, self.shape) if share else 1
+        self._room = None if self.why_alone else memory.Room(graph.guider, graph.sampler, self.shape, pack(graph.given).nbytes)
+        rows = self._room.rows() if share else 1
         self.limits = Limits(
             max_rows=rows, before_call=self._before_call, may_call=self._may_call, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache, shared=shared,
             few_sizes=is_compiled(graph.guider),
+            most_in_flight=math.inf if self._room is None else self._room.runs(rows),
         )  # fmt: skip
+        self._weighed: set[int] = set()  # how many calls were behind runs when that was looked at
         self._nothing_drawn = is_zero(pack(graph.given))
         self._ended: list[Tensor] = []  # results of the first runs from a noise of zeros
         self._stochastic: bool | None = None
@@ -127,6 +145,14 @@ class ComfySession:
         return 0 if self.limits.shared is None else self.limits.shared.calls
 
     @property
+    def memory_notes(self) -> list[str]:
+        """What came of it that memory had no room for more runs, in words; empty if it had."""
+        if not (self.limits.ran_out or self.budget.repeated):
+            return []
+        why = RAN_OUT if self.limits.ran_out else NO_ROOM
+        return [why.format(most=self.limits.most_in_flight, calls=self.budget.repeated)]
+
+    @property
     def max_rows(self) -> int:
         """Most latent rows in one model call, as memory allows so far."""
         return self.limits.max_rows
@@ -158,7 +184,7 @@ class ComfySession:
 
     @property
     def wave(self) -> int:
-        return ALONE_WAVE if self.why_alone else max(MIN_WAVE, self.max_rows)
+        return ALONE_WAVE if self.why_alone else min(max(MIN_WAVE, self.max_rows), self.limits.most_in_flight)
 
     def draw(self, seed: int) -> Tensor:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed, and leave the state that it leaves."""
@@ -214,7 +240,7 @@ class ComfySession:
         if samples.is_nested:  # the picture comes first: newer cores' decode node picks it too
             samples = samples.unbind()[0]
         images = VAEDecode().decode(vae, {**self.graph.latent, "samples": samples})[0]
-        return images[..., :3].float().clamp(0.0, 1.0).cpu()
+        return clamped(images[..., :3].float()).cpu()
 
     def draft(self, steps: int) -> ComfySession:
         """Return the session over `steps` of the user's steps, evenly spread, the first and last sigma kept.
@@ -235,23 +261,44 @@ class ComfySession:
         return ComfySession(self.graph, budget, batching=self._batching, called=self._called, shared=self.limits.shared)
 
     def _trajectory(self, sigmas: Tensor, seed: int, noise: Tensor | None, *, rng: RngState, **more: Any) -> Trajectory:
-        return Trajectory(
+        return self.limits.add(Trajectory(
             self.graph.sampler, sigmas, noise, seed, rng, alone=bool(self.why_alone),
             prediction_levels=self.prediction_levels, by_steps=not is_core(self.graph.sampler),
             starting=self._starting, **more,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _advance(self, runs: Sequence[Trajectory], until_sigma: float) -> None:
         if self.why_alone:
             until_sigma = 0.0
         elif not self.limits.uneven:
-            for group in self._rounds([run for run in runs if run.alive]):
-                self._sample(group, until_sigma)
+            self._in_waves(runs, until_sigma, math.inf)
         if self.why_alone or self.limits.uneven:
-            for run in runs:
-                there = run.pending is not None and not run.goes_to(until_sigma, float(run.pending.sigma.max()))
-                if run.alive and not there and not self._sample([run], until_sigma):  # the user may have dropped it since
-                    return
+            there = [r.pending is not None and not r.goes_to(until_sigma, float(r.pending.sigma.max())) for r in runs]
+            self._in_waves([run for run, is_there in zip(runs, there, strict=True) if not is_there], until_sigma, 1)
+
+    def _in_waves(self, runs: Sequence[Trajectory], until_sigma: float, most: float) -> None:
+        """Advance runs, `most` together and no more than may be in flight, until the budget or a run that differs ends it.
+
+        Those that memory had no room for are started anew once the others have come that far.
+        """
+        todo = [run for run in runs if not run.was_left_at(until_sigma)]
+        while todo := [run for run in todo if run.alive]:  # the user may have dropped some since
+            wave = self._with_room(todo, most)
+            if not all([self._sample(group, until_sigma) for group in self._rounds(wave)]):
+                return
+            todo = [run for run in todo if run not in wave or run.fell]
+
+    def _with_room(self, todo: Sequence[Trajectory], most: float) -> list[Trajectory]:
+        """Return which of some runs to advance now, suspended ones first; let go of others that leave no room for them."""
+        room = self.limits.most_in_flight
+        count = int(min(most, room, len(todo)))
+        if len(self.limits.runs) <= room:
+            return list(todo[:count])
+        wave = sorted(todo, key=lambda run: not run.in_flight)[:count]
+        others = [run for run in self.limits.in_flight if run not in wave]
+        for run in others[::-1][: max(0, len(others) + count - int(room))]:  # candidate 0 last
+            run.let_go()
+        return [run for run in todo if run in wave]
 
     def _refuse_same(self, xs: Sequence[Tensor]) -> None:
         """Raise if runs from a noise of zeros stay the same; ask no more once two differ."""
@@ -269,7 +316,7 @@ class ComfySession:
         keyframes = has_keyframes(self.graph.guider)
         groups: dict[Any, list[Trajectory]] = {}
         for run in runs:
-            levels = (id(run) if self._adaptive else (run.segment(), tuple(run.levels))) if keyframes else ()
+            levels = (id(run) if self._adaptive else (run.segment(), tuple(run.behind))) if keyframes else ()
             groups.setdefault((run.jitter, levels), []).append(run)
         return list(groups.values())
 
@@ -353,9 +400,12 @@ class ComfySession:
         return getattr(self.leader, "real", None) or self.leader
 
     def _may_call(self, runs: Sequence[Trajectory]) -> bool:
-        """Whether the budget allows a model call of some runs."""
-        rows = sum(run.pending.x.shape[0] for run in runs)
-        allowed = self.budget.allows(rows, math.inf if self.budget.run_cost is not None else self._least(runs, rows))
+        """Whether the budget allows a model call of some runs; what some of them repeat is paid for."""
+        first = [run for run in runs if not run.repeats]
+        if not first:
+            return self.budget.allows_repeats()
+        rows = sum(run.pending.x.shape[0] for run in first)
+        allowed = self.budget.allows(rows, math.inf if self.budget.run_cost is not None else self._least(first, rows))
         if not (allowed or self.limits.uneven) and self.budget.run_cost is None:
             self.limits.uneven, self.budget.refused = MORE_CALLS, False
         return allowed
@@ -371,7 +421,7 @@ class ComfySession:
         """
         leader = self._leading
         leading = sum(run.pending.x.shape[0] for run in runs if run is leader)
-        if leader is None or leading == rows:
+        if leader is None or leading == rows or getattr(leader, "repeats", False):
             return math.inf
         least = leader.nfe + leading
         if self.known_steps:
@@ -380,12 +430,22 @@ class ComfySession:
             least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
         return least
 
+    def _weigh(self, run: Trajectory) -> None:
+        """Look at what the first run that makes its call 1, 2, 3, 5, 9, ... holds: all that are under way have to fit."""
+        made = len(run.levels)
+        if self._room is not None and made & (made - 1) == 0 and made not in self._weighed:
+            self._weighed.add(made)
+            self._room.held = max(self._room.held, held_bytes(run))
+            self.limits.most_in_flight = min(self.limits.most_in_flight, self._room.runs(self.max_rows))
+
     def _before_call(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.checkpoint()
 
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
-        self.budget.count(denoised.shape[0])
+        repeated = sum(run.pending.x.shape[0] for run in runs if run.repeats)
+        self.budget.count(denoised.shape[0] - repeated, repeated)
+        self._weigh(runs[0])
         if self.gaps_for and keeps_guidance(self.graph.guider) and all(map(math.isnan, runs[0].gaps)):
             raise ValueError(f"verifier '{self.gaps_for}': {NO_GAP}")
         self._called(runs, denoised)

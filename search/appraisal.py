@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import words
+from . import gallery, words
 from .budget import Budget
 from .candidates import Candidate
 from .controls import Controls
@@ -19,6 +19,12 @@ from .judge import Judge, Shown
 from .pools import Look, Pool
 from .session import Session
 from .watcher import Watcher
+
+Told = Callable[[Sequence[Candidate], Tensor], None]
+
+
+def _nothing(*what: Any) -> None:
+    return None
 
 
 class Appraisal(Helm):
@@ -80,19 +86,25 @@ class Appraisal(Helm):
         """Make what a finished candidate no longer holds again."""
         raise NotImplementedError
 
-    def scored_by(self, judge: Judge, candidates: Sequence[Candidate]) -> Tensor:
-        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken."""
-        shown = []
-        for candidate in candidates:
-            known = judge.known(candidate, {})
-            asked = judge.asks_about(known)
-            if asked:
-                self.restore(candidate)
-            pictures = self.pictures(candidate) if asked and judge.needs_pictures else None
-            shown.append(Shown(candidate, pictures, candidate.latent, {}, {}, known))
-        raw = self.ask(judge, shown)
-        judge.enter(candidates, raw)
-        return raw
+    def scored_by(self, judge: Judge, candidates: Sequence[Candidate], told: Told = _nothing) -> Tensor:
+        """Return the raw scores (n, V) of finished candidates by another judge; what it said of them before is taken.
+
+        `told` hears of every group of them and its raw scores.
+        """
+
+        def see(one: Shown) -> Shown:
+            candidate = one.candidate
+            self.restore(candidate)
+            pictures = self.pictures(candidate) if judge.needs_pictures else None
+            return one._replace(images=pictures, latent=candidate.latent, predictions=self.promised([candidate], judge)[0])
+
+        def score(group: Sequence[Shown]) -> Tensor:
+            raw = self.ask(judge, group)
+            judge.enter([one.candidate for one in group], raw)
+            told([one.candidate for one in group], raw)
+            return raw
+
+        return self.in_groups(judge, [Shown(c, None, c.latent, {}, {}, judge.known(c, {})) for c in candidates], see, score)
 
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
@@ -102,14 +114,29 @@ class Appraisal(Helm):
             for c in candidates
         ]
 
+    def in_groups(
+        self, judge: Judge, shown: Sequence[Shown], see: Callable[[Shown], Shown], score: Callable[[Sequence[Shown]], Tensor]
+    ) -> Tensor:
+        """Return raw scores (n, V), asked for in groups whose pictures fit into `PICTURE_BYTES`, of one candidate at least.
+
+        Args:
+            judge: is asked.
+            shown: without pictures.
+            see: adds the pictures, of those that the judge has to be asked about.
+            score: gives the raw scores (m, V) of a group.
+        """
+        raws: list[Tensor] = []
+        left = list(shown)
+        while left:
+            raws.append(self._of_next_group(judge, left, see, score))
+            del left[: len(raws[-1])]
+        return torch.cat(raws) if raws else torch.empty(0, len(judge.names))
+
     def ask(self, judge: Judge, shown: Sequence[Shown]) -> Tensor:
         """Return a judge's raw scores (n, V); time it waits for a person does not count."""
         waited = judge.waited
         try:
-            return judge.ask([
-                one._replace(predictions=self.promised([one.candidate], judge)[0]) if judge.asks_about(one.known) else one
-                for one in shown
-            ])  # fmt: skip
+            return judge.ask(shown)
         finally:
             self.budget.waited += judge.waited - waited
 
@@ -148,28 +175,58 @@ class Appraisal(Helm):
         """Return the raw scores (n, V) of looks or drafts; finished candidates that wait to be scored are scored with them."""
         raise NotImplementedError
 
-    def _judged(self, shown: Sequence[Shown]) -> tuple[Tensor, list[Tensor | None]]:
-        """Return raw scores (n, V), and the pictures that were looked at: first all decoded, then all scored.
+    def _judged(self, shown: Sequence[Shown], told: Callable[[Sequence[Shown], Tensor], None] = _nothing) -> Tensor:
+        """Return raw scores (n, V); `told` hears of every group that was decoded and scored, with its pictures and raw scores.
 
         What is known from before is neither decoded nor scored again.
         """
         self.checkpoint()
-        asked = [self.judge.asks_about(one.known) for one in shown]
-        if self.judge.needs_pictures and any(asked):
-            self.say(words.decoding(sum(asked)))
-        pictures: list[Tensor | None] = []
-        for one, is_asked in zip(shown, asked, strict=True):
-            pictures.append(self._decoded(one) if self.judge.needs_pictures and is_asked else None)
-        seen = [(one, images) for one, images in zip(shown, pictures, strict=True) if images is not None]
-        for what, some in groupby(seen, lambda pair: pair[0].what):
-            ones, images = zip(*some, strict=True)
-            self.watcher.shown([one.candidate for one in ones], list(images), what)
-        if any(asked):
-            self.say(words.scoring(sum(asked)))
-        raw = self.ask(self.judge, [one._replace(images=images) for one, images in zip(shown, pictures, strict=True)])
-        self.judge.enter([one.candidate for one in shown], raw)
-        return raw, pictures
+        self.judge.answered = {}
+        looks_at = self.judge.needs_pictures
 
-    def _decoded(self, one: Shown) -> Tensor:
-        self.checkpoint()
-        return self.gallery.decode(one.latent, preview="sigma" in one.what)  # a look half-way
+        def see(one: Shown) -> Shown:
+            pictures = None
+            if looks_at:
+                self.checkpoint()
+                pictures = self.gallery.decode(one.latent, preview="sigma" in one.what)  # a look half-way
+                self.watcher.shown([one.candidate], [pictures], one.what)
+            return one._replace(images=pictures, predictions=self.promised([one.candidate], self.judge)[0])
+
+        def score(group: Sequence[Shown]) -> Tensor:
+            if count := sum(self.judge.asks_about(one.known) for one in group):
+                self.say(words.scoring(count))
+            raw = self.ask(self.judge, group)
+            self.judge.enter([one.candidate for one in group], raw)
+            told(group, raw)
+            return raw
+
+        if looks_at and (count := sum(self.judge.asks_about(one.known) for one in shown)):
+            self.say(words.decoding(count))
+        return self.in_groups(self.judge, shown, see, score)
+
+    def _of_next_group(
+        self, judge: Judge, shown: Sequence[Shown], see: Callable[[Shown], Shown], score: Callable[[Sequence[Shown]], Tensor]
+    ) -> Tensor:
+        """Return the raw scores (m, V) of the first of `shown`: first all their pictures are decoded, then all are scored."""
+        group: list[Shown] = []
+        room = math.inf
+        for one in shown:
+            if judge.asks_about(one.known):
+                if room <= 0:
+                    break
+                one = see(one)
+                room = min(room, _room(judge, one)) - 1
+            group.append(one)
+        return score(group)
+
+
+def _room(judge: Judge, one: Shown) -> float:
+    """Return how many candidates with pictures like those of one are decoded before a judge is asked about them.
+
+    Whole batches of what a verifier answers at once, where there is room for one; a whole set, where people are asked.
+    """
+    if one.images is None or not one.nbytes:
+        return math.inf
+    room = max(1, gallery.PICTURE_BYTES // one.nbytes)
+    batch = max(1, judge.batch_size // len(one.images))
+    return max(room - room % batch or room, judge.set_size - 1)

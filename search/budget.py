@@ -56,6 +56,7 @@ class Budget:
         redone: NFE, not among `nfe`, that were spent again: to bring recalled runs back to where they were, or for latents of
             candidates that were dropped.
         given_up: NFE of this search, not among `nfe`, before it was begun anew.
+        repeated: NFE, not among `nfe`, that were spent again on runs whose samplers memory had no room for.
         refused: whether a model call was not allowed; whoever wants to know sets it to False before.
         clock: gives seconds; a test may hand in its own.
     """
@@ -70,6 +71,7 @@ class Budget:
     waited: float = 0.0
     redone: int = 0
     given_up: int = 0
+    repeated: int = 0
     refused: bool = False
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
@@ -135,8 +137,15 @@ class Budget:
         self.refused = self.refused or not allowed
         return allowed
 
-    def count(self, rows: int) -> None:
-        """Count a model call that was made."""
+    def allows_repeats(self) -> bool:
+        """Whether calls may be made again that are paid for: not once the search is halted, but for candidate 0's run."""
+        allowed = self.free or not self.halted or self.run_cost is None
+        self.refused = self.refused or not allowed
+        return allowed
+
+    def count(self, rows: int, repeated: int = 0) -> None:
+        """Count a model call that was made, for rows of which it is the first, and others for which it is `repeated`."""
+        self.repeated += repeated
         if self._redoing:
             self.redone += rows
         else:
@@ -150,14 +159,14 @@ class Budget:
 
     def begin_anew(self) -> Budget:
         """Return the budget of this search begun anew: nothing is spent of it but time."""
-        other = Budget(self.images, self.rules, given_up=self.given_up + self.nfe + self.redone, clock=self.clock)
+        other = Budget(self.images, self.rules, given_up=self.given_up + self.nfe + self.redone + self.repeated, clock=self.clock)
         other.started, other.waited = self.started, self.waited
         return other
 
     @property
     def calls_in_time(self) -> float:
         """NFE that the rest of the time pays for, at the mean time of a model call so far, scoring included."""
-        made = self.nfe - self.recalled + self.redone
+        made = self.nfe - self.recalled + self.redone + self.repeated
         if self.rules.max_seconds <= 0 or made == 0 or self.seconds <= 0:
             return math.inf
         return (self.rules.max_seconds - self.seconds) * made / self.seconds

@@ -6,10 +6,13 @@ and hands every trajectory its rows. It returns early once every trajectory wait
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -47,6 +50,9 @@ class Limits:
         shared: checks calls of several runs; None for no check.
         smaller_calls: how often `max_rows` was halved.
         few_sizes: calls hold a power of two of runs: a compiled model is compiled anew for every size.
+        most_in_flight: most runs whose samplers hold latents at a time; halved when memory runs out in one of them.
+        ran_out: how often it was halved.
+        runs: all that may be in flight, by their numbers.
         uneven: why runs are no longer advanced together: what one did that the first run did not; empty: they are.
         unshared: why runs that wait at one noise level do not share calls; empty if they do.
     """
@@ -60,6 +66,10 @@ class Limits:
     shared: SharedCalls | None = None
     smaller_calls: int = field(default=0)
     few_sizes: bool = field(default=False)
+    most_in_flight: float = field(default=math.inf)
+    ran_out: int = field(default=0)
+    runs: MutableMapping[int, Trajectory] = field(default_factory=WeakValueDictionary)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
     uneven: str = field(default="")
     unshared: str = field(default="")
 
@@ -73,6 +83,16 @@ class Limits:
             return 1 << (min(waiting, most).bit_length() - 1)
         calls = -(-waiting // most)
         return -(-waiting // calls)
+
+    def add(self, run: Trajectory) -> Trajectory:
+        """Know of a run, and return it."""
+        self.runs[next(self._numbers)] = run
+        return run
+
+    @property
+    def in_flight(self) -> list[Trajectory]:
+        """The runs whose samplers hold latents, in the order in which they were made."""
+        return [run for _, run in sorted(self.runs.items()) if run.in_flight]
 
 
 class Answered(NamedTuple):
@@ -156,7 +176,7 @@ class Carrier:
                 rows = _rows_of_run(run, clean)
                 mask = None if denoise_mask is None else denoise_mask[:rows]
                 handed = (noise, sigmas) if self._alone else None
-                run.enter(model_wrap, self._options, clean[:rows], mask, noise.dtype, handed)
+                self._let(run, run.enter, model_wrap, self._options, clean[:rows], mask, noise.dtype, handed)
         while not self.stopped:
             sigma, group = self._next_group()
             if not group or self._parts(group, sigma):
@@ -189,7 +209,7 @@ class Carrier:
         `leads`: the leader waits for a call beside it.
         """
         leader, number = self._leader, len(run.levels)
-        if leader is run or run.at is not None:
+        if leader is run or run.at is not None or run.repeats:
             return ""
         if leads and number == len(leader.levels):
             return ""  # it is the same call
@@ -243,13 +263,31 @@ class Carrier:
                 continue
             todo, (denoised, seen, gaps) = todo[count:], answered
             for run, gap in zip(chunk, gaps, strict=False):
-                run.gaps.append(gap)
+                run.gaps += [] if run.repeats else [gap]
             self.limits.called(chunk, denoised)
             for index, run in enumerate(chunk):
                 part = denoised[index * rows : (index + 1) * rows]
-                if run.keeps(sigma):
+                if run.keeps(sigma) and not run.repeats:
                     run.keep(record_of(run, seen, part, index * rows, count * rows))
-                run.answer(part, rows, sigma)
+                self._let(run, run.answer, part, rows, sigma)
+
+    def _let(self, run: Trajectory, go_on: Callable[..., None], *how: Any) -> None:
+        """Have a run's sampler go on; where memory runs out in it and others are in flight, let go of the run.
+
+        Half as many may be in flight then. Its calls are made again, in a round after this one.
+        """
+        limits = self.limits
+        try:
+            go_on(*how)
+            return
+        except Exception as error:
+            flying = sum(other is not run for other in limits.in_flight) + 1
+            if flying == 1 or not limits.is_oom(error):
+                raise
+        limits.ran_out += flying // 2 < limits.most_in_flight
+        limits.most_in_flight = min(limits.most_in_flight, flying // 2)
+        run.let_go(fell=True)
+        limits.on_oom()
 
     def _call_or_halve(self, chunk: list[Trajectory], sigma: float) -> Answered | None:
         """Call the guider for a chunk; return None if that is to be tried again with fewer runs.

@@ -5,11 +5,15 @@ Methods know nothing of it: target score, patience and every choice on the way g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import Tensor
+
 from .candidates import Candidate
 from .engine import Search
 from .words import judging
 
-GROUP = 9  # pictures at hand at a time, since they are large: of eight, and candidate 0's
+GROUP = 9  # finalists that are asked about at a time, if their pictures fit: eight, and candidate 0
 NOT_SCORED = "the second verifier gave no finalist a score: the order is the first verifier's"
 
 
@@ -28,13 +32,15 @@ def judge_finalists(search: Search) -> None:
         chosen.append(search.baseline)
     search.say(judging(len(chosen)))
     judged = judge.pool(lambda: search.discards)
-    for first in range(0, len(chosen), GROUP):
-        some = chosen[first : first + GROUP]
-        raw = search.scored_by(judge, some)
+
+    def told(some: Sequence[Candidate], raw: Tensor) -> None:
         scored = judge.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
         judge.revise(judged)
         search.gallery.keep(judged.ranked() or search.ranked)
+
+    for first in range(0, len(chosen), GROUP):
+        search.scored_by(judge, chosen[first : first + GROUP], told)
     search.finalists = judged
     if judge.ended:
         search.notes.append(judge.ended)

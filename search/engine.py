@@ -367,26 +367,37 @@ class Search(Appraisal):
 
     def _judged_with_waiting(self, shown: Sequence[Shown]) -> Tensor:
         done, self._unscored = self._unscored, []
+        entered: list[Candidate] = []
+
+        def told(group: Sequence[Shown], raw: Tensor) -> None:
+            some = group[: len(done) - len(entered)]
+            if some:
+                self._take_scores(some, raw[: len(some)])
+                entered.extend(one.candidate for one in some)
+
         try:
-            raw, pictures = self._judged([*self._to_show(done, [c.latent for c in done], {}), *shown])
+            raw = self._judged([*self._to_show(done, [c.latent for c in done], {}), *shown], told)
         except BaseException:
             others = {one.candidate.index for one in shown}
-            self._enter_answered([c for c in done if c.index not in others])
+            self._enter_answered(entered, [c for c in done[len(entered) :] if c.index not in others])
             raise
         if done:
-            self._take_scores(done, raw[: len(done)], pictures)
+            self._end_round(done)
         return raw[len(done) :]
 
-    def _take_scores(self, done: Sequence[Candidate], raw: Tensor, pictures: Sequence[Tensor | None]) -> None:
-        """Let finished candidates have their scores, and tell of the round."""
-        self._enter(done, raw)
+    def _take_scores(self, some: Sequence[Shown], raw: Tensor) -> None:
+        """Let finished candidates have their scores, and keep the pictures of the best."""
+        self._enter([one.candidate for one in some], raw)
+        if self.judge.needs_pictures:
+            self.gallery.add({one.candidate.index: one.images for one in some if one.images is not None})
+            self.gallery.keep(self._best_shown())
+
+    def _end_round(self, done: Sequence[Candidate]) -> None:
+        """Tell of finished candidates that have their scores."""
         self.ended = self.ended or self.judge.ended
         self._grown(self.finished, done)
         if self.lasting_levels and not self.branch_levels:
             self.forget()
-        if self.judge.needs_pictures:
-            self.gallery.add({c.index: images for c, images in zip(done, pictures, strict=False) if images is not None})
-            self.gallery.keep(self._best_shown())
         self._shed()
         self._tell(done)
 
@@ -413,16 +424,17 @@ class Search(Appraisal):
             candidate.standing = standing
         self.judge.revise(self.finished)
 
-    def _enter_answered(self, done: Sequence[Candidate]) -> None:
-        """After a failure or a cancel, count those of a wave that every part had scored before it."""
-        answered = [c for c in done if not self.judge.asks_about(self.judge.answered.get(c.index, {}))]
+    def _enter_answered(self, entered: Sequence[Candidate], others: Sequence[Candidate]) -> None:
+        """After a failure or a cancel, count those of a wave that every part had scored before it, beside those `entered`."""
+        answered = [c for c in others if not self.judge.asks_about(self.judge.answered.get(c.index, {}))]
         if answered:
             raw = torch.tensor([[self.judge.answered[c.index][name] for name in self.judge.names] for c in answered])
             self.judge.enter(answered, raw)
             self._enter(answered, raw)
-            self.scored += answered
+        if entered or answered:
+            self.scored += [*entered, *answered]
             self.watcher.changed(self)
-            self._tell(answered)
+            self._tell([*entered, *answered])
 
     def _rescue(self, wave: Sequence[Candidate]) -> None:
         """After a failure, score what ended before it: runs that cannot share calls go one after another."""

@@ -55,6 +55,12 @@ class Shown(NamedTuple):
     what: Mapping[str, Any] | None = None
     known: Mapping[str, float] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pictures."""
+        own = 0 if self.images is None else self.images.nbytes
+        return own + sum(pictures.nbytes for pictures in self.predictions.values())
+
 
 class Judge:
     """Scores candidates, by their pictures or their runs, with every part of a verifier.
@@ -148,6 +154,11 @@ class Judge:
     def set_size(self) -> int:
         """Most pictures that a person is shown side by side; 0 if nobody is asked."""
         return max((leaf.set_size for leaf in self._leaves if asks_people(leaf)), default=0)
+
+    @property
+    def batch_size(self) -> int:
+        """Most pictures that any part answers at once."""
+        return max(getattr(leaf, "batch_size", 1) for leaf in self._leaves)
 
     @property
     def ended(self) -> str:
@@ -326,12 +337,12 @@ class Judge:
         if runs:
             scores = leaf.score_runs([list(one.candidate.gaps) for one in shown])
         elif hasattr(leaf, "needs_prediction"):
-            promised = torch.cat([_promised(one, leaf.needs_prediction) for one in shown])
-            scores = leaf.score_pairs(torch.cat([one.images for one in shown]), promised)
+            promised = _joined([_promised(one, leaf.needs_prediction) for one in shown])
+            scores = leaf.score_pairs(_joined([one.images for one in shown]), promised)
         else:
             plain = all(isinstance(one.latent, Tensor) and one.latent.shape[0] == one.images.shape[0] for one in shown)
             latents = torch.cat([one.latent for one in shown]) if plain else None
-            scores = leaf.score(torch.cat([one.images for one in shown]), latents)
+            scores = leaf.score(_joined([one.images for one in shown]), latents)
         if not isinstance(scores, Tensor) or scores.shape != (sum(counts),):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"it must return one score for each of {sum(counts)} {what}, not {got}")
@@ -345,6 +356,11 @@ class Judge:
     def _note(self, said: str) -> None:
         if said not in self.problems:
             self.problems.append(said)
+
+
+def _joined(pictures: Sequence[Tensor]) -> Tensor:
+    """Return the pictures (B, H, W, 3) of some candidates as one tensor; those of one are not copied."""
+    return pictures[0] if len(pictures) == 1 else torch.cat(list(pictures))
 
 
 def _promised(one: Shown, level: float) -> Tensor:

@@ -8,6 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Trajectory:
         denoised: answer to its last model call (R, ...), model space, the mask blended in; None before the first.
         result: what the sampler returned (R, ...), model space; None before the end.
         latent: denoised or result as the guider handed it out (latent space of the VAE), set by the session.
-        nfe: model calls so far, in latent rows.
+        nfe: model calls so far, in latent rows; those that were made again count once.
         step: steps that its sampler has told of; some samplers tell of none.
         levels: noise levels of the answered calls, in order, model units.
         odd: which of these calls were of another shape than the latent's: a part of it, or another size.
@@ -43,6 +44,7 @@ class Trajectory:
         gaps: guidance gap of the answered calls, in order, as far as they are recorded; NaN where there is none.
         noted: for each of the levels to note, `denoised` of the last call at or above it (R, ...), model space.
         predictions: the same as the guider handed it out, of an ended run; set by the session.
+        fell: memory ran out in its sampler, and that has to be started anew.
     """
 
     def __init__(
@@ -84,6 +86,10 @@ class Trajectory:
         self.predictions: dict[float, Any] = {}
         self._prediction_levels, self._starting = tuple(prediction_levels), starting
         self._rng, self._alone, self._renoised, self._by_steps = rng, alone, renoised, by_steps
+        self._first_rng = rng
+        self._made = 0  # model calls since its sampler was started, for the first time or anew
+        self._left_at: float | None = None
+        self.fell = False
         self._fiber: greenlet | None = None
         self._guider: GuiderStandIn | None = None
         self._base: Options = {}
@@ -102,6 +108,30 @@ class Trajectory:
     def alive(self) -> bool:
         """Whether the run was neither finished nor closed."""
         return not (self.finished or self._closed or (self._fiber is not None and self._fiber.dead))
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its sampler was started and has not returned, so that it holds latents."""
+        return self._fiber is not None and not self._fiber.dead
+
+    @property
+    def frame(self) -> FrameType | None:
+        """The frame in which its sampler is suspended; None if it is not."""
+        return self._fiber.gr_frame if self.in_flight else None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its next model call was made, and counted, before its sampler was started anew."""
+        return self._made < len(self.levels)
+
+    @property
+    def behind(self) -> list[float]:
+        """Noise levels of the model calls since its sampler was started."""
+        return self.levels[: self._made] if self.in_flight else []
+
+    def was_left_at(self, cut: float) -> bool:
+        """Whether it was let go where it waited at a cut."""
+        return self._left_at is not None and not self.goes_to(cut, self._left_at)
 
     @property
     def segment_start(self) -> tuple[Tensor, Tensor] | None:
@@ -144,6 +174,7 @@ class Trajectory:
             object.__setattr__(self._guider, "_guider", guider)
             return
         self._device, self._mask, self._clean = latent.device, mask, latent
+        self._rng, self._made, self.step, self._left_at, self.fell = self._first_rng, 0, 0, None, False
         sigmas = self.sigmas.to(latent.device, copy=True)  # uni_pc writes into what it is given
         self._base = clone_options(options)
         self._base.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
@@ -170,7 +201,7 @@ class Trajectory:
 
     def answer(self, denoised: Tensor, rows: int, sigma: float) -> None:
         """Give the pending call at `sigma` its answer (R, ...) and run on to the next call or the end."""
-        self.nfe += rows
+        self.nfe += 0 if self.repeats else rows
         self._note(denoised, sigma)
         self.pending = None
         self._switch(denoised)
@@ -184,9 +215,10 @@ class Trajectory:
     def goes_to(self, cut: float, waits: float) -> bool:
         """Whether a run that waits for a call at the noise level `waits` makes it before it is cut at another.
 
-        A sampler that tells the model other levels than its own is cut by its steps, as far as it tells of them.
+        A sampler that tells the model other levels than its own is cut by its steps, as far as it tells of them. One that was
+        started anew catches up first.
         """
-        if cut <= 0.0:
+        if cut <= 0.0 or self.repeats:
             return True
         place = next((k for k, level in enumerate(self._segment) if same_level(cut, level)), None)
         if place is None or not self._by_steps or self.step == 0 or any(same_level(waits, level) for level in self._segment):
@@ -225,8 +257,22 @@ class Trajectory:
     def close(self) -> None:
         """End a suspended run for good; its sampler unwinds, and what it raises as it does is of no interest."""
         self._closed, self.pending = True, None
+        self._unwind()
+
+    def let_go(self, fell: bool = False) -> None:
+        """Free what its sampler holds: it is started anew when the run is advanced, and its calls up to here are made again.
+
+        `fell`: memory ran out in it, so that it is not where it was to go.
+        """
+        self.fell = fell
+        self._left_at = None if fell or self.pending is None else float(self.pending.sigma.max())
+        self.pending = None
+        self._unwind()
+        self._fiber = self._guider = None
+
+    def _unwind(self) -> None:
         for _ in range(_TRIES_TO_CLOSE):
-            if self._fiber is None or self._fiber.dead:
+            if not self.in_flight:
                 self._guider = None
                 return
             with contextlib.suppress(Exception), self._inside():
@@ -245,9 +291,12 @@ class Trajectory:
         return self.noted[level] if level in self.noted else torch.zeros_like(self._clean)
 
     def _note(self, denoised: Tensor, sigma: float) -> None:
-        self.levels.append(sigma)
+        known, self._made = self.repeats, self._made + 1
+        if not known:
+            self.levels.append(sigma)
         if denoised.shape != self._clean.shape:
-            self.odd.append(len(self.levels) - 1)
+            if not known:
+                self.odd.append(len(self.levels) - 1)
             return
         if self._mask is None:
             self.denoised = denoised.clone()  # the sampler may write to what it is given

@@ -134,13 +134,15 @@ def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
     candidate, judge = search.origin, search.judge
     pictures, promised = search.pictures(candidate), search.promised([candidate], judge)[0]
-    moved = []
-    for shift in SHIFTS:
+    kinds = [{"moved": list(shift)} for shift in SHIFTS]
+    moved = [Shown(candidate, None, candidate.latent, {}, what, judge.known(candidate, what)) for what in kinds]
+
+    def see(one: Shown) -> Shown:
+        shift = tuple(one.what["moved"])
         there = {level: prediction.roll(shift, (1, 2)) for level, prediction in promised.items()}
-        what = {"moved": list(shift)}
-        known = judge.known(candidate, what)
-        moved.append(Shown(candidate, pictures.roll(shift, (1, 2)), candidate.latent, there, what, known))
-    raw = judge.ask(moved)
+        return one._replace(images=pictures.roll(shift, (1, 2)), predictions=there)
+
+    raw = search.in_groups(judge, moved, see, judge.ask)
     own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 

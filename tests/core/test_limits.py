@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +24,7 @@ from noise_search.search.budget import StopRules
 from noise_search.search.carrier import Limits
 from noise_search.search.recipes import Recipe
 from noise_search.search.shared_check import is_check_call
-from toys import counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
+from toys import cond, counted, empty_latent, guider, mask, run_node, sampler, sigmas_for, stock, toy_model
 
 SEEDS = tuple(range(5))
 STEPS = 6
@@ -228,13 +230,20 @@ def test_other_errors_pass_once_one_candidate_alone_fails_too(monkeypatch, error
     check_stock(session, runs)
 
 
+BYTES = 4 * 8 * 8 * 4  # of a latent (1, 4, 8, 8), float32
+
+
+def room(g, name="euler", shape=(1, 4, 8, 8)):
+    return memory.Room(g, sampler(name) if isinstance(name, str) else name, shape, math.prod(shape) * 4)
+
+
 def test_rows_that_fit(monkeypatch):
     g = guider(toy_model("eps"))
-    monkeypatch.setattr(g.model_patcher.model, "memory_required", lambda shape: 1e6 * shape[0])
+    monkeypatch.setattr(g.model_patcher.model, "memory_required", lambda shape, cond_shapes: 1e6 * shape[0])
     memories, found = (0.0, 1e6, 2.4e6, 5e6, 1e7, 2e7, 4e7, 1e8, 1e12), []
     for free in memories:
         monkeypatch.setattr(mm, "get_free_memory", lambda *args, free=free: free)
-        found.append(memory.rows_that_fit(g, (1, 4, 8, 8)))
+        found.append(room(g).rows())
     assert found == sorted(found) and found[0] == 1 and found[-1] == memory.MAX_ROWS
     assert all(rows & (rows - 1) == 0 for rows in found) and len(set(found)) > 3
     for rows, free in zip(found, memories, strict=True):
@@ -243,8 +252,112 @@ def test_rows_that_fit(monkeypatch):
 
 def test_rows_that_fit_grows_smaller_with_the_latent():
     g = guider(toy_model("eps"))
-    found = [memory.rows_that_fit(g, (1, 4, size, size)) for size in (8, 128, 512, 2048, 8192, 32768)]
+    found = [room(g, shape=(1, 4, size, size)).rows() for size in (8, 128, 512, 2048, 8192, 32768)]
     assert found == sorted(found, reverse=True) and min(found) >= 1
+
+
+@pytest.mark.parametrize("name,patched,cfg,passes", [
+    ("euler", False, 3.0, 2), ("euler", False, 1.0, 1), ("euler", True, 1.0, 2), ("euler_cfg_pp", False, 1.0, 2),
+    (comfy.samplers.KSAMPLER(lambda *args, **more: None), False, 1.0, 2),
+], ids=["guided", "cfg 1", "cfg 1, patched", "cfg 1, cfg_pp", "cfg 1, a sampler of another pack"])  # fmt: skip
+def test_a_call_at_cfg_1_takes_one_row_a_candidate(monkeypatch, name, patched, cfg, passes):
+    """As ComfyUI makes it: what the model is called with is what is counted."""
+    patcher = toy_model("eps")
+    if patched:
+        patcher = patcher.clone()
+        patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"], disable_cfg1_optimization=True)
+    g = guider(patcher, cfg=cfg)
+    monkeypatch.setattr(patcher.model, "memory_required", lambda shape, cond_shapes: 1e6 * shape[0])
+    assert room(g, name).call_bytes(4) == 4e6 * passes
+    monkeypatch.setattr(mm, "get_free_memory", lambda *args: (8e6 + 8 * memory.LEAST_HELD * BYTES) / memory.HEADROOM + 1)
+    assert room(g, name).rows() == {1: 8, 2: 4}[passes]
+    monkeypatch.undo()
+    if isinstance(name, str):
+        rows, inner = [], patcher.model.apply_model
+        monkeypatch.setattr(patcher.model, "apply_model", lambda x, *args, **more: rows.append(len(x)) or inner(x, *args, **more))
+        stock(g, 0, sampler(name), sigmas_for(patcher, steps=1), empty_latent("eps"))
+        assert sum(rows) == passes
+
+
+def test_without_a_negative_prompt_a_call_takes_one_row_a_candidate():
+    (g,) = run_node("BasicGuider", model=toy_model("eps"), conditioning=cond(toy_model("eps"), 1))
+    assert not memory.calls_uncond(g, sampler("euler_cfg_pp"))
+
+
+def test_reference_latents_are_part_of_each_row(monkeypatch):
+    """A reference of three times the latent: four rows take as much as sixteen without."""
+    patcher = toy_model("eps")
+    model, reference = patcher.model, torch.zeros(1, 4, 8, 24)
+    monkeypatch.setattr(model, "memory_usage_factor_conds", ("ref_latents",))
+
+    def shapes(**entry):
+        found = entry.get("reference_latents", ())
+        return {"ref_latents": [1, 4, sum(one.numel() for one in found) // 4]} if found else {}
+
+    monkeypatch.setattr(model, "extra_conds_shapes", shapes)
+    with_reference = [[c, {**extra, "reference_latents": [reference]}] for c, extra in cond(patcher, 1)]
+    plain, both = guider(patcher), guider(patcher, positive=with_reference, negative=with_reference)
+    positive = guider(patcher, cfg=1.0, positive=with_reference, negative=with_reference)
+    assert room(both).call_bytes(4) == room(plain).call_bytes(16)
+    assert room(positive).call_bytes(4) == room(guider(patcher, cfg=1.0)).call_bytes(16)
+
+
+class Control:
+    """What ComfyUI asks a control of."""
+
+    previous_controlnet = None
+
+    def get_models(self):
+        return [toy_model("flow")]
+
+    def inference_memory_requirements(self, dtype):
+        return 12345.0
+
+
+@pytest.mark.parametrize("on_card", [True, False])
+def test_what_is_free_counts_and_controls_take_their_part(monkeypatch, on_card):
+    """Other programs have 3 MB of the card, another model of ComfyUI's 2 MB: that can be evicted, the rest cannot."""
+    patcher, total = toy_model("eps"), 10e6
+    g, loaded = guider(patcher), 2e6
+    g.set_conds([[c, {**extra, "control": Control()}] for c, extra in cond(patcher, 1)], cond(patcher, 2))
+    monkeypatch.setattr(mm, "get_total_memory", lambda *args: total)
+    monkeypatch.setattr(mm, "get_free_memory", lambda *args: total - 3e6 - loaded)
+    monkeypatch.setattr(mm, "is_device_cpu", lambda device: not on_card)
+    other = SimpleNamespace(device=patcher.load_device, model=object(), model_loaded_memory=lambda: loaded)
+    elsewhere = SimpleNamespace(device=torch.device("meta"), model=object(), model_loaded_memory=lambda: 1e9)
+    monkeypatch.setattr(mm, "current_loaded_models", [other, elsewhere])
+    weights = patcher.model_size() + toy_model("flow").model_size()
+    want = 7e6 * memory.HEADROOM - weights - mm.extra_reserved_memory() if on_card else 5e6 * memory.HEADROOM
+    assert memory.usable_bytes(g) == (pytest.approx(want - 12345.0), weights if on_card else 0.0)
+
+
+def test_runs_that_fit_beside_a_call(monkeypatch):
+    g = guider(toy_model("eps"))
+    monkeypatch.setattr(g.model_patcher.model, "memory_required", lambda shape, cond_shapes: 1e6 * shape[0])
+    monkeypatch.setattr(mm, "get_free_memory", lambda *args: (8e6 + 20.5 * memory.LEAST_HELD * BYTES) / memory.HEADROOM)
+    found = room(g)
+    assert found.call_bytes(4) == 8e6 and found.runs(4) == 20 and found.runs(3) > 200
+    assert found.runs(32) == 32  # as many as a call serves
+    found.held *= 2
+    assert found.runs(4) == 10
+    found.held *= 2
+    assert found.runs(4) == memory.LEAST_RUNS == 8  # five beside what a call needs, but that is a guess
+    found.held *= 50
+    assert found.runs(4) == found.runs(2) == int(8.19e6 // found.held) == 4
+
+
+def test_weights_that_are_offloaded_anyway_make_room(monkeypatch):
+    """They fill the card but for nothing: runs take of their part."""
+    g = guider(toy_model("eps"))
+    weights = g.model_patcher.model_size()
+    monkeypatch.setattr(g.model_patcher.model, "memory_required", lambda shape, cond_shapes: 0.2 * weights)
+    monkeypatch.setattr(mm, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(mm, "extra_reserved_memory", lambda: 0)
+    monkeypatch.setattr(mm, "current_loaded_models", [])
+    monkeypatch.setattr(mm, "get_free_memory", lambda *args: weights / memory.HEADROOM)
+    found = room(g)
+    assert found.usable == pytest.approx(0.0) and found.weights == weights and found.rows() == 1
+    assert found.runs(1) == int(0.8 * weights / found.held)
 
 
 # Cancel

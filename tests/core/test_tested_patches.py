@@ -226,10 +226,11 @@ class TestDualModelGuider:
         monkeypatch.setattr(memory.mm, "is_device_cpu", lambda device: False)
         monkeypatch.setattr(memory.mm, "extra_reserved_memory", lambda: 0)
         for patcher in sharing.patchers_of(g):
-            monkeypatch.setattr(patcher.model, "memory_required", lambda shape: 1000.0 * shape[0])
+            monkeypatch.setattr(patcher.model, "memory_required", lambda shape, cond_shapes: 1000.0 * shape[0])
+        monkeypatch.setattr(memory.mm, "current_loaded_models", [])
         for extra, rows in ((16_001.0, 8), (15_999.0, 4)):
-            monkeypatch.setattr(memory.mm, "get_total_memory", lambda device, extra=extra: (sum(sizes) + extra) / memory.HEADROOM)
-            assert memory.rows_that_fit(g, (1, 4, 8, 8)) == rows
+            monkeypatch.setattr(memory.mm, "get_free_memory", lambda device, extra=extra: (sum(sizes) + extra) / memory.HEADROOM)
+            assert memory.Room(g, sampler("euler"), (1, 4, 8, 8), 0).rows() == rows
 
 
 @pytest.mark.skipif(not has_node("CFGOverride"), reason="this core has no CFGOverride")
