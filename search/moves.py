@@ -1,4 +1,4 @@
-"""Moves: how one noise is made from another. Each is seeds and a few numbers; no tensor is ever kept."""
+"""Moves: how one noise is made from another. Each is seeds and a few numbers; a recipe holds no tensor."""
 
 from __future__ import annotations
 
