@@ -27,7 +27,7 @@ EACH, FURTHER = 300, 15  # bytes: a candidate with one score, and for each furth
 def written(name: str, images: int, verifier: Any = None) -> tuple[Any, str]:
     """Return an ended search and the text of its report, without looks."""
     search = run(METHODS[name], images, verifier, steps=STEPS)
-    limits = SimpleNamespace(smaller_calls=0)
+    limits = SimpleNamespace(smaller_calls=0, ran_out=0)
     session = SimpleNamespace(sigmas=search.session.sigmas, max_rows=8, why_one_by_one=[], check_calls=0, limits=limits)
     made = report(search, session, METHODS[name], [search.ranked[0][0]], None)
     text = report_text(made)
