@@ -6,7 +6,7 @@ verifier and with a rank-mean ensemble of three, with and without journal and li
 fifth of the scored candidates took is compared with the last. Memory is what the process holds more after a search than before.
 Each row is a process of its own.
 
-python bench/growth.py                      all methods at 100, 1,000 and 10,000 candidates, and the toy model to 1,000: minutes
+python bench/growth.py                      all methods at 100, 1,000 and 10,000 candidates: minutes on a quiet machine
 python bench/growth.py --quick              three methods at 100 and 1,000 candidates
 python bench/growth.py --methods random --sizes 10000 --verifiers ensemble --kept
 """
