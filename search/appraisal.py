@@ -21,6 +21,7 @@ from .session import Session
 from .watcher import Watcher
 
 Told = Callable[[Sequence[Candidate], Tensor], None]
+MORE = 2  # times as many bytes of pictures in large rounds: decoder and verifier are swapped for every group of them
 
 
 def _nothing(*what: Any) -> None:
@@ -215,18 +216,18 @@ class Appraisal(Helm):
                 if room <= 0:
                     break
                 one = see(one)
-                room = min(room, _room(judge, one)) - 1
+                room = min(room, _room(judge, one, gallery.PICTURE_BYTES * (MORE if self.large_rounds else 1))) - 1
             group.append(one)
         return score(group)
 
 
-def _room(judge: Judge, one: Shown) -> float:
-    """Return how many candidates with pictures like those of one are decoded before a judge is asked about them.
+def _room(judge: Judge, one: Shown, most: int) -> float:
+    """Return how many candidates with pictures like those of one, of at most so many bytes, are decoded before a judge is asked.
 
     Whole batches of what a verifier answers at once, where there is room for one; a whole set, where people are asked.
     """
     if one.images is None or not one.nbytes:
         return math.inf
-    room = max(1, gallery.PICTURE_BYTES // one.nbytes)
+    room = max(1, most // one.nbytes)
     batch = max(1, judge.batch_size // len(one.images))
     return max(room - room % batch or room, judge.set_size - 1)

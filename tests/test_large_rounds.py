@@ -10,6 +10,7 @@ from analytic import Clock, Listed
 from journaling import METHODS, go, made, prepare, said
 from swapping import Card, on_card
 
+from noise_search.search import gallery
 from noise_search.search.budget import StopRules
 from noise_search.search.helm import FINISHED
 from noise_search.search.methods.auto_search import choose_for
@@ -46,6 +47,14 @@ def test_models_are_swapped_in_fewer_rounds(name):
         ended(search, METHODS[name])
         found.append(card.swaps)
     assert tuple(found) == SWAPS[name]
+
+
+def test_the_pictures_of_a_large_round_are_scored_together_at_1024_x_1024(monkeypatch):
+    """Of these, 21 fit into what pictures may take; a large round has more of them."""
+    monkeypatch.setattr(gallery, "PICTURE_BYTES", 21 * 4 * 4 * 3 * 4)
+    card = Card()
+    ended(on_card(card, IMAGES, large_rounds=True, steps=24), METHODS["auto"])
+    assert card.swaps == 12
 
 
 @pytest.mark.parametrize(("name", "stochastic"), EVERY)
