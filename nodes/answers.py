@@ -38,5 +38,5 @@ class RememberingAsker:
         if not answer.take_over:
             places = {index: float(place) for place, index in enumerate(answer.ranking)}
             chosen = {name: places.get(index) for name, index in zip(names, question.candidates, strict=True)}
-            self.journal.add_scores(key, PERSON, chosen)
+            self.journal.add_scores(key, PERSON, chosen, at_once=True)
         return answer

@@ -48,9 +48,9 @@ def _by_search(text: str) -> dict[str, Any]:
 
 def only_known(search: Search, memory: Memory, wanted: Recipe | None) -> bool:
     """Whether the search is to compute nothing new: it was searched before, and the choice is one of its candidates."""
-    if wanted is None or memory.ledger is None or not memory.ledger.journal.knows(wanted):
+    if wanted is None or memory.ledger is None or not memory.ledger.knows(wanted):
         return False
-    memory.ledger.only_known = _is_of(search, wanted) and memory.ledger.journal.knows(search.baseline.recipe)
+    memory.ledger.only_known = _is_of(search, wanted) and memory.ledger.knows(search.baseline.recipe)
     return memory.ledger.only_known
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 
-from ..search.journal import FILE, RUN, STATES, THUMBS, Journal, entries, worst_first
+from ..search.journal import DELETED, FILE, STATES, Journal, worst_first
+from ..search.journal_reading import entries
+from ..search.lines import RUN
 from ..search.recipes import Recipe
+from .journal_sizes import PLACE, Size, Sizes, is_link, look, places, stamp
 
 log = logging.getLogger("noise-search")
 FOLDER = "__noise_search"  # ComfyUI serves no file of a user whose name begins so
@@ -23,11 +26,21 @@ ROOM = "NOISE_SEARCH_JOURNAL_MB"  # environment variable
 DEFAULT_ROOM = 2048  # MiB
 SHARE = 16  # a search looks after the room each time it has filled one part in so many
 KEPT = 16  # states of a search that runs that stay, whatever room there is
-PLACE = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass
+class Count:
+    """Bytes of the journal of a search that runs: see `Size`. The thread that makes small pictures adds to `others`."""
+
+    states: int = 0
+    others: int = 0
+
 
 listeners: list[Callable[[str], None]] = []  # called with the place of a journal that was deleted
 _lock = threading.RLock()
 _open: list[str] = []  # places of searches that run
+_counts: dict[str, Count] = {}  # of them
+_kept: list[Sizes] = []  # of the folder that was used last
 
 
 def journals_folder() -> Path:
@@ -48,7 +61,7 @@ def place_folder(place: str) -> Path:
 
 def any_journal() -> bool:
     """Whether there is one."""
-    return bool(_all())
+    return any(True for _ in places(journals_folder()))
 
 
 def room() -> int:
@@ -70,9 +83,10 @@ def open_journal(key: str) -> Journal:
     with _lock:
         folder = place_folder(key)
         journal = Journal(folder, key)
-        journal.grown = _watch()
+        journal.grown = _watch(folder, journal.notes)
         _open.append(key)
         try:
+            _warned(lambda: _begin_count(folder))
             os.utime(folder / FILE)  # the last use is what pruning goes by
             make_room()
         except BaseException:
@@ -83,12 +97,21 @@ def open_journal(key: str) -> Journal:
 
 def close_journal(journal: Journal) -> None:
     """Let go of a journal, and keep all of them within their room."""
+    place = journal.folder.name
     with _lock:
         try:
             journal.close()
             make_room()  # while its own still counts as one that runs
         finally:
-            _open.remove(journal.folder.name)
+            _open.remove(place)
+            if place not in _open:
+                _counts.pop(place, None)
+
+
+def beside_grew(place: str, size: int) -> None:
+    """Count bytes that were written beside the journal of a search that runs."""
+    if (count := _counts.get(place)) is not None:
+        count.others += size
 
 
 def forget(place: str) -> bool:
@@ -104,12 +127,13 @@ def forget(place: str) -> bool:
     with _lock:
         if place in _open:
             raise ValueError("place: this search is running: end it first")
-        if _is_link(folder):
+        if is_link(folder):
             folder.unlink()
         elif folder.is_dir():
             shutil.rmtree(folder)
         else:
             return False
+        _warned(lambda: _sizes().put(place, None))
     for listener in list(listeners):
         listener(place)
     return True
@@ -121,7 +145,7 @@ def recipe_of(place: str, name: str) -> str | None:
     Raises:
         ValueError: this is no name of a place.
     """
-    for entry in entries(place_folder(place)):
+    for entry in entries(place_folder(place), name):
         if entry["kind"] == RUN and entry["name"] == name:
             with suppress(ValueError):  # of another version
                 return Recipe.from_json(json.dumps(entry.get("recipe"))).to_json()
@@ -135,19 +159,29 @@ def make_room() -> None:
     searches; last the worst of those that run, but for their best.
     """
     with _lock:
-        try:
-            _make_room()
-        except OSError as error:
-            log.warning("noise search: the journals could not be kept within their room: %s", error)
+        _warned(_make_room)
 
 
-def _watch() -> Callable[[int], None]:
-    """Return what sums up bytes that were written, and makes room now and then."""
-    written = 0
+def _warned(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except OSError as error:
+        log.warning("noise search: the journals could not be kept within their room: %s", error)
+
+
+def _watch(folder: Path, notes: list[str]) -> Callable[[int], None]:
+    """Return what counts bytes of states that were written or deleted, and makes room now and then; `notes`: the journal's."""
+    written, deleted = 0, False
 
     def grown(size: int) -> None:
-        nonlocal written
-        written += size
+        nonlocal written, deleted
+        count = _counts.get(folder.name)
+        if count is not None:
+            count.states += size
+            if DELETED in notes and not deleted:
+                deleted, there = True, look(folder)
+                count.states, count.others = there.states, there.others
+        written += max(0, size)
         if written * SHARE >= room():
             written = 0
             make_room()
@@ -155,58 +189,66 @@ def _watch() -> Callable[[int], None]:
     return grown
 
 
-def _make_room() -> None:
-    over = sum(map(_size, _all())) - room()
-    if over <= 0:
-        return
-    log.info("noise search: the journals take %.0f MiB too much; the oldest go", over / 2**20)
-    resting = [folder for folder in _all() if folder.name not in _open]
-    for folder in resting:
-        over -= _drop_states(folder, 0, over)
-    for folder in resting:
-        if over > 0:
-            over -= _size(folder)
-            shutil.rmtree(folder)
-    for folder in _all():
-        over -= _drop_states(folder, KEPT, over)
-
-
-def _all() -> list[Path]:
-    """Return the folders of all journals, the least recently used first."""
+def _sizes() -> Sizes:
+    """Return the sizes of all journals, as other processes told them last."""
     root = journals_folder()
-    found = [path for path in root.iterdir() if PLACE.fullmatch(path.name) and not _is_link(path)] if root.is_dir() else []
-    return sorted(found, key=_last_use)
+    if not _kept or _kept[0].root != root:
+        _kept[:] = [Sizes(root)]
+    _kept[0].refresh(frozenset(_open))
+    return _kept[0]
 
 
-def _is_link(folder: Path) -> bool:
-    is_junction = getattr(os.path, "isjunction", lambda path: False)  # of Windows, from Python 3.12
-    return folder.is_symlink() or is_junction(folder)
+def _begin_count(folder: Path) -> None:
+    """Count what the journal of a search that begins takes: as it was told, unless something was written to it since."""
+    known = _sizes().get(folder.name)
+    if stamp(folder) != (known.lines, known.used):
+        known = look(folder)
+    _counts.setdefault(folder.name, Count(known.states, known.others))
 
 
-def _last_use(folder: Path) -> float:
-    file = folder / FILE
-    return (file if file.exists() else folder).stat().st_mtime
+def _make_room() -> None:
+    sizes, running = _sizes(), set(_open)
+    for place in running:
+        count = _counts.get(place, Count())
+        sizes.put(place, Size(count.states, count.others, *stamp(place_folder(place))))
+    if sizes.total <= room():
+        return
+    sizes.list_folders()
+    over = sizes.total - room()
+    if over > 0:
+        log.info("noise search: the journals take %.0f MiB too much; the oldest go", over / 2**20)
+    order = sizes.by_use()
+    resting = [place for place in order if place not in running]
+    for place in resting:
+        over -= _drop_states(sizes, place, 0, over)
+    for place in resting:
+        if over > 0:
+            over -= sizes.get(place).total
+            shutil.rmtree(place_folder(place))
+            sizes.put(place, None)
+    for place in order:
+        if place in running:
+            over -= _drop_states(sizes, place, KEPT, over)
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for part in (folder, folder / STATES, folder / THUMBS):
-        if part.is_dir():
-            yield from (path for path in part.iterdir() if path.is_file())
-
-
-def _drop_states(folder: Path, kept: int, over: int) -> int:
+def _drop_states(sizes: Sizes, place: str, kept: int, over: int) -> int:
     """Delete states, the worst candidates' first, until `over` bytes are gained or `kept` are left; return what was gained."""
+    known = sizes.get(place)
+    if over <= 0 or not known.states:
+        return 0
+    folder = place_folder(place)
     states = {path.stem: path for path in (folder / STATES).glob("*.safetensors")}
     order = [name for name in worst_first(folder) if name in states]
-    order = [name for name in states if name not in order] + order  # nothing is known of those: they were set aside
+    listed = set(order)
+    order = [name for name in states if name not in listed] + order  # nothing is known of those: they were set aside
     gained = 0
     for name in order[: max(0, len(order) - kept)]:
         if gained >= over:
             break
         gained += states[name].stat().st_size
         states[name].unlink()
+    if place in _counts:
+        _counts[place].states -= gained
+    all_went = gained < over and not kept
+    sizes.put(place, look(folder) if all_went else known._replace(states=known.states - gained))
     return gained

@@ -18,7 +18,7 @@ from ..search.session import Session
 from .answers import RememberingAsker
 from .caller import Caller
 from .fingerprints import LARGE, remembered_file
-from .journals import any_journal, close_journal, forget, open_journal, room
+from .journals import any_journal, beside_grew, close_journal, forget, open_journal, room
 from .session import ComfySession
 from .setup_key import Unreadable, noise_hash, setup_key, verifier_signature
 from .states import StateCodec
@@ -47,6 +47,7 @@ class Memory:
         self.ledger: Ledger | None = None
         self.why, self._caller = why, caller
         self._by = ""
+        self._album: Thumbnails | None = None
         if journal is not None:
             given = noise_hash(session.graph)
             self.ledger = Ledger(journal, StateCodec(session.device), session.budget, None, given)
@@ -55,7 +56,14 @@ class Memory:
     @property
     def notes(self) -> list[str]:
         """What the user should know, in words."""
-        return [self.why] * bool(self.why) + ([] if self.ledger is None else self.ledger.journal.notes)
+        self.flush()
+        pictures = [] if self._album is None else self._album.problems
+        return [self.why] * bool(self.why) + ([] if self.ledger is None else self.ledger.journal.notes) + pictures
+
+    def flush(self) -> None:
+        """Wait until all small pictures are made and written."""
+        if self._album is not None:
+            self._album.flush()
 
     @property
     def place(self) -> str:
@@ -111,9 +119,12 @@ class Memory:
     def album(self, otherwise: Thumbnails) -> Thumbnails:
         """Return where small pictures are kept: beside the journal, or `otherwise`."""
         if self.ledger is None:
-            return otherwise
-        name = partial(entry_name, given=self.ledger.given)  # it outlives the search: the journal's index must not
-        return Thumbnails(self.place, self.ledger.journal.folder / THUMBS, name)
+            self._album = otherwise
+        else:
+            name = partial(entry_name, given=self.ledger.given)  # it outlives the search: the journal's index must not
+            self._album = Thumbnails(self.place, self.ledger.journal.folder / THUMBS, name)
+            self._album.grown = partial(beside_grew, self.place)
+        return self._album
 
 
 @contextmanager
@@ -137,7 +148,11 @@ def remembering(
             said = resume == FRESH or caller is not None and bool(caller.node)
             why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
     try:
-        yield Memory(session, caller or Caller(), journal, why)
+        memory = Memory(session, caller or Caller(), journal, why)
+        try:
+            yield memory
+        finally:
+            memory.flush()  # while its place is that of a search that runs: later it may be forgotten
     finally:
         if journal is not None:
             close_journal(journal)
@@ -146,7 +161,7 @@ def remembering(
 def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str, forgotten: set[str]) -> Journal:
     if not caller.node:
         raise Unreadable("the node was called without its prompt")
-    older = any_journal() and not remembered_file().exists()
+    older = not remembered_file().exists() and any_journal()
     key = setup_key(caller.prompt, caller.node, session.graph, batching)
     if fresh and key not in forgotten:
         forget(key)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -27,6 +29,10 @@ CLIENT_LETTERS = 200
 FOR_EVER = "private, max-age=31536000, immutable"  # whom it was sent to may keep it, no proxy: it may be forgotten
 UNREADABLE = (web.RequestPayloadError, HttpProcessingError)  # a body that is not what Content- or Transfer-Encoding says
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+T = TypeVar("T")
+
+_pictures = ThreadPoolExecutor(2, "noise-search-pictures")  # so many requests at a time read small pictures
+_journals = ThreadPoolExecutor(1, "noise-search-journals")  # and so many read a whole journal, or delete it
 
 
 class Refused(Exception):
@@ -48,6 +54,11 @@ def refusing(handler: Handler) -> Handler:
             return web.json_response({"error": str(refused)}, status=refused.status)
 
     return answer
+
+
+async def off_loop(threads: ThreadPoolExecutor, action: Callable[..., T], *args: Any) -> T:
+    """Have something done that reads, deletes or waits, and let the server's loop go on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(threads, action, *args)
 
 
 @refusing
@@ -85,8 +96,7 @@ async def post_command(request: web.Request) -> web.Response:
 async def get_thumb(request: web.Request) -> web.Response:
     """Give a small picture, JPEG."""
     place, name = _hex(request, "place"), _hex(request, "name")
-    found = next((data for feed in searches.at(place) if (data := feed.album.get(name)) is not None), None)
-    found = read(place_folder(place) / THUMBS, name) if found is None else found
+    found = await off_loop(_pictures, _thumb, place, name)
     if found is None:
         raise Refused("there is no such thumbnail (any more)", 404)
     return web.Response(body=found, content_type="image/jpeg", headers={"Cache-Control": FOR_EVER, **SAFE})
@@ -98,7 +108,7 @@ async def get_recipe(request: web.Request) -> web.Response:
     place, name = _hex(request, "place"), _hex(request, "name")
     known = next((recipe for feed in searches.at(place) if (recipe := feed.recipes.get(name)) is not None), None)
     try:
-        recipe = recipe_of(place, name) if known is None else known.to_json()
+        recipe = await off_loop(_journals, recipe_of, place, name) if known is None else known.to_json()
     except OSError as error:
         raise Refused(f"the journal cannot be read: {error.strerror}", 404) from error
     if recipe is None:
@@ -115,7 +125,7 @@ async def post_forget(request: web.Request) -> web.Response:
         raise Refused("what to forget is said by {'id': ...} or {'place': ...}, of 32 hex digits")
     place = _feed(said).album.place if "id" in body else said
     try:
-        there = forget(place)
+        there = await off_loop(_journals, forget, place)
     except ValueError as error:
         raise Refused(str(error), 409) from error
     except OSError as error:
@@ -149,6 +159,11 @@ async def post_answer(request: web.Request) -> web.Response:
     except ValueError as error:
         raise Refused(str(error)) from error
     return _json({"ok": True})
+
+
+def _thumb(place: str, name: str) -> bytes | None:
+    found = next((data for feed in searches.at(place) if (data := feed.album.get(name)) is not None), None)
+    return read(place_folder(place) / THUMBS, name) if found is None else found
 
 
 def _finish(search: Search, body: dict[str, Any]) -> None:

@@ -1,12 +1,15 @@
-"""The file of a journal: lines are appended whole or not at all, and seen onto the disk."""
+"""The file of a journal: lines are appended whole or not at all, and seen onto the disk when that is asked for."""
 
 from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write two bytes for a line's end
+AT_ONCE = 16  # files that are seen onto the disk at once: a file system puts those together, which is much faster
 
 
 class JournalFile:
@@ -48,11 +51,21 @@ class JournalFile:
         os.close(self._handle)
         self._handle = new
 
-    def append(self, data: bytes, sync: bool) -> None:
-        """Write lines at the end, whole or not at all, and see them onto the disk if `sync`."""
-        _append(self._handle, data, self.path)
-        if sync:
-            os.fsync(self._handle)
+    def append(self, data: bytes) -> int:
+        """Write lines at the end, whole or not at all; return where they begin."""
+        return _append(self._handle, data, self.path)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return a part of the file; less of it where the file ends."""
+        os.lseek(self._handle, start, os.SEEK_SET)  # what is appended goes to the end all the same
+        parts = bytearray()
+        while len(parts) < length and (part := os.read(self._handle, length - len(parts))):
+            parts += part
+        return bytes(parts)
+
+    def sync(self) -> None:
+        """See all that was appended onto the disk."""
+        os.fsync(self._handle)
 
     def _opened(self, cut: int | None) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,18 +76,21 @@ class JournalFile:
             if os.fstat(handle).st_size == 0:
                 _append(handle, self._header, self.path)
                 os.fsync(handle)
+                sync_folder(self.path.parent)
+                sync_folder(self.path.parent.parent)  # which has the name of a new folder
         except BaseException:
             os.close(handle)
             raise
         return handle
 
 
-def _append(handle: int, data: bytes, path: Path) -> None:
-    start = os.fstat(handle).st_size
+def _append(handle: int, data: bytes, path: Path) -> int:
+    before = os.fstat(handle).st_size
     written = os.write(handle, data)
     if written != len(data):
-        os.ftruncate(handle, start)
+        os.ftruncate(handle, before)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return os.lseek(handle, 0, os.SEEK_CUR) - written  # not `before`: another process may have appended since
 
 
 def write_whole(path: Path, data: bytes, lasting: bool = True) -> None:
@@ -90,9 +106,34 @@ def write_whole(path: Path, data: bytes, lasting: bool = True) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if lasting and hasattr(os, "O_DIRECTORY"):  # elsewhere folders cannot be opened, nor need to be
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if lasting:
+        sync_folder(path.parent)
+
+
+def sync_files(paths: list[Path]) -> None:
+    """See files that were written before onto the disk, those that are still there, and their names, which are of one folder."""
+    if not paths:
+        return
+    with ThreadPoolExecutor(min(AT_ONCE, len(paths))) as threads:
+        list(threads.map(_sync_if_there, paths))
+    with suppress(FileNotFoundError):
+        sync_folder(paths[0].parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """See the names in a folder onto the disk; where folders cannot be opened, nothing is done, nor needs to be."""
+    if hasattr(os, "O_DIRECTORY"):
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync_if_there(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        _sync(path, os.O_RDWR | BINARY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

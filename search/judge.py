@@ -17,6 +17,7 @@ from .parts import (
     batches,
     columns_of,
     combine,
+    is_paid,
     leaves_of,
     reference_rows,
     running,
@@ -308,7 +309,7 @@ class Judge:
             self.answered[one.candidate.index][name] = score
         told = [(o.candidate.recipe, o.what, score) for o, score in zip(shown, answers, strict=True) if o.what is not None]
         if self._scores is not None and told:
-            self._scores.put(name, told)
+            self._scores.put(name, told, at_once=is_paid(leaf))
         return answers
 
     def _ask_one(self, leaf: Any, name: str, one: Shown) -> Tensor:

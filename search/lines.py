@@ -12,12 +12,14 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 RUN, SCORES, SETTLED, NO_LOOKS = "run", "scores", "settled", "no looks"
 Entry = dict[str, Any]
 LARGEST = sys.float_info.max  # JSON has integers that no float holds
 JOINED = re.compile(rb"(?<=\}).(?=\{\")", re.DOTALL)  # where the end of a line may have been, if it is damaged
+CRC = re.compile(rb'"crc":\d+,|,?"crc":\d+(?=\})')  # a line's own, as `line_of` writes it
+LONGEST = 16 << 20  # bytes of a line that is read where memory is to be bounded
 
 
 def name_of(what: Any) -> str:
@@ -36,19 +38,33 @@ def canonical(value: Any) -> str:
 
 
 def line_of(entry: Mapping[str, Any]) -> bytes:
-    """Return a line: the entry as JSON with its checksum."""
-    return canonical({**entry, "crc": zlib.crc32(canonical(entry).encode())}).encode() + b"\n"
+    """Return a line: the entry as JSON with its checksum among its fields, all in order of their names."""
+    parts = {name: f"{canonical(name)}:{canonical(value)}" for name, value in sorted(entry.items())}
+    crc = zlib.crc32(f"{{{','.join(parts.values())}}}".encode())
+    fields = sorted({**parts, "crc": f'"crc":{crc}'}.items())
+    return f"{{{','.join(part for _, part in fields)}}}\n".encode()
 
 
-def entries_in(data: bytes) -> Iterator[Entry | None]:
-    """Yield what each line holds, in order; None for a line whose checksum does not say the same.
+def lines_in(file: BinaryIO, longest: int = -1) -> Iterator[tuple[int, bytes]]:
+    """Yield where each line of a file begins, and the line with its end; lines above `longest` bytes come in pieces."""
+    start = 0
+    while line := file.readline(longest):
+        yield start, line
+        start += len(line)
+
+
+def entries_in(line: bytes) -> Iterator[tuple[int, int, Entry | None]]:
+    """Yield where in a line, without its end, each entry lies, its length, and the entry; None if its checksum is another.
 
     Where the end of a line is damaged, the two lines that it parted are read all the same.
     """
-    for line in data.split(b"\n"):
-        entry = _parsed(line)
-        parts = [_parsed(part) for part in JOINED.split(line)] if entry is None else [entry]
-        yield from [part for part in parts if part is not None] or [None]
+    if (entry := parsed(line)) is not None:
+        yield 0, len(line), entry
+        return
+    ends = [found.start() for found in JOINED.finditer(line)]
+    places = zip([0, *(end + 1 for end in ends)], [*ends, len(line)], strict=True)
+    parts = [(start, end - start, entry) for start, end in places if (entry := parsed(line[start:end])) is not None]
+    yield from parts or [(0, len(line), None)]
 
 
 def is_usable(entry: Entry) -> bool:
@@ -58,11 +74,13 @@ def is_usable(entry: Entry) -> bool:
     return all(fits(entry[name]) if name in entry else name in OPTIONAL for name, fits in fields.items())
 
 
-def _parsed(line: bytes) -> Entry | None:
+def parsed(line: bytes) -> Entry | None:
+    """Return the entry of a line without its end; None if there is none, or its checksum is another."""
     try:
         entry = json.loads(line)
         crc = entry.pop("crc")
-        return entry if zlib.crc32(canonical(entry).encode()) == crc else None
+        same = zlib.crc32(CRC.sub(b"", line, count=1)) == crc or zlib.crc32(canonical(entry).encode()) == crc
+        return entry if same else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

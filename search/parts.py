@@ -25,6 +25,11 @@ def scores_runs(leaf: Any) -> bool:
     return hasattr(leaf, "score_runs")
 
 
+def is_paid(leaf: Any) -> bool:
+    """Whether the answers of a part are paid for, so that none may be lost."""
+    return getattr(leaf, "is_paid", False)
+
+
 def batches(leaf: Any, sizes: Sequence[int]) -> Iterator[range]:
     """Yield which candidates a part is asked about together: so many pictures as it answers at once, at least a candidate's.
 

@@ -73,6 +73,10 @@ class Ledger:
         """Return the name of a run, see `entry_name`."""
         return entry_name(recipe, what, self.given)
 
+    def knows(self, recipe: Recipe) -> bool:
+        """Whether anything of a candidate was computed, see `Journal.knows`."""
+        return self.journal.knows(recipe, self.given)
+
 
 class RecallingSession:
     """A `session.Session` over another; what it does not know of itself it takes from that."""
@@ -102,7 +106,12 @@ class RecallingSession:
         return RecallingSession(self.inner.draft(steps), self.ledger, {"draft_steps": steps})
 
     def advance(self, runs: Sequence[LazyRun], until_sigma: float = 0.0) -> None:
-        """Advance runs; those that the journal knows that far at the cost of nothing but their share of the budget."""
+        """Advance runs; those that the journal knows that far at the cost of nothing but their share of the budget.
+
+        What was written of the runs before, and of what was judged of them, is first seen onto the disk: so it is once a
+        wave, or once a run where runs cannot share calls.
+        """
+        self.ledger.journal.sync()
         waiting = [run for run in runs if not (run.finished or run.closed)]
         found = [(run, self._find(run, until_sigma)) for run in waiting]
         cost = sum(known.nfe - run.nfe for run, known in found if known is not None)
@@ -114,6 +123,7 @@ class RecallingSession:
         unknown = [run for run, known in found if known is None]
         for group in self._groups(unknown):
             if left := [run for run in group if not run.closed]:  # the user may have dropped some since
+                self.ledger.journal.sync()
                 self._make(left, until_sigma)
 
     def recall(self, recipe: Recipe, keep: Sequence[float] = ()) -> LazyRun | None:

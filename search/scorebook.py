@@ -35,7 +35,7 @@ class ScoreBook:
 
     def has(self, recipe: Recipe, what: Mapping[str, Any]) -> bool:
         """Whether all parts of the verifier were asked about this."""
-        return self._values(recipe, what).keys() == set(self._names)
+        return self._has_all(self._values(recipe, what))
 
     def get(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float]:
         """Return the scores that are written down, by part; a part that failed is left out where it can be asked again.
@@ -45,12 +45,18 @@ class ScoreBook:
         values = self._values(recipe, what)
         return {name: math.nan if value is None else value for name, value in values.items() if what or value is not None}
 
-    def put(self, part: str, scores: Iterable[tuple[Recipe, Mapping[str, Any], float]]) -> None:
-        """Write down what one part of the verifier says; once all have been asked about a look or a draft, that can go."""
-        named = [(entry_name(recipe, what, self._given), recipe, what, finite_or_none(score)) for recipe, what, score in scores]
-        self._journal.add_all_scores(self._by, {name: {part: score} for name, _, _, score in named})
-        for name, recipe, what, _ in named:
-            if what and self.has(recipe, what):
+    def put(self, part: str, scores: Iterable[tuple[Recipe, Mapping[str, Any], float]], at_once: bool = False) -> None:
+        """Write down what one part of the verifier says; once all have been asked about a look or a draft, that can go.
+
+        Args:
+            part: its name.
+            scores: by recipe and what of it was scored.
+            at_once: see them onto the disk now, not when the wave ends.
+        """
+        named = [(entry_name(recipe, what, self._given), what, finite_or_none(score)) for recipe, what, score in scores]
+        self._journal.add_all_scores(self._by, {name: {part: score} for name, _, score in named}, at_once)
+        for name, what, _ in named:
+            if what and self._has_all(self._written(name)):
                 self._journal.drop_state(name)
 
     def settled(self, what: Mapping[str, Any], measure: Callable[[], T], *of: Recipe) -> T:
@@ -69,5 +75,11 @@ class ScoreBook:
 
     def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None]:
         """Return what is written of this verifier's parts, None for one that failed."""
-        values = self._journal.scores(entry_name(recipe, what, self._given), self._by) or {}
-        return {name: values[name] for name in self._names if name in values}
+        return self._written(entry_name(recipe, what, self._given))
+
+    def _written(self, name: str) -> dict[str, float | None]:
+        values = self._journal.scores(name, self._by) or {}
+        return {part: values[part] for part in self._names if part in values}
+
+    def _has_all(self, values: Mapping[str, float | None]) -> bool:
+        return values.keys() == set(self._names)

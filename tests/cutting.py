@@ -73,19 +73,19 @@ class Cuts:
         """Let every write of a journal be a point; a kill leaves half of a line, or a state without its line."""
         append, write_whole = JournalFile.append, journal_module.write_whole
 
-        def appended(file: JournalFile, data: bytes, sync: bool) -> None:
+        def appended(file: JournalFile, data: bytes) -> int:
             try:
                 self.point(WRITE)
             except Killed:
                 if len(self.passed) == self.at and self.passed[-1] == WRITE:
                     self.passed.append("dead")
-                    append(file, data[: len(data) // 2], sync)
+                    append(file, data[: len(data) // 2])
                 raise
-            append(file, data, sync)
+            return append(file, data)
 
-        def wrote(*args: Any) -> None:
+        def wrote(*args: Any, **more: Any) -> None:
             self.point(WRITE)
-            write_whole(*args)
+            write_whole(*args, **more)
 
         monkeypatch.setattr(JournalFile, "append", appended)
         monkeypatch.setattr(journal_module, "write_whole", wrote)

@@ -264,7 +264,7 @@ def test_a_state_is_whole_before_its_line_is_there(tmp_path, monkeypatch):
     replace = os.replace
     append = journal._file.append
     monkeypatch.setattr("pathlib.Path.replace", lambda one, other: (seen.append("state"), replace(one, other)))
-    monkeypatch.setattr(journal._file, "append", lambda *args: (seen.append("line"), append(*args)))
+    monkeypatch.setattr(journal._file, "append", lambda *args: (seen.append("line"), append(*args))[1])
     journal.add_run(NAME, {"what": {}, "calls": 1, "levels": []}, b"x")
     assert seen == ["state", "line"] and [p.name for p in (tmp_path / "states").iterdir()] == [f"{NAME}.safetensors"]
 
@@ -303,11 +303,11 @@ def test_only_so_much_waits_for_a_full_disk(tmp_path, monkeypatch):
     """The note then stays: what was given up is not found later."""
     monkeypatch.setattr(sys.modules[Journal.__module__], "WAITING", 1000)
     journal = Journal(tmp_path, KEY)
-    monkeypatch.setattr(os, "fsync", full := lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+    monkeypatch.setattr(os, "write", full := lambda file, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
     for name in "cde":
         journal.add_run(name * 32, {"what": {}, "calls": 3, "levels": []}, bytes(400))
     monkeypatch.undo()
-    assert full is not os.fsync
+    assert full is not os.write
     journal.add_scores(NAME, "other", {"clip": 1.0})
     (note,) = journal.notes
     assert "no space" in note and list(journal.names) == ["e" * 32] and not journal.full

@@ -66,6 +66,7 @@ class ApiJudge:
     name: str = NAME
     needs_prompt: bool = True
     trusts_previews: bool = False  # each look costs a request, and blur is graded as bad quality
+    is_paid: bool = True  # perhaps not by this user, but an endpoint does not say so
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

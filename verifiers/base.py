@@ -31,7 +31,8 @@ class Verifier(Protocol):
         batch_size: Not of every verifier; how many pictures a search hands over at once, 1 where it is not there. What is
             handed over together is lost together when a search is cut short.
 
-    It may have `notes`, texts that the report tells, and `score_version`, texts that set its scores apart from those that an
+    It may have `is_paid`, True where answers are paid for, so that a search sees each onto the disk at once; `notes`, texts
+    that the report tells, and `score_version`, texts that set its scores apart from those that an
     earlier version of this pack gave for the same inputs.
     """
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .base import Verifier, VerifierCascade, check_images, check_scores
+from .features import share
 
 RANK_MEAN, Z_SCORE, WEIGHTED_SUM, GATE, CALIBRATED = MODES = (
     "rank mean", "z-score", "weighted sum", "gate", "calibrated sum",
@@ -147,6 +148,7 @@ class Ensemble:
         object.__setattr__(self, "weights", tuple(self.weights) or (1.0,) * len(self.parts))
         object.__setattr__(self, "gates", tuple(self.gates) or (None,) * len(self.parts))
         self._validate()
+        object.__setattr__(self, "_sharing", share(leaves_of(self)))
 
     def _check_size(self) -> None:
         size = size_of(self) - 1
@@ -310,6 +312,14 @@ _RULES: dict[str, Callable[[Ensemble, Tensor], Tensor]] = {
 def size_of(verifier: Verifier) -> int:
     """Return how many verifiers one is: itself, and all parts of an ensemble."""
     return 1 + sum(map(size_of, getattr(verifier, "parts", ())))
+
+
+def leaves_of(verifier: Any) -> list[Any]:
+    """Return the single verifiers that one is made of; none of None."""
+    if verifier is None:
+        return []
+    parts = getattr(verifier, "parts", None)
+    return [verifier] if parts is None else [leaf for part in parts for leaf in leaves_of(part)]
 
 
 def models_of(verifier: Verifier) -> list[Any]:

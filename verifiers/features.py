@@ -9,8 +9,9 @@ What stands for a picture:
 The encoder is used by its public method only, so that ComfyUI loads and unloads it as it does for any node.
 
 The verifiers of an ensemble are given the same pictures one after another. Where two of them name one CLIP file they
-share its encoder, and the second finds what the first one computed: features of an encoder's last batch are kept. Pictures
-are told by their content: tensors that hold the same pictures need not be the same, and a tensor may be written into.
+share its encoder, and the second finds what the first one computed: features of such an encoder's last batch are kept.
+Pictures are told by their content: tensors that hold the same pictures need not be the same, and a tensor may be written
+into. That content is hashed only where `share` was told that features are wanted twice.
 
 References:
     Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021), arXiv 2103.00020
@@ -21,16 +22,40 @@ References:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 
 from .preprocess import in_slices
 
-_last: WeakKeyDictionary[Any, tuple[bytes, Tensor]] = WeakKeyDictionary()
+PICTURES, PIXELS = "pictures", "pixels"  # what is embedded: see `image_features` and `pixel_features`
+
+_last: WeakKeyDictionary[Any, dict[str, tuple[bytes, Tensor]]] = WeakKeyDictionary()
+_sharers: WeakKeyDictionary[Any, dict[str, WeakSet[Sharing]]] = WeakKeyDictionary()
+
+
+class Sharing:
+    """Says, as long as it lives, that some verifiers want the same features."""
+
+
+def share(verifiers: Iterable[Any]) -> Sharing:
+    """Have features kept that two of some verifiers want of the same pictures, as long as what is returned lives.
+
+    Args:
+        verifiers: those that embed have `clip_vision`, and `embeds` where that is not `PICTURES`.
+    """
+    sharing, wanted = Sharing(), []
+    for one in verifiers:
+        vision = getattr(one, "clip_vision", None)
+        if vision is not None:
+            wanted.append((vision, getattr(one, "embeds", PICTURES)))
+    for at, (vision, kind) in enumerate(wanted):
+        if any(vision is other and kind == another for other, another in wanted[:at]):
+            _sharers.setdefault(vision, {}).setdefault(kind, WeakSet()).add(sharing)
+    return sharing
 
 
 def image_features(clip_vision: Any, images: Tensor) -> Tensor:
@@ -46,7 +71,7 @@ def image_features(clip_vision: Any, images: Tensor) -> Tensor:
         found = clip_vision.encode_image(part.float(), crop=True)["image_embeds"].float().cpu()
         return found if found.ndim == 2 else found.mean(1)
 
-    return _unit_rows(clip_vision, encode, images)
+    return _unit_rows(clip_vision, PICTURES, encode, images)
 
 
 def pixel_features(clip_vision: Any, encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
@@ -57,16 +82,17 @@ def pixel_features(clip_vision: Any, encode: Callable[[Tensor], Tensor], pixels:
         encode: what it makes of normalized pixels, (b, D), without the resizing and rounding of its public method.
         pixels: normalized, at the encoder's own resolution.
     """
-    return _unit_rows(clip_vision, encode, pixels)
+    return _unit_rows(clip_vision, PIXELS, encode, pixels)
 
 
-def _unit_rows(clip_vision: Any, encode: Callable[[Tensor], Tensor], seen: Tensor) -> Tensor:
-    """Return the encoder's rows (B, D), of length 1; those of its last batch are kept."""
-    key = _content(seen)
-    kept = _last.get(clip_vision)
-    if kept is None or kept[0] != key:
-        kept = _last[clip_vision] = key, torch.nn.functional.normalize(in_slices(encode, seen), dim=-1)
-    return kept[1]
+def _unit_rows(clip_vision: Any, kind: str, encode: Callable[[Tensor], Tensor], seen: Tensor) -> Tensor:
+    """Return the encoder's rows (B, D), of length 1; those of its last batch are kept if they are wanted twice."""
+    if not _sharers.get(clip_vision, {}).get(kind):
+        return torch.nn.functional.normalize(in_slices(encode, seen), dim=-1)
+    batches, key = _last.setdefault(clip_vision, {}), _content(seen)
+    if kind not in batches or batches[kind][0] != key:
+        batches[kind] = key, torch.nn.functional.normalize(in_slices(encode, seen), dim=-1)
+    return batches[kind][1]
 
 
 def _content(images: Tensor) -> bytes:

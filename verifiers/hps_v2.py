@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .clip_score import ClipScore
-from .features import pixel_features
+from .features import PIXELS, pixel_features
 from .preprocess import CLIP_MEAN, CLIP_STD, normalized, to_bchw
 
 MARK = re.compile(r"<\|(startoftext|endoftext)\|>")
@@ -37,6 +37,7 @@ class HPSv2(ClipScore):
 
     encode: Callable[[Tensor], Tensor] = field(kw_only=True)
     name: str = "HPS v2.1"
+    embeds = PIXELS
 
     @property
     def text(self) -> str:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from .base import Verifier, VerifierCascade, check_images
-from .ensemble import models_of
+from .ensemble import leaves_of, models_of
+from .features import share
 from .questions import BY_MODEL, NAME, WHEN_ABSENT, Asker
-from .sitting import Sitting, leaves_of
+from .sitting import Sitting
 
 LEAST_SET, LARGEST_SET = 2, 16
 
@@ -66,6 +67,8 @@ class HumanVerifier:
                     f"{NAME}: input 'assistant' holds {leaf.name!r}, which does not score single finished pictures. Connect "
                     "one that does: CLIP Score, a reward model, an ensemble of such."
                 )
+
+        object.__setattr__(self, "_sharing", share([self, *leaves_of(self.assistant)]))
 
     def begin(self) -> Sitting:
         """Return a sitting without any choice."""

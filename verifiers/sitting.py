@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .choices import ASSISTANT, MODEL, REFERENCE, YOU, Choice, bradley_terry
+from .ensemble import leaves_of
 from .features import image_features
 from .questions import ERROR, NAME, STOP, Absent, Answer, Asker, Ended, Question
 from .taste import LEAST_CHOICES, Taste, fit_taste, picture_features
@@ -215,11 +216,3 @@ def _ranked(candidates: Iterable[int], scores: Sequence[float]) -> tuple[int, ..
     """Return all candidates, highest score first; NaN last, of equals the earlier one first."""
     pairs = zip(candidates, scores, strict=True)
     return tuple(index for index, _ in sorted(pairs, key=lambda pair: (math.isnan(pair[1]), -pair[1], pair[0])))
-
-
-def leaves_of(verifier: Any) -> list[Any]:
-    """Return the single verifiers that one is made of; none of None."""
-    if verifier is None:
-        return []
-    parts = getattr(verifier, "parts", None)
-    return [verifier] if parts is None else [leaf for part in parts for leaf in leaves_of(part)]

@@ -53,6 +53,13 @@ def test_an_answer_is_given_again(tmp_path, ranking):
     assert again.asker.asked == [(3, 5)]
 
 
+def test_an_answer_is_seen_onto_the_disk_at_once(tmp_path, monkeypatch):
+    one, synced = asker(tmp_path, Answer((5,))), []
+    monkeypatch.setattr("os.fsync", synced.append)
+    one.ask(question(3, 5, 9), lambda: False)
+    assert synced == [one.journal._file._handle]
+
+
 def test_who_let_the_model_take_over_is_asked_again(tmp_path):
     one = asker(tmp_path, Answer(take_over=True), Answer((3,)))
     assert one.ask(question(3, 5), lambda: False).take_over

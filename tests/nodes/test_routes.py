@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sys
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -168,3 +170,48 @@ def test_what_stands_in_the_place_of_files_is_no_picture_and_no_recipe(ask: Any,
         path.unlink()
         path.mkdir()
     assert [ask("GET", path, {}, b"")[0] for path in (THUMB, RECIPES)] == [404, 404]
+
+
+TOUCHES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rmdir", "os.rename", "shutil.rmtree")  # of Python's audit events
+_watched: list[list[tuple[str, str]]] = []
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if _watched and event in TOUCHES:
+        _watched[-1].append((event, threading.current_thread().name))
+
+
+def test_no_file_is_touched_in_the_servers_loop(ask: Any, folder: Any) -> None:
+    """A journal may be large and a disk slow: other requests, and ComfyUI's own, must not wait for them."""
+    sys.addaudithook(_audit)  # which stays, and does nothing afterwards
+    routes.searches.get(ID).album.flush()
+    routes.searches.get(ID).recipes.clear()
+    routes.searches.get(ID).album.end()
+    seen: list[tuple[str, str]] = []
+    _watched.append(seen)
+    try:
+        answers = [
+            ask("GET", path, {}, b"") for path in (THUMB, RECIPES, f"/searches/{ID}", "/searches?client_id=page", "/questions")
+        ]
+        answers.append(ask("GET", f"/questions/{ID}/1", {}, b""))
+        for path in POSTS:
+            answers.append(ask("POST", path, JSON_TYPE, json.dumps({"place": PLACE}).encode()))
+    finally:
+        _watched.clear()
+    assert [status for status, _ in answers] == [200, 200, 200, 200, 200, 404, 400, 200, 400]
+    events = {event for event, _ in seen}
+    assert {"open", "shutil.rmtree"} <= events
+    assert {thread.rsplit("_", 1)[0] for _, thread in seen} <= {"noise-search-pictures", "noise-search-journals"}
+
+
+def test_a_recipe_is_found_in_a_journal_of_any_size_line_by_line(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only lines that hold the name are read as JSON."""
+    from noise_search.search import journal_reading
+
+    journal = Journal(folder, PLACE)
+    for number in range(50):
+        journal.add_run(f"{number:032x}", {"what": {}, "calls": 1, "levels": [], "recipe": {"noise": number}})
+    journal.close()
+    read, usable = [], journal_reading.entries_in
+    monkeypatch.setattr(journal_reading, "entries_in", lambda line: (read.append(line), usable(line))[1])
+    assert journals.recipe_of(PLACE, NAME) == RECIPE.to_json() and len(read) == 1

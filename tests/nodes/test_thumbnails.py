@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from noise_search.nodes.thumbnails import BYTES, QUALITIES, SIDE, Thumbnails, jpeg, read
+from noise_search.nodes import thumbnails
+from noise_search.nodes.thumbnails import AT_ONCE, BYTES, QUALITIES, SIDE, Thumbnails, jpeg, read
 from noise_search.search.candidates import Candidate
 from noise_search.search.recipes import Recipe
 
@@ -84,6 +86,7 @@ def test_pictures_on_disk_are_found_again(tmp_path):
     folder = tmp_path / "journal" / "thumbs"
     first = Thumbnails("0" * 32, folder)
     first.add("ab", noise(1, 8, 8, 3))
+    first.flush()
     assert [path.name for path in folder.iterdir()] == ["ab.jpg"]
     first.keep(set())
     again = Thumbnails("0" * 32, folder)
@@ -103,6 +106,7 @@ def test_memory_is_let_go():
 def test_what_is_forgotten_is_not_shown(tmp_path):
     album = Thumbnails("0" * 32, tmp_path / "thumbs")
     album.add("a", noise(1, 8, 8, 3))
+    album.flush()
     (tmp_path / "thumbs" / "a.jpg").unlink()
     assert album.get("a") is not None
     album.forget()
@@ -122,3 +126,86 @@ def test_a_full_disk_costs_no_picture(tmp_path, caplog):
     album.add("b", noise(1, 8, 8, 3))
     assert album.get("a") and album.get("b")
     assert [record.message.startswith("thumbnails are no longer written to") for record in caplog.records] == [True]
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Files are made only once the event is set; gives the threads that made some, and the event."""
+    threads, may, encode = [], threading.Event(), thumbnails.encoded
+
+    def encoded(pixels):
+        assert may.wait(60)
+        threads.append(threading.current_thread())
+        return encode(pixels)
+
+    monkeypatch.setattr(thumbnails, "encoded", encoded)
+    yield threads, may
+    may.set()
+
+
+def test_files_are_made_in_another_thread_and_are_waited_for(tmp_path, held):
+    threads, may = held
+    picture = noise(1, 8, 8, 3)
+    album = Thumbnails("0" * 32, tmp_path / "thumbs")
+    written = []
+    album.grown = written.append
+    album.add("a", picture)
+    assert album.has("a") and threads == [] and not (tmp_path / "thumbs").exists()
+    picture.zero_()  # it was made small before
+    waiting = threading.Timer(0.05, may.set)
+    waiting.start()
+    found = album.get("a")
+    want = jpeg(noise(1, 8, 8, 3)[0])
+    assert found == want == read(tmp_path / "thumbs", "a") and written == [len(want)]
+    assert threading.current_thread() is not threads[0]
+    waiting.join()
+
+
+def test_so_many_wait_at_once(held):
+    """One more is added only when there is room again."""
+    _, may = held
+    album, added = Thumbnails("0" * 32), []
+
+    def add():
+        for number in range(AT_ONCE + 1):
+            album.add(str(number), noise(1, 8, 8, 3))
+            added.append(number)
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    while len(added) < AT_ONCE:
+        adding.join(0.01)
+    adding.join(0.1)
+    assert len(added) == AT_ONCE and adding.is_alive()
+    may.set()
+    adding.join(60)
+    album.flush()
+    assert len(added) == AT_ONCE + 1 and all(album.get(str(number)) for number in added)
+
+
+def test_what_is_let_go_while_it_is_made_is_on_disk_only(tmp_path, held):
+    _, may = held
+    album = Thumbnails("0" * 32, tmp_path)
+    for name in ("a", "b"):
+        album.add(name, noise(1, 8, 8, 3))
+    album.keep({"b"})
+    may.set()
+    album.flush()
+    assert list(album._files) == ["b"] and album._coming == {} and album._let_go == set()
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_picture_that_cannot_be_made_is_told(monkeypatch):
+    def broken(pixels):
+        raise MemoryError("no room for a picture")
+
+    monkeypatch.setattr(thumbnails, "encoded", broken)
+    album = Thumbnails("0" * 32)
+    for name in ("a", "b"):
+        album.add(name, noise(1, 8, 8, 3))
+    album.flush()
+    assert album.problems == ["a small picture could not be made: MemoryError: no room for a picture"]
+    assert album.get("a") is None and not album.has("a")
+    monkeypatch.undo()
+    album.add("a", noise(1, 8, 8, 3))
+    assert album.get("a") == jpeg(noise(8, 8, 3))

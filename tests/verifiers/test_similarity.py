@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from noise_search.verifiers import features
 from noise_search.verifiers.base import PredictionVerifier, Verifier
-from noise_search.verifiers.features import image_features
+from noise_search.verifiers.ensemble import Ensemble
+from noise_search.verifiers.features import image_features, pixel_features, share
+from noise_search.verifiers.human import HumanVerifier
 from noise_search.verifiers.reference import LIKE, UNLIKE, ReferenceSimilarity
 from noise_search.verifiers.self_similarity import SelfSimilarity
 
@@ -99,6 +102,56 @@ def test_reference_similarity_refuses_what_cannot_be() -> None:
         ReferenceSimilarity(FakeVision(), flat((float("nan"), 0, 0)))
     with pytest.raises(ValueError, match="input 'images'"):
         ReferenceSimilarity(FakeVision(), flat(RED)).score(torch.rand(3, 4, 4))
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each hash was of."""
+    hashed, content = [], features._content
+    monkeypatch.setattr(features, "_content", lambda images: (hashed.append(len(images)), content(images))[1])
+    return hashed
+
+
+def like(vision: FakeVision, name: str = "one") -> ReferenceSimilarity:
+    verifier = ReferenceSimilarity(vision, flat(RED), name=name)
+    assert verifier.mean_feature.shape == (3,)
+    vision.sizes.clear()
+    return verifier
+
+
+def test_pictures_are_hashed_only_where_two_parts_share_an_embedding(hashed: list[int]) -> None:
+    vision, other = FakeVision(), FakeVision()
+    pictures = flat(RED, GREEN, BLUE)
+    single, alone = like(vision), Ensemble((like(vision), like(other, "other")))
+    for _ in range(2):
+        single.score(pictures)
+        alone.score(pictures)
+    assert hashed == [] and vision.sizes == [3] * 4 and other.sizes == [3] * 2
+    both = Ensemble((Ensemble((like(vision), like(other, "other")), name="inner"), like(vision, "last")))
+    hashed.clear()
+    want = both.score(pictures)
+    assert vision.sizes == [3] and hashed == [3, 3] and other.sizes == [3]
+    assert torch.equal(both.score(pictures.flip(0)), want.flip(0)) and vision.sizes == [3, 3]
+    del both
+    hashed.clear()
+    alone.score(pictures)
+    assert hashed == []  # nobody shares any more
+
+
+def test_a_persons_assistant_shares_the_embedding_of_the_persons_own_model(hashed: list[int]) -> None:
+    vision, pictures = FakeVision(), flat(RED, GREEN)
+    judge = HumanVerifier(None, assistant=like(vision), clip_vision=vision)
+    judge.begin()._meet(0, pictures)
+    assert vision.sizes == [2] and hashed == [2, 2]
+
+
+def test_pictures_and_pixels_of_one_encoder_are_not_the_same_embedding(hashed: list[int]) -> None:
+    vision, pixels = FakeVision(), torch.rand(2, 3, 4, 4)
+    sharing = share([SimpleNamespace(clip_vision=vision), SimpleNamespace(clip_vision=vision, embeds=features.PIXELS)])
+    for _ in range(2):
+        image_features(vision, flat(RED, GREEN))
+        pixel_features(vision, lambda part: part.mean((2, 3)), pixels)
+    assert hashed == [] and isinstance(sharing, features.Sharing)
 
 
 # ComfyUI's encoders
