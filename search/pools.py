@@ -104,7 +104,9 @@ class Pool:
         self._unscored: list[tuple[int, int]] = []  # index and place of those without a score, a heap
 
     def add(self, candidates: Sequence[Candidate], raw: Tensor) -> list[Standing]:
-        """Add candidates with their raw scores (n, V); return where they stand."""
+        """Add candidates with their raw scores (n, V); return where they stand. Without any, nothing changes."""
+        if not candidates:
+            return []
         with self._lock:
             first = len(self.members)
             self._raw.add(raw)

@@ -159,6 +159,7 @@ def test_the_best_are_the_first_of_all_whatever_happens(verifier):
         raw = numbers[len(plain) : len(plain) + count]
         judge.enter(some, raw)
         pool.add(some, raw)
+        assert pool.add([], torch.tensor([])) == []  # none of a method's children came to their end
         plain += some
         if lots.random() < 0.1:
             lots.choice(plain).discarded = True
