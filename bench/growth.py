@@ -1,10 +1,9 @@
 """What a search itself costs as it grows, on a model that costs nothing: time a candidate, memory, bytes on disk.
 
 Every method runs on the analytic session of the tests, whose latents are padded to those of SDXL (4x128x128, float32), with one
-verifier and with a rank-mean ensemble of three, with and without journal and live feed. Time is what passes outside of
-`session.start`, `branch` and `advance`, of decoding, verifiers and the disk, on a machine that does nothing else; what the first
-fifth of the scored candidates took is compared with the last. Memory is what the process holds more after a search than before.
-Each row is a process of its own.
+verifier and with a rank-mean ensemble of three, with and without journal and live feed. Time is processor time outside of
+`session.start`, `branch` and `advance`, of decoding, verifiers and the disk; what the first fifth of the scored candidates took is
+compared with the last. Memory is what the process holds more after a search than before. Each row is a process of its own.
 
 python bench/growth.py                      all methods at 100, 1,000 and 10,000 candidates: minutes on a quiet machine
 python bench/growth.py --quick              three methods at 100 and 1,000 candidates
@@ -94,7 +93,7 @@ FIELDS = (
 
 
 class Clock:
-    """Time of the search itself, on a machine that does nothing else: all that passes, without what others took.
+    """Processor time of the search itself: all of this process, without what others took.
 
     Attributes:
         samples: (candidates scored, seconds) on the way.
@@ -104,12 +103,12 @@ class Clock:
         """Start now."""
         self.others: dict[str, float] = {}
         self.samples: list[tuple[int, float]] = [(0, 0.0)]
-        self._within, self._began = False, time.perf_counter()
+        self._within, self._began = False, time.process_time()
 
     @property
     def seconds(self) -> float:
         """Of the search, since the start."""
-        return time.perf_counter() - self._began - sum(self.others.values())
+        return time.process_time() - self._began - sum(self.others.values())
 
     @contextmanager
     def apart(self, name: str) -> Iterator[None]:
@@ -117,12 +116,12 @@ class Clock:
         if self._within:
             yield
             return
-        self._within, began = True, time.perf_counter()
+        self._within, began = True, time.process_time()
         try:
             yield
         finally:
             self._within = False
-            self.others[name] = self.others.get(name, 0.0) + time.perf_counter() - began
+            self.others[name] = self.others.get(name, 0.0) + time.process_time() - began
 
     def growth(self) -> float:
         """Return what a candidate of the last fifth of the scored ones took, over one of the first."""
