@@ -2,8 +2,8 @@
 
 Every method runs on the analytic session of the tests, whose latents are padded to those of SDXL (4x128x128, float32), with one
 verifier and with a rank-mean ensemble of three, with and without journal and live feed. Time is processor time outside of
-`session.start`, `branch` and `advance`, of decoding, verifiers and the disk; what the first fifth of the candidates took is compared
-with the last. Memory is what the process holds more after a search than before. Each row is a process of its own.
+`session.start`, `branch` and `advance`, of decoding, verifiers and the disk; what the first fifth of the candidates took is
+compared with the last. Memory is what the process holds more after a search than before. Each row is a process of its own.
 
 python bench/growth.py                      all methods at 100, 1,000 and 10,000 candidates: minutes on a quiet machine
 python bench/growth.py --quick              three methods at 100 and 1,000 candidates
