@@ -145,6 +145,10 @@ def tiles(board):
     return board.locator(".nsd-tile").count()
 
 
+def thumbs(state):
+    return sum(candidate["thumb"] is not None for candidate in state["candidates"])
+
+
 SHOWS = "id => document.querySelector('.ns-dashboard').dataset.id === id"
 
 
@@ -273,7 +277,7 @@ def test_watch_pause_resume_finish_and_choose_another(open_page):
 def test_a_reload_in_the_middle_finds_everything_again(open_page):
     user = open_page().load(slow(keep=2))
     user.queue()
-    before = user.until(lambda s: s["phase"] == "running" and sum(c["thumb"] is not None for c in s["candidates"]) > 8)
+    before = user.until(lambda s: s["phase"] == "running" and len(s["curve"]) > 1 and thumbs(s) > 8)
     user.press(user.board(), "Pause")
     user.until(lambda s: s["phase"] == "paused")
     user.page.wait_for_timeout(500)
