@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.samplers
+import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import get_additional_models
 
@@ -89,9 +90,14 @@ def usable_bytes(guider: Any) -> tuple[float, float]:
     models, controls = get_additional_models(conds, patchers[0].model_dtype())
     if mm.is_device_cpu(device):
         return mm.get_free_memory(device) * HEADROOM - controls, 0.0
-    loaded = sum(one.model_loaded_memory() for one in mm.current_loaded_models if one.device == device and one.model is not None)
     weights = sum({patcher.model: patcher.model_size() for patcher in [*patchers, *models]}.values())
-    return (mm.get_free_memory(device) + loaded) * HEADROOM - weights - mm.extra_reserved_memory() - controls, weights
+    return free_bytes(device) * HEADROOM - weights - mm.extra_reserved_memory() - controls, weights
+
+
+def free_bytes(device: torch.device) -> float:
+    """Return the bytes of a device that are free, or held by models that ComfyUI can evict."""
+    held = (one.model_loaded_memory() for one in mm.current_loaded_models if one.device == device and one.model is not None)
+    return mm.get_free_memory(device) + sum(held)
 
 
 def calls_uncond(guider: Any, sampler: Any) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from ..search.judge import Judge
 from ..verifiers.ensemble import models_of
+from .memory import free_bytes
 from .session import ComfySession
 from .sharing import patchers_of
 
@@ -86,8 +87,7 @@ def why_swapped(session: ComfySession, judge: Judge) -> str:
     turns = [turn for turn in _turns(session, judge) if turn.sizes]
     if len(turns) > 1 and mm.DISABLE_SMART_MEMORY:
         return "ComfyUI keeps one model at a time on the device (--disable-smart-memory)"
-    loaded = sum(held.model_loaded_memory() for held in mm.current_loaded_models if held.device == device)
-    usable = mm.get_free_memory(device) + loaded
+    usable = free_bytes(device)
     total = sum({model: size for turn in turns for model, size in turn.sizes.items()}.values())
     there: dict[Any, int] = {}
     for turn in turns:
