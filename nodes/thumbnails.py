@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from ..search.candidates import Candidate
 from ..search.journal import entry_name
+from ..search.journal_file import write_whole
 from ..search.recipes import Recipe
 from ..search.words import cut
 from ..verifiers.preprocess import eight_bit
@@ -144,16 +143,13 @@ class Thumbnails:
 
     def _write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all; a disk that is full costs later searches their pictures, not this one."""
-        folder, temporary = self.folder, self.folder / f"{name}.{os.getpid()}.tmp"
+        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            temporary.replace(folder / f"{name}.jpg")
+            write_whole(folder / f"{name}.jpg", data, lasting=False)
         except OSError as error:
             log.warning("thumbnails are no longer written to %s: %s", folder, error)
             self.folder = None
-            with suppress(OSError):
-                temporary.unlink()
         else:
             with self._lock:
                 self._written.add(name)
