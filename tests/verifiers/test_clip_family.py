@@ -39,6 +39,7 @@ from noise_search.nodes.verifiers_clip import (  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
 from noise_search.verifiers.aesthetic import head_shapes  # noqa: E402
 from noise_search.verifiers.ensemble import RANK_MEAN  # noqa: E402
+from noise_search.verifiers.features import share  # noqa: E402
 from noise_search.verifiers.hps_v2 import letterbox  # noqa: E402
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -246,6 +247,7 @@ def test_kept_features_are_those_of_the_same_pictures_and_encoder_only(
     aesthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = both()
+    sharing = share([first, second])
     rows = counting(first.clip_vision, monkeypatch)
     images = SMALL.clone()
     before = first.score(images)
@@ -261,6 +263,10 @@ def test_kept_features_are_those_of_the_same_pictures_and_encoder_only(
     more = counting(other.clip_vision, monkeypatch)
     other.score(images[:2].reshape(1, 64, 32, 3))
     assert more == [1]
+    del sharing  # nothing wants features twice any more
+    first.score(images[:2])
+    second.score(images[:2])
+    assert rows == [3, 3, 2, 1, 2, 2]
 
 
 # Preprocessing of photographs
