@@ -42,18 +42,18 @@ from analytic import AnalyticRun, AnalyticSession, Left, LowFrequency, Quadratic
 from contenders import chain, method  # noqa: E402
 from journaling import AnalyticCodec  # noqa: E402
 
-from noise_search.search import journal as journal_module  # noqa: E402
-from noise_search.search.budget import Budget  # noqa: E402
-from noise_search.search.engine import Search  # noqa: E402
-from noise_search.search.feed import ENDED, Feed  # noqa: E402
-from noise_search.search.journal import Journal, entry_name  # noqa: E402
-from noise_search.search.journal_file import JournalFile  # noqa: E402
-from noise_search.search.judge import Judge  # noqa: E402
-from noise_search.search.recall import Ledger, RecallingSession  # noqa: E402
-from noise_search.search.recipes import Recipe  # noqa: E402
-from noise_search.search.scorebook import ScoreBook  # noqa: E402
-from noise_search.search.steering import steered  # noqa: E402
-from noise_search.verifiers.ensemble import RANK_MEAN, Ensemble  # noqa: E402
+from noise_search.search.base.budget import Budget  # noqa: E402
+from noise_search.search.core.search import Search  # noqa: E402
+from noise_search.search.journal import journal as journal_module  # noqa: E402
+from noise_search.search.journal.caching_session import Ledger, RecallingSession  # noqa: E402
+from noise_search.search.journal.files import JournalFile  # noqa: E402
+from noise_search.search.journal.journal import Journal, entry_name  # noqa: E402
+from noise_search.search.journal.score_cache import ScoreBook  # noqa: E402
+from noise_search.search.noise.recipe import Recipe  # noqa: E402
+from noise_search.search.reporting.live_feed import ENDED, Feed  # noqa: E402
+from noise_search.search.run import steered  # noqa: E402
+from noise_search.search.scoring.scorer import Judge  # noqa: E402
+from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble  # noqa: E402
 
 PLAIN = JournalFile.append, journal_module.write_whole
 PADDING = 4 * 128 * 128 - 48  # numbers of a latent beside those that the analytic session has

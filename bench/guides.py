@@ -61,7 +61,7 @@ def prompt_of(number: int) -> str:
 
 def guides_of(studio: Studio, prompt: str) -> dict[str, Timed]:
     """Return the guides of a prompt by name, and the held-out truth: the oracle's exact check, under "truth"."""
-    statistics = importlib.import_module("noise_search.verifiers.statistics").ImageStatistics()
+    statistics = importlib.import_module("noise_search.verifiers.measures.statistics").ImageStatistics()
     clip, oracle = studio.verifiers(prompt)
     both = Sum(((clip, SPREAD["clip"]), (statistics, SPREAD["statistics"])))
     (truth,) = demo_nodes.DemoOracle.execute(prompt, "exact").args

@@ -23,7 +23,7 @@ def measure(kind: str, count: int, rows: int) -> float:
     import torch
     from rig import Rig, Studio
 
-    importlib.import_module("noise_search.nodes.memory").MAX_ROWS = rows
+    importlib.import_module("noise_search.nodes.adapter.memory").MAX_ROWS = rows
     with torch.inference_mode():
         rig = Rig("euler", Studio())
         rig.batch([1])  # loads the model

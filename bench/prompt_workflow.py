@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SEARCH_NODES = ("NSSearchSampler", "NSSearchSamplerAdvanced")
-REPORT_OUTPUT = 7  # of both search nodes; see nodes/search.py
+REPORT_OUTPUT = 7  # of both search nodes; see nodes/definitions/search.py
 REPORT_PREFIX = "bench_report_"
 SAVERS, PREVIEWS = ("SaveImage",), ("PreviewImage",)
 Workflow = dict[str, dict[str, Any]]

@@ -42,14 +42,14 @@ class Rig:
 
     def searched(self, count: int) -> Any:
         """Random search over `count` candidates, decode and verifier left out; return the search."""
-        runner = importlib.import_module("noise_search.nodes.runner")
-        session_module = importlib.import_module("noise_search.nodes.session")
-        noise_module = importlib.import_module("noise_search.nodes.noise")
-        budget = importlib.import_module("noise_search.search.budget").Budget(count)
-        engine = importlib.import_module("noise_search.search.engine")
-        judge = importlib.import_module("noise_search.search.judge").Judge(NoVerifier())
+        runner = importlib.import_module("noise_search.nodes.run.runner")
+        session_module = importlib.import_module("noise_search.nodes.adapter.session")
+        noise_module = importlib.import_module("noise_search.nodes.adapter.noise")
+        budget = importlib.import_module("noise_search.search.base.budget").Budget(count)
+        engine = importlib.import_module("noise_search.search.core.search")
+        judge = importlib.import_module("noise_search.search.scoring.scorer").Judge(NoVerifier())
         method = importlib.import_module("noise_search.search.methods.random_search").RandomSearch()
-        recipe = importlib.import_module("noise_search.search.recipes").Recipe(0, 0)
+        recipe = importlib.import_module("noise_search.search.noise.recipe").Recipe(0, 0)
         noise = noise_module.RecipeNoise(recipe)
         (graph,) = runner.graphs(noise, self.guider, self.sampler, self.sigmas, self.latent, None)
         session = session_module.ComfySession(graph, budget)

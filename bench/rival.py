@@ -81,7 +81,7 @@ class Setting:
 
     def search(self, method: str, count: int) -> dict[str, Any]:
         """Search over candidates with the sampler node's own function; return its report."""
-        runner = importlib.import_module("noise_search.nodes.runner")
+        runner = importlib.import_module("noise_search.nodes.run.runner")
         settings = runner.Settings(self.verifier, count, 1, made(method), resume="off")
         given = (Noise_RandomNoise(0), self.guider, self.sampler, self.sigmas, self.latent, self.vae, None)
         return json.loads(runner.search_graph(*given, settings).args[7])
@@ -117,7 +117,7 @@ def toy() -> Setting:
 
 def statistics_of_pixels() -> Any:
     """Return a verifier that costs next to nothing."""
-    return importlib.import_module("noise_search.verifiers.statistics").ImageStatistics(1.0, 1.0, 1.0, 1.0)
+    return importlib.import_module("noise_search.verifiers.measures.statistics").ImageStatistics(1.0, 1.0, 1.0, 1.0)
 
 
 def rounds(report: dict[str, Any]) -> list[int]:

@@ -47,12 +47,12 @@ def session_on(rig: Rig) -> Any:
     budget, recipes = (importlib.import_module(f"noise_search.search.{name}") for name in ("budget", "recipes"))
     given = noise.RecipeNoise(recipes.Recipe(0, 0))
     (graph,) = runner.graphs(given, rig.guider, rig.sampler, rig.sigmas, rig.latent, None)
-    return importlib.import_module("noise_search.nodes.session").ComfySession(graph, budget.Budget(1000))
+    return importlib.import_module("noise_search.nodes.adapter.session").ComfySession(graph, budget.Budget(1000))
 
 
 def rendered(rig: Rig, seeds: list[int]) -> tuple[list[torch.Tensor], Any, float]:
     """Return candidates' final latents, their session, and how many seconds it took."""
-    recipe = importlib.import_module("noise_search.search.recipes").Recipe
+    recipe = importlib.import_module("noise_search.search.noise.recipe").Recipe
     session = session_on(rig)
     runs = [session.start(recipe(seed, seed)) for seed in seeds]
     started = time.perf_counter()

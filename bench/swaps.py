@@ -34,7 +34,7 @@ from contenders import CONTENDERS, REFINEMENT, STOCHASTIC, Contender  # noqa: E4
 from swapping import Card, on_card  # noqa: E402
 
 from noise_search.search.methods.auto_search import choose_for  # noqa: E402
-from noise_search.search.steering import steered  # noqa: E402
+from noise_search.search.run import steered  # noqa: E402
 
 METHODS = {**CONTENDERS, "refinement": Contender(REFINEMENT)}
 SPREAD_OF = 500  # independent candidates, whose deviation is the unit of a gain

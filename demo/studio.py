@@ -33,7 +33,7 @@ class Studio:
 
     def verifiers(self, prompt: str) -> tuple:
         """Return the tiny CLIP and the oracle as verifiers of a prompt."""
-        connected = importlib.import_module("noise_search.nodes.verifiers").CONNECTED
+        connected = importlib.import_module("noise_search.nodes.definitions.verifiers.basic").CONNECTED
         (clip,) = self.node("NSClipScore", clip=self.clip, clip_vision=self.vision, model_name=connected, prompt=prompt)
         (oracle,) = DemoOracle.execute(prompt, "soft score").args
         return clip, oracle
@@ -51,5 +51,5 @@ class Studio:
             vae=self.vae, verifier=verifier, budget=budget, keep=keep, method=method, held_out=held_out,
             rounds=rounds,
         )  # fmt: skip
-        (report,) = importlib.import_module("noise_search.search.reports").read_reports(outputs[7])
+        (report,) = importlib.import_module("noise_search.search.reporting.report").read_reports(outputs[7])
         return outputs[0], report

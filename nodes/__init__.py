@@ -9,35 +9,15 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import (
-    conditioning,
-    methods,
-    methods_noise,
-    methods_particles,
-    methods_paths,
-    proposals,
-    results,
-    saving,
-    scoring,
-    search,
-    verifiers,
-    verifiers_api,
-    verifiers_cascade,
-    verifiers_checks,
-    verifiers_classes,
-    verifiers_clip,
-    verifiers_graph,
-    verifiers_human,
-    verifiers_image_reward,
-    verifiers_similarity,
-    verifiers_vlm,
-)
-from . import routes as routes  # the server gets them when the pack is loaded
+from .adapter import conditioning
+from .definitions import methods, methods_noise, methods_particles, methods_paths, proposals, results, saving, scoring, search
+from .definitions.verifiers import api, basic, cascade, checks, classes, clip, graph, human, image_reward, similarity, vlm
+from .server import routes as routes  # the server gets them when the pack is loaded
 
 MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals, verifiers, verifiers_clip,
-    verifiers_image_reward, verifiers_classes, verifiers_similarity, verifiers_checks, verifiers_vlm, verifiers_api,
-    verifiers_graph, verifiers_human, verifiers_cascade, scoring, results, saving, conditioning,
+    search, methods, methods_noise, methods_paths, methods_particles, proposals, basic, clip,
+    image_reward, classes, similarity, checks, vlm, api,
+    graph, human, cascade, scoring, results, saving, conditioning,
 ]  # fmt: skip
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noise_search.search.budget import Budget, StopRules
-from noise_search.search.engine import Search
-from noise_search.search.judge import Judge
-from noise_search.search.kept import Kept
-from noise_search.search.recipes import Cut, Recipe, derived_seed, make_noise
+from noise_search.search.base.budget import Budget, StopRules
+from noise_search.search.core.search import Search
+from noise_search.search.noise.bounded_cache import Kept
+from noise_search.search.noise.recipe import Cut, Recipe, derived_seed, make_noise
+from noise_search.search.scoring.scorer import Judge
 
 SIZE = 48  # of a latent; a picture is 4 x 4 x 3
 SEED = 7

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from journaling import Killed
 
-from noise_search.search import journal as journal_module
-from noise_search.search.journal_file import JournalFile
+from noise_search.search.journal import journal as journal_module
+from noise_search.search.journal.files import JournalFile
 
 CALL, DECODE, ANSWER, WRITE = "model call", "decode", "answer", "journal write"
 HOWS = ("cancelled", "failed", "killed")

@@ -19,7 +19,7 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import (
+from noise_search.search.noise.proposals import (
     AntitheticProposal,
     JitterProposal,
     LowFrequencyProposal,

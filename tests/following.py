@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from noise_search.search.state import merged
+from noise_search.search.reporting.snapshot import merged
 
 ROOT = "/noise_search"
 

@@ -11,11 +11,12 @@ import torch
 from analytic import SEED, AnalyticSession, Clock, Left, Quadratic
 from safetensors.torch import load, save
 
-from noise_search.search.budget import Budget, StopRules
-from noise_search.search.commands import log_in
-from noise_search.search.engine import Search
-from noise_search.search.journal import Journal
-from noise_search.search.judge import Judge
+from noise_search.search.base.budget import Budget, StopRules
+from noise_search.search.core.commands import log_in
+from noise_search.search.core.search import Search
+from noise_search.search.journal.caching_session import Kept, Ledger, RecallingSession
+from noise_search.search.journal.journal import Journal
+from noise_search.search.journal.score_cache import ScoreBook
 from noise_search.search.methods.auto_search import AutoSearch, choose_for
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -31,11 +32,10 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import JitterProposal
-from noise_search.search.recall import Kept, Ledger, RecallingSession
-from noise_search.search.recipes import Recipe
-from noise_search.search.scorebook import ScoreBook
-from noise_search.search.steering import steered
+from noise_search.search.noise.proposals import JitterProposal
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.run import steered
+from noise_search.search.scoring.scorer import Judge
 
 KEY = "a set-up"
 AUTO = None  # as the search nodes run without a method

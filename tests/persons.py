@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from noise_search.verifiers.questions import Absent, Answer, Question
+from noise_search.verifiers.human.questions import Absent, Answer, Question
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 from searching import Found, found
 
-from noise_search.nodes.search import NSSearchSamplerAdvanced
+from noise_search.nodes.definitions.search import NSSearchSamplerAdvanced
 from toys import ToyVerifier, run_node
 
 NODE = "search"

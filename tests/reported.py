@@ -13,7 +13,7 @@ from typing import Any
 
 def reports_in(text: str) -> Any:
     """Return the report of a text, or the list that a latent batch gives."""
-    from noise_search.search.reports import read_reports  # what benches take from here needs no pack
+    from noise_search.search.reporting.report import read_reports  # what benches take from here needs no pack
 
     reports = read_reports(text)
     return reports if text.startswith("[") else reports[0]

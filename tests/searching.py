@@ -23,9 +23,9 @@ import comfy.samplers
 import torch
 from reported import reports_in
 
-from noise_search.nodes.results import NSNoiseFromRecipe, NSRenderCandidate
-from noise_search.nodes.search import NSSearchSampler, NSSearchSamplerAdvanced
-from noise_search.search.shared_check import is_check_call
+from noise_search.nodes.definitions.results import NSNoiseFromRecipe, NSRenderCandidate
+from noise_search.nodes.definitions.search import NSSearchSampler, NSSearchSamplerAdvanced
+from noise_search.search.lockstep.shared_check import is_check_call
 from toys import (
     ToyVerifier,
     empty_latent,

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from analytic import SEED, AnalyticSession, Quadratic
 
-from noise_search.search.budget import Budget
-from noise_search.search.engine import Search
-from noise_search.search.judge import Judge
-from noise_search.search.recipes import Recipe
+from noise_search.search.base.budget import Budget
+from noise_search.search.core.search import Search
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.scoring.scorer import Judge
 
 
 @dataclass

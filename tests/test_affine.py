@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from noise_search.search.affine import coefficients, noise_that_gives, renoise, starts_at_maximum
-from noise_search.search.starts import Start
+from noise_search.search.lockstep.noise_scaling import coefficients, noise_that_gives, renoise, starts_at_maximum
+from noise_search.search.lockstep.run_start import Start
 
 
 class Eps:

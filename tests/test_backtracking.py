@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from analytic import Constant, Listed, Part, run, statuses, winner
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.backtracking import BacktrackingSearch
 
 NAN = math.nan

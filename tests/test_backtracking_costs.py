@@ -6,14 +6,14 @@ import pytest
 from analytic import Clock, Constant, Listed, LowFrequency, Quadratic, best, mean, prepare, run, said, statuses, winner
 from test_backtracking import EAGER, closed_form, ups
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import NeighborProposal
+from noise_search.search.noise.proposals import NeighborProposal
 
 RANDOM = "backtracking search became random search at the same cost: "
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from analytic import Constant, LowFrequency, Part, best, mean, run, said, statuses
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.random_search import RandomSearch

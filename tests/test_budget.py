@@ -7,7 +7,7 @@ import math
 import pytest
 from analytic import Clock, Listed, prepare, run, statuses, winner
 
-from noise_search.search.budget import Budget, StopRules
+from noise_search.search.base.budget import Budget, StopRules
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch

@@ -23,9 +23,7 @@ from analytic import (
     winner,
 )  # fmt: skip
 
-from noise_search.search.budget import StopRules
-from noise_search.search.cascade import NOT_SCORED, final_score, judge_finalists
-from noise_search.search.judge import VerifierError
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -40,8 +38,10 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.ensemble import RANK_MEAN, Ensemble
+from noise_search.search.scoring.scorer import VerifierError
+from noise_search.search.selection.cascade import NOT_SCORED, final_score, judge_finalists
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble
 
 METHODS = [
     RandomSearch(), RandomSearch(draft_steps=5), ZeroOrderSearch(), ZeroOrderSearch(draft_steps=5), HalvingSearch(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from analytic import Constant, Listed, LowFrequency, Quadratic, best, mean, prepare, run, said, statuses, winner
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -21,7 +21,7 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import NeighborProposal
+from noise_search.search.noise.proposals import NeighborProposal
 
 ALL = [
     AutoSearch(stop_early=False), BacktrackingSearch(), BranchingSearch(), DraftSearch(), EvolutionSearch(), FKSteering(),

@@ -6,8 +6,8 @@ import pytest
 from analytic import SEED, AnalyticSession
 from journaling import METHODS, Killed, go, killed_at, made, prepare, said
 
-from noise_search.search.controls import Controls
-from noise_search.search.helm import FINISHED
+from noise_search.search.core.control import FINISHED
+from noise_search.search.core.user_requests import Controls
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch

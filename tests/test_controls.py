@@ -8,8 +8,8 @@ import threading
 import pytest
 from analytic import AnalyticSession, Clock, Listed, Quadratic, best, prepare, run, said, statuses, winner
 
-from noise_search.search.controls import Controls
-from noise_search.search.helm import FINISHED
+from noise_search.search.core.control import FINISHED
+from noise_search.search.core.user_requests import Controls
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -24,8 +24,8 @@ from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.recipes import Recipe
-from noise_search.search.steering import steered
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.run import steered
 
 STEPS = AnalyticSession.steps
 METHODS = {

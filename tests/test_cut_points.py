@@ -11,8 +11,8 @@ from analytic import AnalyticSession, Quadratic
 from cutting import ANSWER, CALL, DECODE, HOWS, WRITE, Cancelled, Cuts
 from journaling import METHODS, Killed, go, prepare, said
 
-from noise_search.search.judge import VerifierError
-from noise_search.verifiers.ensemble import Ensemble
+from noise_search.search.scoring.scorer import VerifierError
+from noise_search.verifiers.composite.ensemble import Ensemble
 
 IMAGES, STEPS, WAVE = 6, 8, 3
 POINTS = 40

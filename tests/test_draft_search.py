@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from analytic import Constant, LowFrequency, Part, Quadratic, best, draw, latent_of, mean, run, said, statuses
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.random_search import RandomSearch
 
@@ -149,7 +149,7 @@ def test_bad_settings(settings):
 def test_neighbors_keep_the_norm():
     search = run(DraftSearch(), 21)
     child = next(c for c in reversed(search.candidates) if c.recipe.moves)
-    from noise_search.search.recipes import make_noise
+    from noise_search.search.noise.recipe import make_noise
 
     first = draw(child.recipe.start)
     assert math.isclose(make_noise(child.recipe, draw).norm(), first.norm(), rel_tol=1e-5)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from analytic import Constant, Listed, Part, Quadratic, picture_of, prepare, run, said, statuses, winner
 
-from noise_search.search.budget import StopRules
-from noise_search.search.engine import NO_SCORES
+from noise_search.search.base.budget import StopRules
+from noise_search.search.core.search import NO_SCORES
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import NeighborProposal
-from noise_search.search.recipes import ZERO, Recipe, derived_seed
+from noise_search.search.noise.proposals import NeighborProposal
+from noise_search.search.noise.recipe import ZERO, Recipe, derived_seed
 
 METHODS = [
     RandomSearch(),

@@ -26,14 +26,14 @@ from analytic import (
     winner,
 )  # fmt: skip
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.evolution import ONLY_FIRST, EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.recipes import Recipe
+from noise_search.search.noise.recipe import Recipe
 
 NAN = math.nan
 COSINE = math.sqrt(1 - 0.2**2)

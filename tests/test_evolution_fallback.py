@@ -6,7 +6,7 @@ import pytest
 from analytic import Quadratic, prepare, run
 
 from noise_search.search.methods.evolution import ONLY_FIRST, EvolutionSearch
-from noise_search.search.recipes import ZERO, Recipe
+from noise_search.search.noise.recipe import ZERO, Recipe
 
 BEST = EvolutionSearch(tournament=1.0)  # the best has all the children
 

@@ -11,10 +11,10 @@ import torch
 from analytic import Constant, Listed, latent_of, prepare, run
 from torch import Tensor
 
-from noise_search.search.cascade import judge_finalists
-from noise_search.search.finals import compare_finalists, play
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.verifiers.cascade import Cascade
+from noise_search.search.selection.cascade import judge_finalists
+from noise_search.search.selection.pairwise import compare_finalists, play
+from noise_search.verifiers.composite.cascade import Cascade
 
 NAN = math.nan
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from analytic import Constant, LowFrequency, Quadratic, best, mean, run, said, statuses
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.fk_steering import FKSteering, Particle
 from noise_search.search.methods.halving import HalvingSearch

@@ -13,10 +13,10 @@ import torch
 from analytic import SIZE, Constant, Listed, LowFrequency, Quadratic, Stripes, best, prepare, run, winner
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noise_search.search.budget import StopRules
-from noise_search.search.candidates import Candidate
-from noise_search.search.holdings import SPARE
-from noise_search.search.judge import Judge
+from noise_search.search.base.budget import StopRules
+from noise_search.search.base.candidate import Candidate
+from noise_search.search.base.standings import Alone
+from noise_search.search.core.latent_store import SPARE
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -32,10 +32,10 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.recipes import Recipe
-from noise_search.search.standings import Alone
-from noise_search.search.steering import steered
-from noise_search.verifiers.ensemble import (
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.run import steered
+from noise_search.search.scoring.scorer import Judge
+from noise_search.verifiers.composite.ensemble import (
     CALIBRATED,
     GATE,
     MANY,
@@ -249,7 +249,7 @@ def test_a_tournament_is_that_of_the_whole_sample(count, share):
 
 
 def test_evolution_ranks_a_generation_once(monkeypatch):
-    from noise_search.search.pools import Pool
+    from noise_search.search.base.pool import Pool
 
     ranked = Counted(monkeypatch, Pool, "ranked")
     run(EvolutionSearch(), 60)

@@ -24,7 +24,7 @@ from analytic import (
     winner,
 )
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 

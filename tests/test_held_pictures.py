@@ -10,15 +10,15 @@ import torch
 from analytic import AnalyticSession, LowFrequency, Part, Quadratic, latent_of, picture_of, prepare, said
 from holding import Held
 
-from noise_search.search import gallery
-from noise_search.search.cascade import judge_finalists
-from noise_search.search.finals import compare_finalists
-from noise_search.search.judge import Judge
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.ensemble import RANK_MEAN, Ensemble
+from noise_search.search.scoring import image_cache
+from noise_search.search.scoring.scorer import Judge
+from noise_search.search.selection.cascade import judge_finalists
+from noise_search.search.selection.pairwise import compare_finalists
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble
 
 FRAMES = 50
 VIDEO = FRAMES * 4 * 4 * 3 * 4  # bytes
@@ -94,7 +94,7 @@ def searched(budget: int, verifier: Any, held: Held, method: Any, keep: int) -> 
 def test_videos_are_scored_one_by_one(monkeypatch, method, verifier, budget, keep):
     plain = Held(VIDEO)
     want, wanted = searched(budget, VERIFIERS[verifier](plain), plain, method, keep)
-    monkeypatch.setattr(gallery, "PICTURE_BYTES", VIDEO)
+    monkeypatch.setattr(image_cache, "PICTURE_BYTES", VIDEO)
     held = Held(VIDEO)
     got, pictures = searched(budget, VERIFIERS[verifier](held), held, method, keep)
     assert held.most <= keep + ALLOWED < plain.most
@@ -106,7 +106,7 @@ def test_videos_are_scored_one_by_one(monkeypatch, method, verifier, budget, kee
 
 def test_pictures_are_decoded_once_where_the_best_of_them_stay_the_best(monkeypatch):
     """One verifier: what is dropped never comes back."""
-    monkeypatch.setattr(gallery, "PICTURE_BYTES", VIDEO)
+    monkeypatch.setattr(image_cache, "PICTURE_BYTES", VIDEO)
     held = Held(VIDEO)
     search, _ = searched(24, Watching(held=held), held, ZeroOrderSearch(), 2)
     assert held.decodes == len(search.candidates) + (search.baseline not in [c for c, _ in search.ranked[:2]])
@@ -122,7 +122,7 @@ def test_as_many_pictures_as_fit_are_scored_together(monkeypatch, fits, groups):
         batch_size: int = 2 if fits in (5, 3) else 1
 
     search = prepare(12, Two())
-    monkeypatch.setattr(gallery, "PICTURE_BYTES", fits * 4 * 4 * 3 * 4)
+    monkeypatch.setattr(image_cache, "PICTURE_BYTES", fits * 4 * 4 * 3 * 4)
     plain = search.judge.ask
     search.judge.ask = lambda shown: asked.append(len(shown)) or plain(shown)
     for _ in RandomSearch().run(search):
@@ -131,7 +131,7 @@ def test_as_many_pictures_as_fit_are_scored_together(monkeypatch, fits, groups):
 
 
 def test_what_was_scored_before_a_failure_is_kept_with_its_round(monkeypatch):
-    monkeypatch.setattr(gallery, "PICTURE_BYTES", 2 * 4 * 4 * 3 * 4)
+    monkeypatch.setattr(image_cache, "PICTURE_BYTES", 2 * 4 * 4 * 3 * 4)
 
     class Failing(Quadratic):
         def values(self, images: torch.Tensor) -> torch.Tensor:

@@ -7,21 +7,21 @@ import torch
 from analytic import LowFrequency, Quadratic, Throwing, best, latent_of, prepare, run, statuses, winner
 from persons import Person, Scripted
 
-from noise_search.search.budget import StopRules
-from noise_search.search.cascade import judge_finalists
-from noise_search.search.controls import Controls
-from noise_search.search.judge import Judge, VerifierError
+from noise_search.search.base.budget import StopRules
+from noise_search.search.core.user_requests import Controls
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.evolution import EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.choices import ASSISTANT, MODEL, YOU, bradley_terry
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.human import HumanVerifier
-from noise_search.verifiers.questions import ERROR, STOP, Absent, Answer, Ended
+from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.search.selection.cascade import judge_finalists
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.human.choices import ASSISTANT, MODEL, YOU, bradley_terry
+from noise_search.verifiers.human.human import HumanVerifier
+from noise_search.verifiers.human.questions import ERROR, STOP, Absent, Answer, Ended
 
 ZERO_ORDER = ZeroOrderSearch(neighbors=3, cosine=0.9)
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from analytic import SEED, run
 
-from noise_search.search.jitter import Jitter, jitter_embedding
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import AntitheticProposal, GaussianProposal, JitterProposal, NeighborProposal
-from noise_search.search.recipes import GIVEN, ZERO, Cut, Move, Recipe, derived_seed
+from noise_search.search.noise.jitter import Jitter, jitter_embedding
+from noise_search.search.noise.proposals import AntitheticProposal, GaussianProposal, JitterProposal, NeighborProposal
+from noise_search.search.noise.recipe import GIVEN, ZERO, Cut, Move, Recipe, derived_seed
 
 FULL = Recipe(5, 6, (Move("neighbor", 7, 0.95),), (Cut(1.5, 2.5, 8, 9),), Jitter(2**64 - 1, 0.9))
 

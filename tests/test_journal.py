@@ -12,10 +12,10 @@ import sys
 import pytest
 import torch
 
-from noise_search.search.journal import DELETED, LOST, Journal, entry_name, state_path, worst_first
-from noise_search.search.lines import line_of
-from noise_search.search.recipes import GIVEN, Cut, Recipe
-from noise_search.search.scorebook import ScoreBook
+from noise_search.search.journal.journal import DELETED, LOST, Journal, entry_name, state_path, worst_first
+from noise_search.search.journal.lines import line_of
+from noise_search.search.journal.score_cache import ScoreBook
+from noise_search.search.noise.recipe import GIVEN, Cut, Recipe
 
 KEY, NAME = "0" * 32, "a" * 32
 

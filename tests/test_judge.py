@@ -9,12 +9,12 @@ import pytest
 import torch
 from analytic import Constant, Listed, Part, Throwing, prepare, run
 
-from noise_search.search.candidates import Candidate, finite_or_none, varied
-from noise_search.search.judge import Judge, VerifierError
+from noise_search.search.base.candidate import Candidate, finite_or_none, varied
+from noise_search.search.base.pool import Pool
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.pools import Pool
-from noise_search.search.recipes import Cut, Recipe
-from noise_search.verifiers.ensemble import CALIBRATED, Ensemble
+from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.verifiers.composite.ensemble import CALIBRATED, Ensemble
 
 NAN, INF = math.nan, math.inf
 

@@ -9,18 +9,18 @@ import random
 import pytest
 import torch
 
-from noise_search.search.jitter import Jitter
-from noise_search.search.journal import entry_name
-from noise_search.search.kept import Kept
-from noise_search.search.moves import Ancestor, Move
-from noise_search.search.proposals import (
+from noise_search.search.journal.journal import entry_name
+from noise_search.search.noise.bounded_cache import Kept
+from noise_search.search.noise.jitter import Jitter
+from noise_search.search.noise.moves import Ancestor, Move
+from noise_search.search.noise.proposals import (
     BoxProposal,
     EliteProposal,
     LowFrequencyProposal,
     NeighborProposal,
     OrthogonalProposal,
 )
-from noise_search.search.recipes import GIVEN, Cut, Recipe, derived_seed, make_noise
+from noise_search.search.noise.recipe import GIVEN, Cut, Recipe, derived_seed, make_noise
 
 SHAPE = (1, 4, 16, 16)
 BYTES = 4 * 4 * 16 * 16

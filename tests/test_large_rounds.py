@@ -10,13 +10,13 @@ from analytic import Clock, Listed
 from journaling import METHODS, go, made, prepare, said
 from swapping import Card, on_card
 
-from noise_search.search import gallery
-from noise_search.search.budget import StopRules
-from noise_search.search.helm import FINISHED
+from noise_search.search.base.budget import StopRules
+from noise_search.search.core.control import FINISHED
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.steering import steered
+from noise_search.search.run import steered
+from noise_search.search.scoring import image_cache
 
 IMAGES = 16
 NEEDS_STEP_NOISE = ("FK", "branching", "branching lineages", "rollover")
@@ -51,7 +51,7 @@ def test_models_are_swapped_in_fewer_rounds(name):
 
 def test_the_pictures_of_a_large_round_are_scored_together_at_1024_x_1024(monkeypatch):
     """Of these, 21 fit into what pictures may take; a large round has more of them."""
-    monkeypatch.setattr(gallery, "PICTURE_BYTES", 21 * 4 * 4 * 3 * 4)
+    monkeypatch.setattr(image_cache, "PICTURE_BYTES", 21 * 4 * 4 * 3 * 4)
     card = Card()
     ended(on_card(card, IMAGES, large_rounds=True, steps=24), METHODS["auto"])
     assert card.swaps == 12

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from noise_search.search.linked import Linked
+from noise_search.search.noise.linked import Linked
 
 ITEMS = ("a", "b", "c", "d")
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from analytic import AnalyticSession, Constant, Listed, LowFrequency, Quadratic, prepare, statuses
 
-from noise_search.search.candidates import Candidate
-from noise_search.search.feed import CANCELLED, ENDED, EVERY, FAILED, PICTURES, Feed
-from noise_search.search.helm import FINISHED
+from noise_search.search.base.candidate import Candidate
+from noise_search.search.base.pool import Pool
+from noise_search.search.core.control import FINISHED
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.evolution import EvolutionSearch
@@ -22,11 +22,22 @@ from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.pools import Pool
-from noise_search.search.recipes import Recipe
-from noise_search.search.state import BEST, EVENT_BYTES, NEWEST, OUTPUT_BYTES, POINTS, change, fitted, kept, merged, thinned
-from noise_search.search.steering import steered
-from noise_search.verifiers.ensemble import RANK_MEAN, WEIGHTED_SUM, Ensemble
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.reporting.live_feed import CANCELLED, ENDED, EVERY, FAILED, PICTURES, Feed
+from noise_search.search.reporting.snapshot import (
+    BEST,
+    EVENT_BYTES,
+    NEWEST,
+    OUTPUT_BYTES,
+    POINTS,
+    change,
+    fitted,
+    kept,
+    merged,
+    thinned,
+)
+from noise_search.search.run import steered
+from noise_search.verifiers.composite.ensemble import RANK_MEAN, WEIGHTED_SUM, Ensemble
 
 STEPS = AnalyticSession.steps
 ABOUT = {"id": "1d", "node": "1:2", "workflow": "w", "prompt_id": "p", "row": 0, "rows": 1}

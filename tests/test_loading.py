@@ -149,7 +149,7 @@ def test_what_people_call_it_finds_both_search_nodes(words, monkeypatch):
 def test_schema_drops_only_what_an_older_core_lacks():
     from comfy_api.latest import io
 
-    from noise_search.nodes.schema import inp, schema
+    from noise_search.nodes.definitions.schema import inp, schema
 
     made = schema(node_id="X", search_aliases=["a"], inputs=[inp(io.Int, "n", default=1, advanced=True)])
     assert made.node_id == "X" and made.inputs[0].default == 1

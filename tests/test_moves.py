@@ -8,15 +8,15 @@ import math
 import pytest
 import torch
 
-from noise_search.search.moves import MAX_LINEAGE, Ancestor, Move, elite_draw, low_band, neighbor, with_low_band
-from noise_search.search.proposals import (
+from noise_search.search.noise.moves import MAX_LINEAGE, Ancestor, Move, elite_draw, low_band, neighbor, with_low_band
+from noise_search.search.noise.proposals import (
     AntitheticProposal,
     BoxProposal,
     EliteProposal,
     LowFrequencyProposal,
     OrthogonalProposal,
 )
-from noise_search.search.recipes import Recipe, derived_seed, make_noise
+from noise_search.search.noise.recipe import Recipe, derived_seed, make_noise
 
 SEED = 7
 LINEAGE = (Ancestor(11), Ancestor(12), Ancestor(13, (0, 1, 2)), Ancestor(14, (1, 3)))

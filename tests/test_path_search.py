@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from analytic import Clock, prepare, run, statuses
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.path_search import PathSearch
 
 NAN = math.nan

@@ -9,7 +9,7 @@ import pytest
 from analytic import Constant, Listed, LowFrequency, Quadratic, best, mean, prepare, run, said, statuses, winner
 from test_path_search import LOCAL, LOCAL_LOOPS, closed_form, even, fresh, index_of
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch

@@ -10,8 +10,8 @@ from analytic import Quadratic
 from journaling import METHODS, Killed, go, prepare, run, said
 from powercuts import Disk
 
-from noise_search.search.journal import LOST, Journal
-from noise_search.search.recipes import Recipe
+from noise_search.search.journal.journal import LOST, Journal
+from noise_search.search.noise.recipe import Recipe
 
 IMAGES, WAVE = 8, 4
 LINES, STATES = "journal.jsonl", "states"

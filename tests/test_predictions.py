@@ -8,8 +8,7 @@ import pytest
 import torch
 from analytic import Constant, Quadratic, picture_of, prepare, run, said, statuses, winner
 
-from noise_search.search.candidates import Candidate
-from noise_search.search.judge import Judge, VerifierError
+from noise_search.search.base.candidate import Candidate
 from noise_search.search.methods.auto_search import AutoSearch, choose, verifier_noise
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -22,9 +21,10 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.recipes import Recipe
-from noise_search.verifiers.base import PredictionVerifier, Verifier
-from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.verifiers.common.base import PredictionVerifier, Verifier
+from noise_search.verifiers.composite.ensemble import WEIGHTED_SUM, Ensemble
 
 
 @dataclass

@@ -13,8 +13,8 @@ from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.moves import Ancestor, Move
-from noise_search.search.proposals import (
+from noise_search.search.noise.moves import Ancestor, Move
+from noise_search.search.noise.proposals import (
     AntitheticProposal,
     BoxProposal,
     EliteProposal,
@@ -23,7 +23,7 @@ from noise_search.search.proposals import (
     NeighborProposal,
     OrthogonalProposal,
 )
-from noise_search.search.recipes import GIVEN, ZERO, Recipe, derived_seed, make_noise
+from noise_search.search.noise.recipe import GIVEN, ZERO, Recipe, derived_seed, make_noise
 
 SEED = 7
 LINEAGE = (Ancestor(11), Ancestor(12), Ancestor(13, (0, 1, 2)), Ancestor(14, (1, 3)))

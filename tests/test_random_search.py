@@ -7,9 +7,9 @@ from dataclasses import FrozenInstanceError
 import pytest
 from analytic import Quadratic, best, mean, run, said, statuses, winner
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.proposals import NeighborProposal
+from noise_search.search.noise.proposals import NeighborProposal
 
 
 @pytest.mark.parametrize(("images", "steps"), [(1, 20), (2, 20), (8, 20), (19, 7), (3, 1)])

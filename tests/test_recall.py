@@ -12,19 +12,19 @@ from analytic import Clock, LowFrequency, Quadratic
 from journaling import METHODS, Killed, finished_lines, go, killed_at, made, prepare, run, said
 from persons import Person
 
-from noise_search.search.budget import Budget, StopRules
-from noise_search.search.cascade import judge_finalists
-from noise_search.search.finals import compare_finalists
-from noise_search.search.helm import FINISHED
-from noise_search.search.journal import LOST
-from noise_search.search.judge import VerifierError
+from noise_search.search.base.budget import Budget, StopRules
+from noise_search.search.core.control import FINISHED
+from noise_search.search.journal.journal import LOST
+from noise_search.search.journal.score_cache import ScoreBook
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.methods.chain import Chain
-from noise_search.search.scorebook import ScoreBook
-from noise_search.search.steering import steered
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.human import HumanVerifier
+from noise_search.search.run import steered
+from noise_search.search.scoring.scorer import VerifierError
+from noise_search.search.selection.cascade import judge_finalists
+from noise_search.search.selection.pairwise import compare_finalists
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.human.human import HumanVerifier
 
 IMAGES = 12
 NEEDS_STEP_NOISE = ("FK", "branching", "branching lineages", "rollover")

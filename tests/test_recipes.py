@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from noise_search.search.recipes import (
+from noise_search.search.noise.recipe import (  # fmt: skip
     DRAWN_SEED_LIMIT,
     GIVEN,
     MAX_LENGTH,
@@ -23,7 +23,7 @@ from noise_search.search.recipes import (
     make_noise,
     neighbor,
     recipes_from_json,
-)  # fmt: skip
+)
 
 FULL = Recipe(
     2**64 - 1, 2**63, (Move("neighbor", 7, 0.95), Move("neighbor", 2**64 - 1, -1.0)),

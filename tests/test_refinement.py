@@ -9,14 +9,14 @@ import pytest
 import torch
 from analytic import Layout, Listed, Quadratic, best, mean, run, said, statuses, winner
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
-from noise_search.verifiers.ensemble import Ensemble
+from noise_search.verifiers.composite.ensemble import Ensemble
 
 
 def first_step(steps, start=0.75):
@@ -178,7 +178,7 @@ def test_stop_rules():
 
 
 def test_recipes_are_read_again():
-    from noise_search.search.recipes import Recipe
+    from noise_search.search.noise.recipe import Recipe
 
     search = run(RefinementSearch(), 4)
     for candidate in search.candidates:

@@ -16,13 +16,13 @@ from analytic import run
 from every_method import METHODS, STEPS
 from reported import candidate, report
 
-from noise_search.search import recipe_rows, tables
-from noise_search.search.candidates import Candidate
-from noise_search.search.proposals import OrthogonalProposal
-from noise_search.search.recipes import GIVEN, Recipe
-from noise_search.search.report_rows import read_rows, rows_of, shortest
-from noise_search.search.reports import carried_summary, read_reports
-from noise_search.search.tables import candidates_csv
+from noise_search.search.base.candidate import Candidate
+from noise_search.search.noise.proposals import OrthogonalProposal
+from noise_search.search.noise.recipe import GIVEN, Recipe
+from noise_search.search.reporting import csv_table, recipe_rows
+from noise_search.search.reporting.csv_table import candidates_csv
+from noise_search.search.reporting.report import carried_summary, read_reports
+from noise_search.search.reporting.rows import read_rows, rows_of, shortest
 
 OLD = Path(__file__).parent / "report_version_1.json"
 
@@ -190,7 +190,7 @@ def test_20_000_candidates_in_one_line_of_descent_are_read_and_tabled(monkeypatc
 
 
 def test_a_table_holds_so_much_and_says_where_the_rest_is(monkeypatch):
-    monkeypatch.setattr(tables, "MAX_RECIPES", 90)
+    monkeypatch.setattr(csv_table, "MAX_RECIPES", 90)
     text = candidates_csv(read_reports(json.dumps(rows_report(*[row(k, noise=str(k)) for k in range(5)]))))
     recipes = [one["recipe"] for one in csv.DictReader(io.StringIO(text))]
     assert [one.startswith("{") for one in recipes] == [True, True, False, False, False]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from reported import candidate, recipe, report
 
-from noise_search.search.curve import best_so_far, draw_svg, nice_ticks
-from noise_search.search.page import MAX_ROWS, lineage, report_page
-from noise_search.search.reports import (
+from noise_search.search.reporting.csv_table import candidates_csv, cell
+from noise_search.search.reporting.html import MAX_ROWS, lineage, report_page
+from noise_search.search.reporting.report import (
     PACK_VERSION,
     carried_summary,
     curve_of,
@@ -23,7 +23,7 @@ from noise_search.search.reports import (
     summary_of,
     winner_summary,
 )
-from noise_search.search.tables import candidates_csv, cell
+from noise_search.search.reporting.svg import best_so_far, draw_svg, nice_ticks
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\'"&\u202egnp\x00\ud800'

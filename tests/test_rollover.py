@@ -10,7 +10,7 @@ import pytest
 import torch
 from analytic import Constant, Part, best, mean, run, said, statuses
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.rollover import RolloverSearch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from noise_search.search.shared_check import EXACT, Place, SharedCall, SharedCalls
+from noise_search.search.lockstep.shared_check import EXACT, Place, SharedCall, SharedCalls
 
 SIGMA = 0.03  # a last noise level
 

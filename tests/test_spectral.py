@@ -24,17 +24,17 @@ from analytic import (
     winner,
 )  # fmt: skip
 
-from noise_search.search import moves
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods import spectral
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.moves import low_band, with_low_band
-from noise_search.search.proposals import LowFrequencyProposal
-from noise_search.search.recipes import GIVEN, Recipe, derived_seed, make_noise
+from noise_search.search.noise import moves
+from noise_search.search.noise.moves import low_band, with_low_band
+from noise_search.search.noise.proposals import LowFrequencyProposal
+from noise_search.search.noise.recipe import GIVEN, Recipe, derived_seed, make_noise
 
 NAN = math.nan
 SMALL = SpectralSearch(population=4, elites=3)

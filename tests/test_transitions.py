@@ -12,8 +12,8 @@ import pytest
 import torch
 from test_affine import FAMILIES, level
 
-from noise_search.search.affine import coefficients, renoise
-from noise_search.search.transitions import sample_ddim_eta, sample_glass, step_noise
+from noise_search.search.lockstep.noise_scaling import coefficients, renoise
+from noise_search.search.lockstep.samplers import sample_ddim_eta, sample_glass, step_noise
 
 WEIGHTS, MEANS, STDS = (0.3, 0.7), (-2.0, 1.2), (0.5, 0.3)
 COUNT, STEPS = 60_000, 320

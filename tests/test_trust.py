@@ -22,8 +22,8 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.ensemble import Ensemble
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import Ensemble
 
 LOOKING = [
     HalvingSearch(), PathSearch(), BacktrackingSearch(), BranchingSearch(), RolloverSearch(), FKSteering(),

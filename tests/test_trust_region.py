@@ -24,14 +24,14 @@ from analytic import (
     winner,
 )  # fmt: skip
 
-from noise_search.search.budget import StopRules
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.recipes import ZERO, Recipe, make_noise
+from noise_search.search.noise.recipe import ZERO, Recipe, make_noise
 
 NAN, INF = math.nan, math.inf
 ONE = TrustRegionSearch(regions=1, batch=1, warm_up=0.0)  # a climber

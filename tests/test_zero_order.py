@@ -12,8 +12,8 @@ from analytic import SEED, Constant, Listed, LowFrequency, Quadratic, best, draw
 
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import GaussianProposal, NeighborProposal
-from noise_search.search.recipes import make_noise
+from noise_search.search.noise.proposals import GaussianProposal, NeighborProposal
+from noise_search.search.noise.recipe import make_noise
 
 NAN = math.nan
 

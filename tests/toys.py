@@ -46,7 +46,7 @@ from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
 
-from noise_search.search.shared_check import is_check_call
+from noise_search.search.lockstep.shared_check import is_check_call
 from toynets import CONTEXT, AVFormat, AVModel, ToyAVNet, ToyDecoder, ToyNet, fill
 
 CPU = torch.device("cpu")

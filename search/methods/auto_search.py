@@ -9,10 +9,10 @@ from itertools import islice
 
 import torch
 
-from ..candidates import finite_or_none
-from ..engine import Method, Round, Search
-from ..judge import Shown
-from ..pools import Pool
+from ..base.candidate import finite_or_none
+from ..base.pool import Pool
+from ..core.search import Method, Round, Search
+from ..scoring.scorer import Shown
 from .chain import Chain
 from .draft_search import DraftSearch
 from .random_search import RandomSearch

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..candidates import Candidate, rankable
-from ..engine import Round, Search
-from ..pools import Pool
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate, rankable
+from ..base.pool import Pool
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..candidates import Candidate
-from ..engine import Round, Search
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .random_search import RandomSearch
 
 ALL_NOISE = 0.999  # noise share from which nothing of the picture is left

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..candidates import Candidate, rankable
-from ..engine import Round, Search
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate, rankable
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .branches import become_random, has_record, leave, lowest_noise, missing_levels, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ..engine import Method, Round, Search
+from ..core.search import Method, Round, Search
 
 
 @dataclass(frozen=True)

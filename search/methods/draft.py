@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from ..candidates import Candidate, Round
-from ..engine import Search
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate, Round
+from ..core.search import Search
+from ..noise.proposals import NoiseProposal
 
 FEWER = "fewer drafts than planned could be paid for"
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..engine import Round, Search
-from ..proposals import NeighborProposal, NoiseProposal
+from ..core.search import Round, Search
+from ..noise.proposals import NeighborProposal, NoiseProposal
 from .draft import Trials, check_draft_steps
 
 DRAFT_SHARE = 0.25  # of the steps

@@ -7,10 +7,10 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..candidates import Candidate
-from ..engine import Round, Search
-from ..proposals import NeighborProposal
-from ..recipes import ZERO, derived_seed
+from ..base.candidate import Candidate
+from ..core.search import Round, Search
+from ..noise.proposals import NeighborProposal
+from ..noise.recipe import ZERO, derived_seed
 from .branches import has_record
 
 GENERATIONS = 2  # after the first, at most, in large rounds

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..candidates import Candidate
-from ..engine import Round, Search
-from ..pools import Pool
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate
+from ..base.pool import Pool
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .branches import become_random, leave, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform

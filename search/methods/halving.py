@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..candidates import Candidate
-from ..engine import Round, Search
-from ..pools import Pool
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate
+from ..base.pool import Pool
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .branches import become_random
 from .random_search import RandomSearch
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from ..candidates import Candidate
-from ..engine import Round, Search
-from ..pools import Pool
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate
+from ..base.pool import Pool
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .branches import become_random, has_record, leave, lowest_noise, one_by_one, why_not_left
 from .random_search import RandomSearch
 

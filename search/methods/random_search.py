@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..engine import Round, Search
-from ..proposals import NoiseProposal
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .draft import Trials, check_draft_steps
 
 

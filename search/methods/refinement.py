@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..engine import Round, Search
+from ..core.search import Round, Search
 from .branches import become_random, leave
 
 

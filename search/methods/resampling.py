@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..engine import Search
-from ..recipes import DRAWN_SEED_LIMIT, derived_seed
+from ..core.search import Search
+from ..noise.recipe import DRAWN_SEED_LIMIT, derived_seed
 
 
 def check_renoise(steps: int) -> None:

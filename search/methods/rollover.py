@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..candidates import Candidate, rankable
-from ..engine import Round, Search
-from ..proposals import NoiseProposal
+from ..base.candidate import Candidate, rankable
+from ..core.search import Round, Search
+from ..noise.proposals import NoiseProposal
 from .branches import become_random, leave
 from .branching import Ladder
 from .random_search import RandomSearch

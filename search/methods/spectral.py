@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ..engine import Round, Search
-from ..moves import MAX_LINEAGE, Ancestor
-from ..proposals import EliteProposal, LowFrequencyProposal, NoiseProposal, check_levels
-from ..recipes import MAX_LENGTH
+from ..core.search import Round, Search
+from ..noise.moves import MAX_LINEAGE, Ancestor
+from ..noise.proposals import EliteProposal, LowFrequencyProposal, NoiseProposal, check_levels
+from ..noise.recipe import MAX_LENGTH
 from .draft import Trials, check_draft_steps
 
 

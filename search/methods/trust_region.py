@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..candidates import Candidate
-from ..engine import Round, Search
-from ..proposals import BoxProposal
+from ..base.candidate import Candidate
+from ..core.search import Round, Search
+from ..noise.proposals import BoxProposal
 from .draft import Trials, check_draft_steps
 
 GROWTH = 1.5

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..candidates import Candidate, rankable
-from ..engine import Round, Search
-from ..proposals import GaussianProposal, NeighborProposal, NoiseProposal
+from ..base.candidate import Candidate, rankable
+from ..core.search import Round, Search
+from ..noise.proposals import GaussianProposal, NeighborProposal, NoiseProposal
 from .draft import Trials, check_draft_steps
 
 STALLS = ("keep", "restart", "shrink")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from noise_search.bench.prompt_server import PromptError, ServerBackend
 from noise_search.bench.prompt_workflow import fill
-from noise_search.search.reports import opened
+from noise_search.search.reporting.report import opened
 
 pytestmark = pytest.mark.server
 

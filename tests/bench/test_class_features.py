@@ -13,13 +13,7 @@ torch_fidelity = pytest.importorskip("torch_fidelity")
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from noise_search.bench.class_features import (
-    Extractor,
-    TinyFeatures,
-    fid,
-    inception_score,
-    read_batches,
-)
+from noise_search.bench.class_features import Extractor, TinyFeatures, fid, inception_score, read_batches
 from noise_search.bench.class_statistics import gaussian_of
 
 

@@ -12,7 +12,7 @@ from noise_search.bench.class_run import class_names, class_of
 from noise_search.bench.class_scores import ClassScore, ImageClassifier, ZeroShotClip, class_index
 from noise_search.bench.prompt_files import Prompt, PromptFileError
 from noise_search.demo import shapes
-from noise_search.verifiers.base import Verifier
+from noise_search.verifiers.common.base import Verifier
 
 CLIP = Path(__file__).resolve().parent.parent.parent / "demo" / "weights" / "noise-search-demo-clip"
 SCENES = random.Random(1).sample(shapes.all_scenes(), 6)

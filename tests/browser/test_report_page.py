@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from reported import candidate, report
 
-from noise_search.search.page import report_page
-from noise_search.search.reports import read_reports
+from noise_search.search.reporting.html import report_page
+from noise_search.search.reporting.report import read_reports
 
 pytestmark = pytest.mark.browser
 

@@ -17,9 +17,9 @@ from families import FAMILIES, Draw, guider, latent_of, patcher_of
 from searching import Found, render, search_with
 from sessions import relative
 
-from noise_search.nodes import runner
-from noise_search.nodes.noise import RecipeNoise, SegmentNoise
-from noise_search.search.candidates import Candidate
+from noise_search.nodes.adapter.noise import RecipeNoise, SegmentNoise
+from noise_search.nodes.run import runner
+from noise_search.search.base.candidate import Candidate
 from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch

@@ -12,11 +12,11 @@ import comfy.sample
 import comfy_extras.nodes_custom_sampler as stock_nodes
 import torch
 
-from noise_search.nodes.noise import SegmentNoise
-from noise_search.nodes.session import ComfySession, Graph
-from noise_search.search.budget import Budget
-from noise_search.search.recipes import Cut, Recipe
-from noise_search.search.rng import take_rng
+from noise_search.nodes.adapter.noise import SegmentNoise
+from noise_search.nodes.adapter.session import ComfySession, Graph
+from noise_search.search.base.budget import Budget
+from noise_search.search.lockstep.rng import take_rng
+from noise_search.search.noise.recipe import Cut, Recipe
 from toys import counted, sampler, stock
 
 

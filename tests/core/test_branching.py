@@ -23,9 +23,9 @@ from comfy.nested_tensor import NestedTensor
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from sessions import flat, relative, session_for
 
-from noise_search.search.affine import noise_that_gives, renoise, starts_at_maximum
-from noise_search.search.recipes import Cut, Recipe, derived_seed
-from noise_search.search.replay import replay
+from noise_search.search.core.replay import replay
+from noise_search.search.lockstep.noise_scaling import noise_that_gives, renoise, starts_at_maximum
+from noise_search.search.noise.recipe import Cut, Recipe, derived_seed
 from toys import cond, counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
 
 STEPS = 6

@@ -20,9 +20,9 @@ import torchsde
 from sessions import session_for
 from torchsde._brownian import brownian_interval
 
-from noise_search.nodes import brownian
-from noise_search.nodes.brownian import Forests, SharedTree, mixed_in, seed_within
-from noise_search.search.recipes import Recipe
+from noise_search.nodes.adapter import brownian
+from noise_search.nodes.adapter.brownian import Forests, SharedTree, mixed_in, seed_within
+from noise_search.search.noise.recipe import Recipe
 from toys import empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
 
 SEEDS = (5, 11, 2**50 - 1)

@@ -18,15 +18,15 @@ import torch
 from searching import FarFrom, at_call, interrupt, parts, search_with, without_seconds
 from sessions import relative, session_for
 
-from noise_search.nodes import memory
-from noise_search.search.held import held_bytes
+from noise_search.nodes.adapter import memory
+from noise_search.search.lockstep.held_memory import held_bytes
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.rollover import RolloverSearch
-from noise_search.search.recipes import Recipe
+from noise_search.search.noise.recipe import Recipe
 from toys import empty_latent, guider, sampler, sigmas_for, stock, toy_model
 
 STEPS = 8

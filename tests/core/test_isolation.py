@@ -24,8 +24,8 @@ import torch
 from sessions import relative, session_for
 
 import toynets
-from noise_search.search.recipes import Cut, Recipe
-from noise_search.search.shared_check import is_check_call
+from noise_search.search.lockstep.shared_check import is_check_call
+from noise_search.search.noise.recipe import Cut, Recipe
 from toys import cond, empty_latent, guider, mask, sigmas_for, stock, toy_model
 
 SEEDS = (5, 11, 42, 8)

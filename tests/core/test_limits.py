@@ -19,11 +19,11 @@ import comfy.samplers
 import torch
 from sessions import relative, session_for
 
-from noise_search.nodes import memory
-from noise_search.search.budget import StopRules
-from noise_search.search.carrier import Limits
-from noise_search.search.recipes import Recipe
-from noise_search.search.shared_check import is_check_call
+from noise_search.nodes.adapter import memory
+from noise_search.search.base.budget import StopRules
+from noise_search.search.lockstep.lockstep_sampler import Limits
+from noise_search.search.lockstep.shared_check import is_check_call
+from noise_search.search.noise.recipe import Recipe
 from toys import cond, counted, empty_latent, guider, mask, run_node, sampler, sigmas_for, stock, toy_model
 
 SEEDS = tuple(range(5))

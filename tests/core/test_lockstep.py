@@ -10,7 +10,7 @@ import comfy.samplers
 import torch
 from sessions import relative, session_for
 
-from noise_search.search.recipes import Recipe
+from noise_search.search.noise.recipe import Recipe
 from toys import counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
 
 SEEDS = (5, 11, 2**64 - 2, 42)  # one more overflows in ComfyUI itself: some samplers add 1

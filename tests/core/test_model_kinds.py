@@ -19,8 +19,8 @@ import torch
 from comfy.nested_tensor import NestedTensor
 from sessions import check_alone, check_lockstep, relative, samples_of, session_for
 
-from noise_search.nodes import session as session_module
-from noise_search.search.recipes import Recipe
+from noise_search.nodes.adapter import session as session_module
+from noise_search.search.noise.recipe import Recipe
 from toys import (
     FRAMES,
     cond,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from noise_search.search.options import Change, apply_changes, change_between, clone_options, split_by_rows
+from noise_search.search.lockstep.model_options import Change, apply_changes, change_between, clone_options, split_by_rows
 
 POST = "sampler_post_cfg_function"
 

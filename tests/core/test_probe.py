@@ -13,9 +13,9 @@ boot()
 import comfy.samplers
 from searching import parts
 
-from noise_search.nodes.runner import graphs
-from noise_search.nodes.session import ComfySession
-from noise_search.search.budget import Budget
+from noise_search.nodes.adapter.session import ComfySession
+from noise_search.nodes.run.runner import graphs
+from noise_search.search.base.budget import Budget
 from toys import counted, run_node
 
 DETERMINISTIC = {

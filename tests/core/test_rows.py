@@ -22,13 +22,13 @@ from families import FAMILIES, guider, latent_of, patcher_of
 from sessions import relative
 from test_families import NAMES
 
-from noise_search.nodes import rows
-from noise_search.nodes.noise import rows_of
-from noise_search.nodes.rows import row_cond, row_control
-from noise_search.nodes.runner import graphs
-from noise_search.nodes.session import ComfySession
-from noise_search.search.budget import Budget
-from noise_search.search.recipes import GIVEN, Recipe
+from noise_search.nodes.adapter import batch_rows
+from noise_search.nodes.adapter.batch_rows import row_cond, row_control
+from noise_search.nodes.adapter.noise import rows_of
+from noise_search.nodes.adapter.session import ComfySession
+from noise_search.nodes.run.runner import graphs
+from noise_search.search.base.budget import Budget
+from noise_search.search.noise.recipe import GIVEN, Recipe
 from toys import cond, empty_latent, run_node, sampler, sigmas_for, stock, tiny_controlnet, tiny_unet
 from toys import guider as toy_guider
 
@@ -78,7 +78,7 @@ def test_rows_of_a_family(name):
 def test_each_entry_that_models_read_is_decided():
     """A newer core may read others: does its first dimension follow the batch?"""
     read = set(re.findall(r"""kwargs(?:\.get\(|\[)["'](\w+)["']""", inspect.getsource(comfy.model_base)))
-    decided = rows.ROW_ENTRIES | rows.SPREAD_ENTRIES | rows.VECTOR_ENTRIES | rows.OTHER_ENTRIES | NO_ROWS
+    decided = batch_rows.ROW_ENTRIES | batch_rows.SPREAD_ENTRIES | batch_rows.VECTOR_ENTRIES | batch_rows.OTHER_ENTRIES | NO_ROWS
     assert len(read) > 50
     assert read <= decided
 

@@ -23,9 +23,9 @@ from comfy.ldm.hunyuan3dv2_1.hunyuandit import HunYuanDiTPlain
 from coupled import CoupledNet, PickyNet, UnsteadyNet, ace_step, hunyuan3d, toy_with, without_memory
 from sessions import relative, session_for
 
-from noise_search.nodes import verdicts
-from noise_search.search.recipes import Recipe
-from noise_search.search.shared_check import SharedCallsDiffer
+from noise_search.nodes.adapter import sharing_verdicts
+from noise_search.search.lockstep.shared_check import SharedCallsDiffer
+from noise_search.search.noise.recipe import Recipe
 from toys import CONTEXT, cond, counted, empty_latent, guider, sampler, sigmas_for, stock, tiny_unet, toy_model
 
 SEEDS = (5, 11, 42, 7)
@@ -123,7 +123,7 @@ def test_verdicts_go_with_the_model():
     g = guider(toy_model("eps"))
     session, runs = started(g, empty_latent("eps"))
     session.advance(runs)
-    model, known = weakref.ref(g.model_patcher.model), weakref.ref(verdicts._KNOWN[g.model_patcher.model])
+    model, known = weakref.ref(g.model_patcher.model), weakref.ref(sharing_verdicts._KNOWN[g.model_patcher.model])
     del g, session, runs
     gc.collect()
     assert model() is None and known() is None

@@ -21,8 +21,8 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from sessions import check_alone, check_lockstep, relative, session_for
 
-from noise_search.nodes import sharing
-from noise_search.search.recipes import Recipe
+from noise_search.nodes.adapter import batching_policy
+from noise_search.search.noise.recipe import Recipe
 from toys import (
     cond,
     counted,
@@ -121,17 +121,17 @@ def test_compiled_models_share_calls_of_few_sizes(way):
 
 
 def test_what_is_compiled_is_seen_wherever_it_is():
-    assert not sharing.is_compiled(guider(toy_model("eps")))
+    assert not batching_policy.is_compiled(guider(toy_model("eps")))
     part, whole = toy_model("eps"), toy_model("eps")
     part.model.diffusion_model.last = torch.compile(part.model.diffusion_model.last, backend="eager")
     whole.model.diffusion_model.compile(backend="eager")
     (node,) = run_node("TorchCompileModel", model=toy_model("eps"), backend="inductor")
-    assert all(sharing.is_compiled(guider(model)) for model in (part, whole, node))
+    assert all(batching_policy.is_compiled(guider(model)) for model in (part, whole, node))
 
 
 def test_core_compile_node_is_known():
     (model,) = run_node("TorchCompileModel", model=toy_model("eps"), backend="inductor")  # compiled when first called
-    assert sharing.why_alone(guider(model)) == []
+    assert batching_policy.why_alone(guider(model)) == []
 
 
 ELSEWHERE = {  # tests/core/test_tested_patches.py
@@ -152,9 +152,9 @@ def test_every_entry_of_the_table_is_one_of_the_tests_above():
     reached += run_node("DifferentialDiffusion", model=toy_model("eps"), strength=0.7)[:1]
     compiled = toy_model("eps")
     set_torch_compile_wrapper(model=compiled, backend="eager")
-    things = [thing for model in reached for thing in sharing.callables_in(model.model_options)]
-    things += sharing.callables_in(compiled.wrappers)
-    assert {sharing.origin(thing) for thing in things} == sharing.CALLABLES - ELSEWHERE
+    things = [thing for model in reached for thing in batching_policy.callables_in(model.model_options)]
+    things += batching_policy.callables_in(compiled.wrappers)
+    assert {batching_policy.origin(thing) for thing in things} == batching_policy.CALLABLES - ELSEWHERE
 
 
 def test_known_guiders_share_calls():
@@ -168,7 +168,7 @@ def test_known_guiders_share_calls():
     (plain,) = run_node("CFGGuider", model=model, positive=conds[0], negative=conds[1], cfg=7.0)
     guiders = [basic, nested, regular, plain]
     elsewhere = {("comfy_extras/nodes_custom_sampler.py", "Guider_DualModel")}  # tests/core/test_tested_patches.py
-    assert {sharing.origin(type(g)) for g in guiders} == sharing.GUIDERS - elsewhere
+    assert {batching_policy.origin(type(g)) for g in guiders} == batching_policy.GUIDERS - elsewhere
     for g in guiders:
         check_lockstep(g, "euler_ancestral", sigmas, latent)
         check_lockstep(g, "euler_cfg_pp", sigmas, latent)
@@ -406,7 +406,7 @@ def test_gligen_runs_alone():
     model = toy_model("eps")
     positive = cond(model, 1)
     positive[0][1]["gligen"] = ("position", None, [])
-    assert any("GLIGEN" in reason for reason in sharing.why_alone(guider(model, positive=positive)))
+    assert any("GLIGEN" in reason for reason in batching_policy.why_alone(guider(model, positive=positive)))
 
 
 @pytest.mark.parametrize("batching", ["off", "on"])

@@ -21,7 +21,7 @@ from sessions import relative, session_for
 
 from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.refinement import RefinementSearch
-from noise_search.search.recipes import Cut, Recipe
+from noise_search.search.noise.recipe import Cut, Recipe
 from toynets import ToyNet
 from toys import _config, _patcher, counted, guider, sampler, sigmas_for, stock, toy_vae
 

@@ -19,8 +19,8 @@ import folder_paths
 import torch
 from sessions import check_alone, check_every_level, relative, session_for
 
-from noise_search.nodes import memory, sharing, tested
-from noise_search.search.recipes import GIVEN, Recipe
+from noise_search.nodes.adapter import batching_policy, memory, tested_patches
+from noise_search.search.noise.recipe import GIVEN, Recipe
 from toys import cond, counted, empty_latent, guider, sampler, sigmas_for, stock, tiny_mmdit, tiny_unet, toy_model
 
 NAMES = ("euler_ancestral", "dpm_2")  # one call a step; two, of which one lies between the user's noise levels
@@ -90,7 +90,7 @@ def test_hypernetworks(name, tmp_path):
 def test_hypernetworks_with_dropout_draw_random_numbers(tmp_path):
     model, latent = tiny_unet(), empty_latent("eps")
     g = hypernetwork(model, tmp_path, use_dropout=True, last_layer_dropout=True)
-    assert any("(dropout)" in why for why in sharing.why_alone(g))
+    assert any("(dropout)" in why for why in batching_policy.why_alone(g))
     sigmas = levels(model)
     check_alone(g, "euler", sigmas, latent, because="dropout")
 
@@ -145,7 +145,7 @@ def test_uniform_context_windows_remember_the_step():
 
 @pytest.mark.parametrize("dim", [0, 2])
 def test_context_windows_of_the_batch_run_alone(dim):
-    assert any("windows are of the batch" in why for why in sharing.why_alone(windowed(dim=dim))) == (dim == 0)
+    assert any("windows are of the batch" in why for why in batching_policy.why_alone(windowed(dim=dim))) == (dim == 0)
 
 
 @pytest.mark.skipif(not NEW_WINDOWS, reason="this core has no FreeNoise")
@@ -175,9 +175,11 @@ def test_the_tables_say_something_of_entries_only():
     made = [with_sag(tiny_unet()), windowed()]
     if has_node("NAGuidance"):
         made.append(guider(run_node("NAGuidance", model=tiny_unet(), nag_scale=5.0, nag_alpha=0.5, nag_tau=1.5)[0]))
-    things = [thing for g in made for thing in sharing.callables_in([g.model_patcher.model_options, g.model_patcher.wrappers])]
-    assert {sharing.origin(thing) for thing in things} <= tested.CALLABLES
-    assert set(tested.ONE_A_CALL) | set(tested.LIMITED) <= tested.CALLABLES
+    things = [
+        thing for g in made for thing in batching_policy.callables_in([g.model_patcher.model_options, g.model_patcher.wrappers])
+    ]
+    assert {batching_policy.origin(thing) for thing in things} <= tested_patches.CALLABLES
+    assert set(tested_patches.ONE_A_CALL) | set(tested_patches.LIMITED) <= tested_patches.CALLABLES
 
 
 # Two models, guidance by the noise level, normalized attention guidance: of the newer core.
@@ -207,25 +209,25 @@ class TestDualModelGuider:
         second = toy_model("eps")
         second.set_model_sampler_post_cfg_function(lambda args: args["denoised"] + args["denoised"].mean())
         g = self.made(other=second)
-        assert any("test_tested_patches.py" in why for why in sharing.why_alone(g))
+        assert any("test_tested_patches.py" in why for why in batching_policy.why_alone(g))
         second = toy_model("eps")
         inner = second.model.diffusion_model._forward
         second.model.diffusion_model._forward = lambda *args, **kwargs: inner(*args, **kwargs)
-        assert any("_forward" in why for why in sharing.why_alone(self.made(other=second)))
+        assert any("_forward" in why for why in batching_policy.why_alone(self.made(other=second)))
 
     def test_hooks_are_not_tested(self):
         group = comfy.hooks.HookGroup()
         group.add(hook := comfy.hooks.WeightHook())
         hook.weights = {}
         g = self.made(negative=comfy.hooks.set_hooks_for_conditioning(cond(toy_model("eps"), 2), group))
-        assert any("two models" in why for why in sharing.why_alone(g))
+        assert any("two models" in why for why in batching_policy.why_alone(g))
 
     def test_both_models_need_memory(self, monkeypatch):
         g = self.made()
-        sizes = [patcher.model_size() for patcher in sharing.patchers_of(g)]
+        sizes = [patcher.model_size() for patcher in batching_policy.patchers_of(g)]
         monkeypatch.setattr(memory.mm, "is_device_cpu", lambda device: False)
         monkeypatch.setattr(memory.mm, "extra_reserved_memory", lambda: 0)
-        for patcher in sharing.patchers_of(g):
+        for patcher in batching_policy.patchers_of(g):
             monkeypatch.setattr(patcher.model, "memory_required", lambda shape, cond_shapes: 1000.0 * shape[0])
         monkeypatch.setattr(memory.mm, "current_loaded_models", [])
         for extra, rows in ((16_001.0, 8), (15_999.0, 4)):
@@ -309,4 +311,4 @@ def test_packs_are_told_by_their_folder(folder, tmp_path):
     spec.loader.exec_module(module)
     model = toy_model("eps")
     made = module.GGUFModelPatcher(model.model, load_device=model.load_device, offload_device=model.offload_device)
-    assert bool(sharing.why_alone(guider(made))) == (folder == "other-pack")
+    assert bool(batching_policy.why_alone(guider(made))) == (folder == "other-pack")

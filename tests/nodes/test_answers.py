@@ -9,9 +9,9 @@ pytestmark = pytest.mark.comfy
 
 from searching import parts
 
-from noise_search.nodes.answers import RememberingAsker
-from noise_search.search.journal import Journal
-from noise_search.verifiers.questions import Absent, Answer, Question
+from noise_search.nodes.store.recorded_answers import RememberingAsker
+from noise_search.search.journal.journal import Journal
+from noise_search.verifiers.human.questions import Absent, Answer, Question
 
 assert parts  # boots ComfyUI first
 PICTURES = tuple(torch.rand(3, 1, 4, 4, 3))

@@ -26,12 +26,12 @@ from chatserver import ChatServer, Clock, brightness, echoes_key, says
 from comfy_execution.utils import CurrentNodeContext
 from searching import Found, decoded, parts, search_with, stock_with
 
-from noise_search.nodes.scoring import NSScoreImages
-from noise_search.nodes.search import SKIP
-from noise_search.nodes.verifiers_api import SETTINGS, NSAPIJudge
-from noise_search.search.judge import VerifierError
+from noise_search.nodes.definitions.scoring import NSScoreImages
+from noise_search.nodes.definitions.search import SKIP
+from noise_search.nodes.definitions.verifiers.api import SETTINGS, NSAPIJudge
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.verifiers.api_judge import CHECK_LIST, COMPARE, FIVE_ASPECTS
+from noise_search.search.scoring.scorer import VerifierError
+from noise_search.verifiers.api.judge import CHECK_LIST, COMPARE, FIVE_ASPECTS
 
 KEY = "sk-proj-0123456789abcdefSECRET"
 

@@ -19,12 +19,13 @@ import torch
 from PIL import Image
 from searching import interrupt, search, strict
 
-from noise_search.nodes import asking, caller
-from noise_search.nodes.asking import PageAsker, Questions, jpeg, read_answer
-from noise_search.nodes.verifiers_human import NSHumanVerifier
+from noise_search.nodes.adapter import prompt_context
+from noise_search.nodes.definitions.verifiers.human import NSHumanVerifier
+from noise_search.nodes.server import questions as asking
+from noise_search.nodes.server.questions import PageAsker, Questions, jpeg, read_answer
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.verifiers.human import HumanVerifier
-from noise_search.verifiers.questions import BY_MODEL, ERROR, STOP, Absent, Answer, Ended, Question
+from noise_search.verifiers.human.human import HumanVerifier
+from noise_search.verifiers.human.questions import BY_MODEL, ERROR, STOP, Absent, Answer, Ended, Question
 from toys import ToyVerifier, run_node
 
 PICTURES = tuple(torch.rand(3, 1, 8, 8, 3))
@@ -52,13 +53,13 @@ class FakeServer:
 @pytest.fixture
 def server(monkeypatch):
     fake = FakeServer()
-    monkeypatch.setattr(caller.PromptServer, "instance", fake, raising=False)
+    monkeypatch.setattr(prompt_context.PromptServer, "instance", fake, raising=False)
     return fake
 
 
 @pytest.fixture
 def no_server(monkeypatch):
-    monkeypatch.setattr(caller.PromptServer, "instance", None, raising=False)
+    monkeypatch.setattr(prompt_context.PromptServer, "instance", None, raising=False)
 
 
 def answering(*answers):
@@ -177,7 +178,7 @@ def test_nobody_to_ask(server, monkeypatch):
     server.client_id = None
     with pytest.raises(Absent, match="no page queued this"):
         PageAsker().ask(ASKED, lambda: False)
-    monkeypatch.setattr(caller.PromptServer, "instance", None, raising=False)
+    monkeypatch.setattr(prompt_context.PromptServer, "instance", None, raising=False)
     with pytest.raises(Absent, match="no page queued this"):
         PageAsker().ask(ASKED, lambda: False)
 
@@ -260,7 +261,7 @@ def test_no_server_each_setting(no_server):
 
 
 def test_waiting_does_not_eat_the_time_limit(server):
-    from noise_search.search.budget import StopRules
+    from noise_search.search.base.budget import StopRules
 
     def slowly(question):
         time.sleep(1.0)

@@ -19,16 +19,16 @@ from comfy.nested_tensor import NestedTensor
 from searching import FarFrom, parts, search_with, simple_search
 from sessions import session_for
 
-from noise_search.nodes import candidate_noise
-from noise_search.nodes import noise as noises
-from noise_search.nodes.candidate_noise import CandidateNoise
-from noise_search.nodes.graph import Graph
-from noise_search.nodes.noise import can_draw_apart, draw, draw_apart, pack, recipe_noise
+from noise_search.nodes.adapter import candidate_noise
+from noise_search.nodes.adapter import noise as noises
+from noise_search.nodes.adapter.candidate_noise import CandidateNoise
+from noise_search.nodes.adapter.graph import Graph
+from noise_search.nodes.adapter.noise import can_draw_apart, draw, draw_apart, pack, recipe_noise
+from noise_search.search.lockstep.rng import take_rng
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.moves import Move
-from noise_search.search.recipes import GIVEN, ZERO, Recipe
-from noise_search.search.rng import take_rng
+from noise_search.search.noise.moves import Move
+from noise_search.search.noise.recipe import GIVEN, ZERO, Recipe
 from toys import cond, empty_latent, guider, sampler, sigmas_for, toy_model, toy_vae
 
 CPU = torch.device("cpu")

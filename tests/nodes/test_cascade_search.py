@@ -14,12 +14,12 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 from searching import Broken, decoded, interrupt, parts, search_with, stock_with, strict  # noqa: E402
 
-from noise_search.nodes.live import searches  # noqa: E402
-from noise_search.nodes.verifiers_cascade import NSVerifierCascade  # noqa: E402
+from noise_search.nodes.definitions.verifiers.cascade import NSVerifierCascade  # noqa: E402
+from noise_search.nodes.server.live import searches  # noqa: E402
 from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
-from noise_search.verifiers.guidance_gap import GuidanceGap  # noqa: E402
-from noise_search.verifiers.statistics import ImageStatistics  # noqa: E402
+from noise_search.verifiers.measures.guidance_gap import GuidanceGap  # noqa: E402
+from noise_search.verifiers.measures.statistics import ImageStatistics  # noqa: E402
 from toys import ToyVerifier, empty_latent, run_node  # noqa: E402
 
 SHARP = ImageStatistics(1, 0, 0, 0)

@@ -19,16 +19,16 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import relative, session_for
 
-from noise_search.nodes.conditioning import MAX_KEPT, NSJitterConditioning
-from noise_search.nodes.proposals import NSConditioningJitterProposal
-from noise_search.search.jitter import Jitter, jitter_embedding
+from noise_search.nodes.adapter.conditioning import MAX_KEPT, NSJitterConditioning
+from noise_search.nodes.definitions.proposals import NSConditioningJitterProposal
+from noise_search.search.core.replay import replay
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import JitterProposal, NeighborProposal
-from noise_search.search.recipes import Cut, Recipe, derived_seed
-from noise_search.search.replay import replay
+from noise_search.search.noise.jitter import Jitter, jitter_embedding
+from noise_search.search.noise.proposals import JitterProposal, NeighborProposal
+from noise_search.search.noise.recipe import Cut, Recipe, derived_seed
 from toys import cond, counted, empty_latent, guider, run_node, sampler, sigmas_for, stock, tiny_unet, toy_model
 
 JITTER = Jitter(77, 0.6)

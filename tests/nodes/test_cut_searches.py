@@ -19,10 +19,10 @@ from journaling import Killed
 from remembered import keep_journals, remembered
 from searching import interrupt, parts
 
-from noise_search.nodes.session import ComfySession
-from noise_search.search.judge import VerifierError
+from noise_search.nodes.adapter.session import ComfySession
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.random_search import RandomSearch
+from noise_search.search.scoring.scorer import VerifierError
 from toys import ToyVerifier
 
 METHODS = {"random": RandomSearch(), "draft search": DraftSearch(), "default": None}

@@ -34,13 +34,13 @@ from searching import (
 )  # fmt: skip
 from sessions import relative
 
-from noise_search.nodes import memory
-from noise_search.nodes.methods import NSBudget, NSRandomSearch, NSZeroOrderSearch
-from noise_search.search.budget import StopRules
-from noise_search.search.judge import VerifierError
+from noise_search.nodes.adapter import memory
+from noise_search.nodes.definitions.methods import NSBudget, NSRandomSearch, NSZeroOrderSearch
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
+from noise_search.search.scoring.scorer import VerifierError
 from toys import (
     FRAMES,
     ToyVerifier,
@@ -468,8 +468,8 @@ def test_a_verifier_that_knows_nothing_gives_the_users_own_seed(method):
 
 
 def test_a_part_of_an_ensemble_that_fails_is_named():
-    from noise_search.nodes.verifiers import NSVerifierEnsemble
-    from noise_search.verifiers.ensemble import MODES
+    from noise_search.nodes.definitions.verifiers.basic import NSVerifierEnsemble
+    from noise_search.verifiers.composite.ensemble import MODES
 
     for mode in MODES[:3]:
         (verifier,) = run_node(

@@ -19,8 +19,8 @@ from remembered import keep_journals, remembered
 from searching import decoded, parts, search_with, stock_with
 from sessions import relative, session_for
 
-from noise_search.nodes.kinds import calls_every_step, is_core
-from noise_search.search.budget import StopRules
+from noise_search.nodes.adapter.sampler_traits import calls_every_step, is_core
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.evolution import EvolutionSearch
@@ -30,7 +30,7 @@ from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.rollover import RolloverSearch
-from noise_search.search.recipes import Recipe
+from noise_search.search.noise.recipe import Recipe
 from toynets import ToyNet
 from toys import counted, guider, sampler, stock, toy_model
 

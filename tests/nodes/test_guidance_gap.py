@@ -20,16 +20,16 @@ from comfy.patcher_extension import WrappersMP
 from searching import FarFrom, decoded, parts, search_with, stock_with
 from sessions import relative, session_for
 
-from noise_search.nodes import memory
-from noise_search.nodes.verifiers import NSGuidanceGap
-from noise_search.search.judge import VerifierError
+from noise_search.nodes.adapter import memory
+from noise_search.nodes.definitions.verifiers.basic import NSGuidanceGap
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.proposals import JitterProposal
-from noise_search.search.recipes import Cut, Recipe
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.guidance_gap import GuidanceGap
+from noise_search.search.noise.proposals import JitterProposal
+from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.scoring.scorer import VerifierError
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.measures.guidance_gap import GuidanceGap
 from toys import ToyVerifier, cond, counted, empty_latent, guider, run_node, sampler, sigmas_for, toy_model
 
 ALL = GuidanceGap(0)
@@ -317,7 +317,7 @@ def test_the_node():
 
 
 def test_score_images_says_that_it_cannot():
-    from noise_search.nodes.scoring import NSScoreImages
+    from noise_search.nodes.definitions.scoring import NSScoreImages
 
     with pytest.raises(ValueError, match="^guidance gap: it measures a search's model calls"):
         run_node(NSScoreImages, images=torch.rand(2, 8, 8, 3), verifier=ALL)

@@ -10,9 +10,9 @@ import torch
 from holding import Held
 from searching import parts, search_with
 
-from noise_search.nodes.session import ComfySession, clamped
-from noise_search.search import gallery
+from noise_search.nodes.adapter.session import ComfySession, clamped
 from noise_search.search.methods.halving import HalvingSearch
+from noise_search.search.scoring import image_cache
 from toys import ToyVerifier
 
 
@@ -22,7 +22,7 @@ def test_outputs_hold_each_picture_once(monkeypatch, kind, keep):
     graph = parts(kind)
     want = search_with(graph, 3, budget=8, keep=keep, method=HalvingSearch(), held_out=ToyVerifier(name="held out"))
     size = want.images.nbytes // keep
-    monkeypatch.setattr(gallery, "PICTURE_BYTES", size)
+    monkeypatch.setattr(image_cache, "PICTURE_BYTES", size)
     held, decode, score = Held(size), ComfySession.decode, ToyVerifier.score
 
     def decoding(self, latent, preview=False):

@@ -17,9 +17,9 @@ boot()
 from remembered import keep_journals, remembered
 from searching import parts
 
-from noise_search.nodes import journal_sizes, journals
-from noise_search.nodes.journal_sizes import NOTHING, Sizes, look
-from noise_search.search.journal import STATES, THUMBS, Journal
+from noise_search.nodes.store import journal_sizes, journals
+from noise_search.nodes.store.journal_sizes import NOTHING, Sizes, look
+from noise_search.search.journal.journal import STATES, THUMBS, Journal
 from noise_search.search.methods.random_search import RandomSearch
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -16,12 +16,12 @@ import folder_paths
 from remembered import keep_journals, prompt_for, remembered
 from searching import parts
 
-from noise_search.nodes import fingerprints, journals
-from noise_search.nodes.remembering import READ_WHOLE
-from noise_search.search.journal import STATES, THUMBS, Journal, entry_name
-from noise_search.search.lines import line_of
+from noise_search.nodes.store import fingerprints, journals
+from noise_search.nodes.store.search_store import READ_WHOLE
+from noise_search.search.journal.journal import STATES, THUMBS, Journal, entry_name
+from noise_search.search.journal.lines import line_of
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.recipes import Recipe
+from noise_search.search.noise.recipe import Recipe
 
 MIB = 1 << 20
 

@@ -20,9 +20,9 @@ from following import ROOT, ask, live_events, searches_of, tell, wait_until
 from graphs import STEPS, node, report_of, workflow
 from PIL import Image
 
-from noise_search.search.helm import FINISHED
-from noise_search.search.recipes import Recipe
-from noise_search.search.state import merged
+from noise_search.search.core.control import FINISHED
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.reporting.snapshot import merged
 
 
 @contextmanager

@@ -18,9 +18,9 @@ import comfy.model_management as mm
 from remembered import keep_journals, prompt_for, remembered
 from searching import at_call, interrupt, parts
 
-from noise_search.nodes import remembering
-from noise_search.nodes.live import ENDED, searches
-from noise_search.search.journal import Journal
+from noise_search.nodes.server.live import ENDED, searches
+from noise_search.nodes.store import search_store
+from noise_search.search.journal.journal import Journal
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.random_search import RandomSearch
 
@@ -32,14 +32,14 @@ BEFORE, AFTER, MOST = 30, 170, 10 * MIB
 def journals(tmp_path, monkeypatch):
     """References to all journals that are opened, and their folder."""
     keep_journals(tmp_path, monkeypatch, "512")
-    opened, open_journal = [], remembering.open_journal
+    opened, open_journal = [], search_store.open_journal
 
     def noted(key: str) -> Journal:
         journal = open_journal(key)
         opened.append(weakref.ref(journal))
         return journal
 
-    monkeypatch.setattr(remembering, "open_journal", noted)
+    monkeypatch.setattr(search_store, "open_journal", noted)
     return opened
 
 

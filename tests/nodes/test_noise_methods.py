@@ -16,8 +16,8 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.methods_noise import NSEvolutionSearch, NSSpectralSearch, NSTrustRegionSearch
-from noise_search.nodes.proposals import (
+from noise_search.nodes.definitions.methods_noise import NSEvolutionSearch, NSSpectralSearch, NSTrustRegionSearch
+from noise_search.nodes.definitions.proposals import (
     NSAntitheticProposal,
     NSGaussianProposal,
     NSLowFrequencyProposal,
@@ -31,7 +31,7 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import (
+from noise_search.search.noise.proposals import (
     AntitheticProposal,
     GaussianProposal,
     LowFrequencyProposal,

@@ -19,17 +19,17 @@ from remembered import keep_journals, remembered
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import flat, relative
 
-from noise_search.nodes.noise import pack, row_latent, unpack_like
+from noise_search.nodes.adapter.noise import pack, row_latent, unpack_like
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import (
+from noise_search.search.noise.proposals import (
     AntitheticProposal,
     JitterProposal,
     LowFrequencyProposal,
     NeighborProposal,
     OrthogonalProposal,
 )
-from noise_search.search.recipes import derived_seed
+from noise_search.search.noise.recipe import derived_seed
 from toys import counted, empty_latent
 
 MIXED, ALONE = "is Gaussian, whatever NOISE is connected", "makes the noise of candidate 0 only"

@@ -18,11 +18,11 @@ from comfy.k_diffusion.sampling import sample_euler_ancestral
 from searching import FarFrom, decoded, parts, render, search, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.methods_particles import NSStochasticSampler
+from noise_search.nodes.definitions.methods_particles import NSStochasticSampler
+from noise_search.search.lockstep.samplers import step_noise
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.rollover import RolloverSearch
-from noise_search.search.transitions import step_noise
 from toys import counted, run_node
 
 STEPS, BUDGET = 8, 6

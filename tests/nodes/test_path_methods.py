@@ -17,8 +17,8 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.methods_paths import NSBacktrackingSearch, NSPathSearch
-from noise_search.search.affine import coefficients
+from noise_search.nodes.definitions.methods_paths import NSBacktrackingSearch, NSPathSearch
+from noise_search.search.lockstep.noise_scaling import coefficients
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.halving import HalvingSearch

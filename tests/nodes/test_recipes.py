@@ -19,13 +19,13 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import flat, relative
 
-from noise_search.nodes.search import NSSearchSamplerAdvanced
+from noise_search.nodes.definitions.search import NSSearchSamplerAdvanced
 from noise_search.search.methods.evolution import EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import NeighborProposal
-from noise_search.search.reports import read_reports
+from noise_search.search.noise.proposals import NeighborProposal
+from noise_search.search.reporting.report import read_reports
 from toys import ToyVerifier, empty_latent, run_node
 
 OLD = Path(__file__).parents[1] / "report_version_1.json"

@@ -17,19 +17,19 @@ import torch
 from searching import Broken, FarFrom, at_call, decoded, interrupt, noise_of, parts, render, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.conditioning import NSJitterConditioning
-from noise_search.nodes.methods_noise import NSSpectralSearch
-from noise_search.nodes.results import LEAVE_OUT, NSNoiseFromRecipe
-from noise_search.nodes.verifiers_cascade import NSVerifierCascade
-from noise_search.search.budget import StopRules
+from noise_search.nodes.adapter.conditioning import NSJitterConditioning
+from noise_search.nodes.definitions.methods_noise import NSSpectralSearch
+from noise_search.nodes.definitions.results import LEAVE_OUT, NSNoiseFromRecipe
+from noise_search.nodes.definitions.verifiers.cascade import NSVerifierCascade
+from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
-from noise_search.search.proposals import JitterProposal
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.guidance_gap import GuidanceGap
-from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.search.noise.proposals import JitterProposal
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.measures.guidance_gap import GuidanceGap
+from noise_search.verifiers.measures.statistics import ImageStatistics
 from toys import ToyVerifier, cond, counted, empty_latent, guider, run_node
 
 REFINE = RefinementSearch()

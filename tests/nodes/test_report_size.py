@@ -18,8 +18,8 @@ from analytic import Layout, LowFrequency, Quadratic, Stripes, run
 from every_method import METHODS, STEPS
 from reported import reports_in
 
-from noise_search.nodes.report import report, report_text
-from noise_search.verifiers.ensemble import RANK_MEAN, Ensemble
+from noise_search.nodes.run.report import report, report_text
+from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble
 
 EACH, FURTHER = 300, 15  # bytes: a candidate with one score, and for each further score
 

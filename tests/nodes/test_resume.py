@@ -18,11 +18,11 @@ from comfy.nested_tensor import NestedTensor
 from remembered import keep_journals, prompt_for, remembered, told
 from searching import at_call, interrupt, parts, search_with
 
-from noise_search.nodes.graph import LeftoverNoise, samples_of
-from noise_search.nodes.live import searches
-from noise_search.nodes.noise import rows_of
-from noise_search.nodes.states import StateCodec
-from noise_search.search.journal import THUMBS
+from noise_search.nodes.adapter.graph import LeftoverNoise, samples_of
+from noise_search.nodes.adapter.noise import rows_of
+from noise_search.nodes.server.live import searches
+from noise_search.nodes.store.state_codec import StateCodec
+from noise_search.search.journal.journal import THUMBS
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.chain import Chain
@@ -33,9 +33,9 @@ from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import JitterProposal
-from noise_search.search.recipes import Recipe
-from noise_search.verifiers.guidance_gap import GuidanceGap
+from noise_search.search.noise.proposals import JitterProposal
+from noise_search.search.noise.recipe import Recipe
+from noise_search.verifiers.measures.guidance_gap import GuidanceGap
 from toys import ToyVerifier, counted, empty_latent
 
 REFINED = Chain(RandomSearch(), RefinementSearch(), 0.7)

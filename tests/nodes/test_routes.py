@@ -23,11 +23,12 @@ import torch  # noqa: E402
 from aiohttp import web  # noqa: E402
 from remembered import keep_journals  # noqa: E402
 
-from noise_search.nodes import journals, routes  # noqa: E402
-from noise_search.nodes.thumbnails import Thumbnails, jpeg  # noqa: E402
-from noise_search.search.feed import Feed  # noqa: E402
-from noise_search.search.journal import FILE, THUMBS, Journal  # noqa: E402
-from noise_search.search.recipes import Recipe  # noqa: E402
+from noise_search.nodes.server import routes  # noqa: E402
+from noise_search.nodes.store import journals  # noqa: E402
+from noise_search.nodes.store.thumbnails import Thumbnails, jpeg  # noqa: E402
+from noise_search.search.journal.journal import FILE, THUMBS, Journal  # noqa: E402
+from noise_search.search.noise.recipe import Recipe  # noqa: E402
+from noise_search.search.reporting.live_feed import Feed  # noqa: E402
 
 PLACE, NAME, ID = "0" * 32, "1" * 32, "2" * 32
 POSTS = ("/searches/" + ID + "/commands", "/forget", "/questions/" + ID)
@@ -206,12 +207,12 @@ def test_no_file_is_touched_in_the_servers_loop(ask: Any, folder: Any) -> None:
 
 def test_a_recipe_is_found_in_a_journal_of_any_size_line_by_line(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only lines that hold the name are read as JSON."""
-    from noise_search.search import journal_reading
+    from noise_search.search.journal import reading
 
     journal = Journal(folder, PLACE)
     for number in range(50):
         journal.add_run(f"{number:032x}", {"what": {}, "calls": 1, "levels": [], "recipe": {"noise": number}})
     journal.close()
-    read, usable = [], journal_reading.entries_in
-    monkeypatch.setattr(journal_reading, "entries_in", lambda line: (read.append(line), usable(line))[1])
+    read, usable = [], reading.entries_in
+    monkeypatch.setattr(reading, "entries_in", lambda line: (read.append(line), usable(line))[1])
     assert journals.recipe_of(PLACE, NAME) == RECIPE.to_json() and len(read) == 1

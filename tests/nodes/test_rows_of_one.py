@@ -9,10 +9,10 @@ pytestmark = pytest.mark.comfy
 import torch
 from sessions import relative
 
-from noise_search.nodes.runner import graphs
-from noise_search.nodes.session import ComfySession
-from noise_search.search.budget import Budget
-from noise_search.search.recipes import Recipe
+from noise_search.nodes.adapter.session import ComfySession
+from noise_search.nodes.run.runner import graphs
+from noise_search.search.base.budget import Budget
+from noise_search.search.noise.recipe import Recipe
 from toys import cond, empty_latent, guider, run_node, sampler, sigmas_for, stock, tiny_controlnet, tiny_unet
 
 

@@ -100,7 +100,7 @@ def hidden(workflow: Any, **prompt: Any) -> SimpleNamespace:
 
 @pytest.mark.comfy
 def test_the_workflow_in_a_picture_holds_the_pictures_own_recipe():
-    from noise_search.nodes.metadata import carry, png_info
+    from noise_search.nodes.run.metadata import carry, png_info
 
     workflow = {"nodes": [{"id": 1, "type": "NSSearchSampler", "properties": {"a": 1}}, {"id": 9, "type": "NSSaveSearch"}]}
     given = hidden(workflow, **{"9": {"inputs": {"report": ["1", 7]}}})
@@ -115,7 +115,7 @@ def test_the_workflow_in_a_picture_holds_the_pictures_own_recipe():
 
 @pytest.mark.comfy
 def test_a_search_node_is_found_inside_subgraphs():
-    from noise_search.nodes.metadata import find_node
+    from noise_search.nodes.run.metadata import find_node
 
     search = {"id": 3, "type": "NSSearchSamplerAdvanced"}
     inner = {"id": "b", "nodes": [search, {"id": 4, "type": "KSampler"}]}
@@ -132,7 +132,7 @@ def test_a_search_node_is_found_inside_subgraphs():
 def test_metadata_can_be_switched_off(monkeypatch):
     from comfy.cli_args import args
 
-    from noise_search.nodes.metadata import png_info
+    from noise_search.nodes.run.metadata import png_info
 
     monkeypatch.setattr(args, "disable_metadata", True)
     assert png_info(hidden({"nodes": []}), SUMMARY) is None

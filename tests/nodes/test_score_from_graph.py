@@ -16,7 +16,7 @@ import torch
 from searching import search, without_seconds
 
 from noise_search.search.methods.halving import HalvingSearch
-from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 BRIGHT = torch.tensor([0.25, 0.75, 0.5])
 
@@ -149,7 +149,7 @@ def test_a_picture_is_a_copy_and_objects_stay() -> None:
 def test_models_of_the_nodes_are_shown() -> None:
     import comfy.model_patcher
 
-    from noise_search.nodes.verifiers_graph import models_of
+    from noise_search.nodes.definitions.verifiers.graph import models_of
 
     patcher = comfy.model_patcher.ModelPatcher(torch.nn.Linear(1, 1), torch.device("cpu"), torch.device("cpu"))
     holder = type("Holder", (), {"patcher": patcher})()

@@ -17,11 +17,11 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, search, search_with, simple_search, stock_with, without_seconds
 from sessions import relative
 
-from noise_search.nodes import memory
+from noise_search.nodes.adapter import memory
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.proposals import NeighborProposal
+from noise_search.search.noise.proposals import NeighborProposal
 from toys import ToyVerifier, cond, counted, empty_latent, run_node, sampler, toy_model, toy_vae
 
 METHODS = {
@@ -161,7 +161,7 @@ def near(picture: torch.Tensor, colour: tuple[int, int, int]) -> torch.Tensor:
 
 
 def test_plot_shows_the_search_and_marks_the_baseline():
-    from noise_search.nodes.plot import BASE, CURVE
+    from noise_search.nodes.run.plot import BASE, CURVE
 
     graph = parts("eps")
     got = search_with(graph, 3, budget=8, method=RandomSearch(), verifier=far(graph, 3))

@@ -24,10 +24,10 @@ import folder_paths
 import torch
 from searching import parts
 
-from noise_search.nodes import fingerprints as known_files
-from noise_search.nodes.fingerprints import BLOCK, LARGE, fingerprint, fingerprints
-from noise_search.nodes.runner import graphs
-from noise_search.nodes.setup_key import Unreadable, noise_hash, setup_key, verifier_signature
+from noise_search.nodes.run.runner import graphs
+from noise_search.nodes.store import fingerprints as known_files
+from noise_search.nodes.store.fingerprints import BLOCK, LARGE, fingerprint, fingerprints
+from noise_search.nodes.store.setup_key import Unreadable, noise_hash, setup_key, verifier_signature
 from toys import cond, guider, run_node, toy_model
 
 PROMPT = {

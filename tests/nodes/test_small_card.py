@@ -26,17 +26,17 @@ import comfy.model_management as mm  # noqa: E402
 from remembered import keep_journals, remembered, told  # noqa: E402
 from searching import Found, at_call, interrupt, search_with  # noqa: E402
 
-from noise_search.nodes import memory  # noqa: E402
-from noise_search.nodes.session import ComfySession  # noqa: E402
-from noise_search.nodes.weights import HeldModel  # noqa: E402
+from noise_search.nodes.adapter import memory  # noqa: E402
+from noise_search.nodes.adapter.session import ComfySession  # noqa: E402
+from noise_search.nodes.weights.files import HeldModel  # noqa: E402
 from noise_search.search.methods.branching import BranchingSearch  # noqa: E402
 from noise_search.search.methods.draft_search import DraftSearch  # noqa: E402
 from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
 from noise_search.search.methods.zero_order import ZeroOrderSearch  # noqa: E402
-from noise_search.verifiers.cascade import Cascade  # noqa: E402
-from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble  # noqa: E402
-from noise_search.verifiers.preprocess import in_slices  # noqa: E402
+from noise_search.verifiers.common.preprocess import in_slices  # noqa: E402
+from noise_search.verifiers.composite.cascade import Cascade  # noqa: E402
+from noise_search.verifiers.composite.ensemble import WEIGHTED_SUM, Ensemble  # noqa: E402
 from toys import counted, empty_latent, guider, sampler, sigmas_for, tiny_mmdit, toy_vae  # noqa: E402
 
 CARD = torch.device("cpu", 0)  # equal to no torch.device("cpu")

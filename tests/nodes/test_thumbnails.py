@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from noise_search.nodes import thumbnails
-from noise_search.nodes.thumbnails import AT_ONCE, BYTES, QUALITIES, SIDE, Thumbnails, jpeg, read
-from noise_search.search.candidates import Candidate
-from noise_search.search.recipes import Recipe
+from noise_search.nodes.store import thumbnails
+from noise_search.nodes.store.thumbnails import AT_ONCE, BYTES, QUALITIES, SIDE, Thumbnails, jpeg, read
+from noise_search.search.base.candidate import Candidate
+from noise_search.search.noise.recipe import Recipe
 
 
 def opened(data: bytes) -> np.ndarray:

@@ -156,7 +156,7 @@ def ours() -> Any:
     spec = importlib.util.spec_from_file_location("noise_search", root / "__init__.py", submodule_search_locations=[str(root)])
     sys.modules["noise_search"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["noise_search"])
-    return importlib.import_module("noise_search.verifiers.image_reward")
+    return importlib.import_module("noise_search.verifiers.image_reward.image_reward")
 
 
 def compare_photographs() -> None:

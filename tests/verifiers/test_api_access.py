@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from noise_search.verifiers.api_access import Access, Endpoint, endpoint_of, hidden, read_access
+from noise_search.verifiers.api.access import Access, Endpoint, endpoint_of, hidden, read_access
 
 KEY = "sk-proj-0123456789abcdefSECRET"
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from noise_search.verifiers.api_answers import MARKS, OPENS, PAIRS, answers_in
-from noise_search.verifiers.api_questions import ASPECTS, better, check_list, five_aspects
-from noise_search.verifiers.api_replies import WrongAnswer
+from noise_search.verifiers.api.answers import MARKS, OPENS, PAIRS, answers_in
+from noise_search.verifiers.api.questions import ASPECTS, better, check_list, five_aspects
+from noise_search.verifiers.api.replies import WrongAnswer
 
 GOOD, DRAFT = ({"observations": 'a {red} "cup"', **dict.fromkeys(ASPECTS, grade)} for grade in (7, 1))
 ANSWER, OTHER = json.dumps(GOOD), json.dumps(DRAFT)

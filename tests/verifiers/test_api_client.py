@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from chatserver import ChatServer, Clock, echoes_key, hang_up, huge, says, send, status
 
-from noise_search.verifiers import api_exchange
-from noise_search.verifiers.api_access import Access, endpoint_of
-from noise_search.verifiers.api_client import Client, Dialect
-from noise_search.verifiers.api_replies import WrongAnswer
+from noise_search.verifiers.api import exchange
+from noise_search.verifiers.api.access import Access, endpoint_of
+from noise_search.verifiers.api.client import Client, Dialect
+from noise_search.verifiers.api.replies import WrongAnswer
 
 KEY = "sk-proj-0123456789abcdefSECRET"
 MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "Answer with the keys observations, better"}]}]
@@ -297,7 +297,7 @@ def test_an_answer_beyond_the_limit_is_not_read(server: ChatServer, clock: Clock
 
 def test_an_answer_at_the_limit_is_read(server: ChatServer, clock: Clock) -> None:
     body = json.dumps({"choices": [{"message": {"content": "ok"}}]}).encode()
-    server.script = [status(200, body.ljust(api_exchange.MAX_BYTES))]
+    server.script = [status(200, body.ljust(exchange.MAX_BYTES))]
     assert complete(client_of(server, clock)) == "ok"
 
 
@@ -465,7 +465,7 @@ def remote(server: ChatServer, clock: Clock, host: str = "judge.example") -> Cli
 
 def trusting(monkeypatch: pytest.MonkeyPatch, certificate: Path) -> None:
     rules = ssl.create_default_context(cafile=certificate / "cert.pem")
-    monkeypatch.setattr(api_exchange, "tls", lambda: rules)
+    monkeypatch.setattr(exchange, "tls", lambda: rules)
 
 
 def test_an_allowed_host_over_https(

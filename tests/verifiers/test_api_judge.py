@@ -14,12 +14,12 @@ import torch
 from chatserver import ChatServer, Clock, brightness, decoded, says, status
 from PIL import Image
 
-from noise_search.verifiers.api_access import Access, endpoint_of
-from noise_search.verifiers.api_client import Client
-from noise_search.verifiers.api_judge import CHECK_LIST, COMPARE, FIVE_ASPECTS, ApiJudge, data_url
-from noise_search.verifiers.api_questions import ASPECTS, better, check_list, elements, five_aspects
-from noise_search.verifiers.api_replies import WrongAnswer
-from noise_search.verifiers.base import PairwiseVerifier, SettlingVerifier, Verifier
+from noise_search.verifiers.api.access import Access, endpoint_of
+from noise_search.verifiers.api.client import Client
+from noise_search.verifiers.api.judge import CHECK_LIST, COMPARE, FIVE_ASPECTS, ApiJudge, data_url
+from noise_search.verifiers.api.questions import ASPECTS, better, check_list, elements, five_aspects
+from noise_search.verifiers.api.replies import WrongAnswer
+from noise_search.verifiers.common.base import PairwiseVerifier, SettlingVerifier, Verifier
 
 KEY = "sk-proj-0123456789abcdefSECRET"
 PROMPT = "a red circle left of a blue square"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from noise_search.verifiers.base import Verifier, VerifierEnsemble, check_images, check_scores
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.common.base import Verifier, VerifierEnsemble, check_images, check_scores
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 
 def test_alpha_is_dropped_and_grey_is_repeated() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.base import Verifier, VerifierCascade
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.verifiers.common.base import Verifier, VerifierCascade
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 NAN = math.nan
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from noise_search.verifiers.choices import MODEL, REFERENCE, YOU, Choice, bradley_terry
+from noise_search.verifiers.human.choices import MODEL, REFERENCE, YOU, Choice, bradley_terry
 
 WIDE = 1e5  # a prior that is as good as none
 

@@ -21,10 +21,10 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 
-from noise_search.nodes.clip_choice import CONNECTED  # noqa: E402
-from noise_search.nodes.clip_files import ClipPair  # noqa: E402
-from noise_search.nodes.verifiers_classes import NODES, NSClassifierLogit, NSZeroShotClass, logit_scale  # noqa: E402
-from noise_search.verifiers.classifier import LOG_PROBABILITY, LOGIT, OUTPUTS, PROBABILITY  # noqa: E402
+from noise_search.nodes.definitions.verifiers.classes import NODES, NSClassifierLogit, NSZeroShotClass, logit_scale  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip_choice import CONNECTED  # noqa: E402
+from noise_search.nodes.weights.clip import ClipPair  # noqa: E402
+from noise_search.verifiers.content.classifier import LOG_PROBABILITY, LOGIT, OUTPUTS, PROBABILITY  # noqa: E402
 
 IMAGES = torch.rand(4, 3, 5, 7, generator=torch.Generator().manual_seed(0))
 TWO_LEVELS = 2 / 255 / 0.2  # of 8 bits, in units of the smallest deviation: transformers may round twice on its way

@@ -24,7 +24,7 @@ boot()
 import folder_paths  # noqa: E402
 
 from noise_search.demo import shapes  # noqa: E402
-from noise_search.verifiers.classifier import LOG_PROBABILITY, PROBABILITY  # noqa: E402
+from noise_search.verifiers.content.classifier import LOG_PROBABILITY, PROBABILITY  # noqa: E402
 
 NAMES = ("dark background", "light background")
 DARK = 0.5  # mean brightness of the border, which lies between those of both kinds
@@ -46,7 +46,7 @@ def fit(folder: Path, seed: int) -> None:
     names = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
     model = make_classifier(folder, seed=seed, image_size=64, patch_size=16, **names)
     write_pixels(folder, SQUARE | {"size": {"height": 64, "width": 64}})
-    from noise_search.verifiers.processor import read_processor
+    from noise_search.verifiers.common.image_processor import read_processor
 
     prepare = read_processor(SQUARE | {"size": 64, "image_mean": [0.5, 0.4, 0.45], "image_std": [0.3, 0.25, 0.2]})
     images = drawn(300, seed)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.classifier import (
+from noise_search.verifiers.common.image_processor import Processor, read_processor
+from noise_search.verifiers.content.classifier import (
     LOG_PROBABILITY,
     LOGIT,
     OUTPUTS,
@@ -18,7 +19,6 @@ from noise_search.verifiers.classifier import (
     class_index,
     of_class,
 )
-from noise_search.verifiers.processor import Processor, read_processor
 
 LABELS = ("tabby, tabby cat", "crane", "golden retriever", "crane, lifting machine", "tiger cat", "espresso")
 GIVEN = {

@@ -26,9 +26,8 @@ boot()
 
 import comfy.sd1_clip  # noqa: E402
 
-from noise_search.nodes import clip_files  # noqa: E402
-from noise_search.nodes.verifiers import NSClipScore, NSVerifierEnsemble  # noqa: E402
-from noise_search.nodes.verifiers_clip import (  # noqa: E402
+from noise_search.nodes.definitions.verifiers.basic import NSClipScore, NSVerifierEnsemble  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip import (  # noqa: E402
     HPS,
     NODES,
     NSAestheticScore,
@@ -36,11 +35,12 @@ from noise_search.nodes.verifiers_clip import (  # noqa: E402
     NSPickScore,
     NSSigLIPScore,
 )
+from noise_search.nodes.weights import clip  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
-from noise_search.verifiers.aesthetic import head_shapes  # noqa: E402
-from noise_search.verifiers.ensemble import RANK_MEAN  # noqa: E402
-from noise_search.verifiers.features import share  # noqa: E402
-from noise_search.verifiers.hps_v2 import letterbox  # noqa: E402
+from noise_search.verifiers.clip.aesthetic import head_shapes  # noqa: E402
+from noise_search.verifiers.clip.hps_v2 import letterbox  # noqa: E402
+from noise_search.verifiers.common.features import share  # noqa: E402
+from noise_search.verifiers.composite.ensemble import RANK_MEAN  # noqa: E402
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PHOTOS = load_file(FIXTURES / "photos.safetensors")
@@ -152,7 +152,7 @@ def test_hps_of_mixed_sizes_and_aspects_equals_the_original(hps_file: str) -> No
 def test_hps_as_a_clip_model(hps_file: str, models: Path) -> None:
     from transformers import CLIPConfig, CLIPModel
 
-    sd = clip_files._read_clip_model(HPS, str(models / hps_file))
+    sd = clip._read_clip_model(HPS, str(models / hps_file))
     deep = {"hidden_act": "gelu", "projection_dim": 64, "hidden_size": 64, "intermediate_size": 256}
     deep |= {"num_attention_heads": 1}
     config = CLIPConfig(

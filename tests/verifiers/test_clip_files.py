@@ -27,9 +27,9 @@ import comfy.sd  # noqa: E402
 import comfy.sd1_clip  # noqa: E402
 import comfy.utils  # noqa: E402
 
-from noise_search.nodes import clip_files, weights  # noqa: E402
-from noise_search.nodes.clip_files import load_clip_pair, text_config, vision_config  # noqa: E402
-from noise_search.verifiers.clip_score import ClipScore  # noqa: E402
+from noise_search.nodes.weights import clip, files  # noqa: E402
+from noise_search.nodes.weights.clip import load_clip_pair, text_config, vision_config  # noqa: E402
+from noise_search.verifiers.clip.clip_score import ClipScore  # noqa: E402
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
@@ -48,7 +48,7 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_clip: SimpleNamespace) -> clip_files.ClipPair:
+def pair(tiny_clip: SimpleNamespace) -> clip.ClipPair:
     with torch.inference_mode():
         return load_clip_pair(tiny_clip.path)
 
@@ -194,7 +194,7 @@ def test_nodes_that_name_one_file_share_its_weights(tiny_clip: Any, tmp_path: Pa
     assert again.clip_vision is verifier.clip_vision
     del again, verifier
     gc.collect()
-    assert not [key for key in weights._held if str(path) in key]
+    assert not [key for key in files._held if str(path) in key]
 
 
 @pytest.mark.parametrize(
@@ -230,13 +230,13 @@ def test_a_damaged_file_and_a_pickle_with_code_are_refused(tiny_clip: Any, tmp_p
     assert not (tmp_path / "evil-was-here").exists()
 
 
-@pytest.mark.parametrize("key", [*clip_files.TEXT_KEYS, *clip_files.VISION_KEYS])
+@pytest.mark.parametrize("key", [*clip.TEXT_KEYS, *clip.VISION_KEYS])
 @pytest.mark.parametrize("shape", [(), (3,), (0, 0), (2, 2, 2)])
 def test_weights_of_odd_shapes_are_refused(tiny_clip: Any, tmp_path: Path, key: str, shape: tuple[int, ...]) -> None:
     path = tmp_path / "odd.safetensors"
     save_file(load_file(tiny_clip.path) | {key: torch.zeros(shape)}, path)
     with pytest.raises(ValueError, match="^CLIP Score: input 'model_name' is 'odd.safetensors', a file"):
-        clip_files.load_clip_pair(str(path))
+        clip.load_clip_pair(str(path))
 
 
 @pytest.mark.parametrize("layer", ["999999999", "x", ""])
@@ -246,7 +246,7 @@ def test_layers_that_cannot_be_are_refused(tiny_clip: Any, tmp_path: Path, layer
         path = tmp_path / f"{tower}{layer}.safetensors"
         save_file(load_file(tiny_clip.path) | {f"{tower}.encoder.layers.{layer}.more": torch.zeros(1)}, path)
         with pytest.raises(ValueError, match="^CLIP Score: .* lacks (text|vision) weights .missing: "):
-            clip_files.load_clip_pair(str(path))
+            clip.load_clip_pair(str(path))
 
 
 @pytest.mark.parametrize("scale", [torch.zeros(2), torch.tensor(1000.0), torch.tensor(torch.nan)])
@@ -254,7 +254,7 @@ def test_a_scale_that_is_no_number_is_refused(tiny_clip: Any, tmp_path: Path, sc
     path = tmp_path / "odd.safetensors"
     save_file(load_file(tiny_clip.path) | {"logit_scale": scale}, path)
     with pytest.raises(ValueError, match="^CLIP Score: .*'logit_scale' is no usable number"):
-        clip_files.load_clip_pair(str(path))
+        clip.load_clip_pair(str(path))
 
 
 def test_a_vocabulary_of_its_own_is_refused(tiny_clip: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.clip_score import ClipScore
+from noise_search.verifiers.clip.clip_score import ClipScore
 
 
 class FakeClip:

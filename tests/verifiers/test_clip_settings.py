@@ -22,10 +22,10 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
-from noise_search.nodes.setup_key import _digest  # noqa: E402
-from noise_search.nodes.verifiers import NSClipScore  # noqa: E402
-from noise_search.nodes.verifiers_classes import NSZeroShotClass  # noqa: E402
-from noise_search.nodes.verifiers_clip import NSAestheticScore  # noqa: E402
+from noise_search.nodes.definitions.verifiers.basic import NSClipScore  # noqa: E402
+from noise_search.nodes.definitions.verifiers.classes import NSZeroShotClass  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip import NSAestheticScore  # noqa: E402
+from noise_search.nodes.store.setup_key import _digest  # noqa: E402
 from noise_search.search.methods.random_search import RandomSearch  # noqa: E402
 
 PICTURES = (torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(2)) * 255).round() / 255
@@ -65,7 +65,7 @@ def expected(clip: SimpleNamespace, gelu: bool = False, mean: Any = MEAN, std: A
     """The score of transformers alone, with another activation."""
     from transformers import CLIPTokenizer
 
-    from noise_search.nodes.clip_files import TOKENIZER
+    from noise_search.nodes.weights.clip import TOKENIZER
 
     model = copy.deepcopy(clip.model)
     for module in model.modules():

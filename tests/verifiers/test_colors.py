@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from noise_search.verifiers.colors import COLORS, color_share, name_colors
+from noise_search.verifiers.content.colors import COLORS, color_share, name_colors
 
 # The colors of these names in CSS; its brown is a dark red, so X11's "saddle brown" stands for it.
 CSS = {

@@ -12,20 +12,20 @@ import tiny_image_reward
 import torch
 from chatserver import ChatServer
 
-from noise_search.verifiers.api_access import Access, endpoint_of
-from noise_search.verifiers.api_client import Client
-from noise_search.verifiers.api_judge import ApiJudge
-from noise_search.verifiers.base import Verifier
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.classifier import LOGIT, ClassifierLogit
-from noise_search.verifiers.clip_score import ClipScore
-from noise_search.verifiers.detector import Detector
-from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble, models_of
-from noise_search.verifiers.object_check import ObjectCheck
-from noise_search.verifiers.reference import UNLIKE, ReferenceSimilarity
-from noise_search.verifiers.statistics import ImageStatistics
-from noise_search.verifiers.text_accuracy import Line, TextAccuracy
-from noise_search.verifiers.zero_shot import ZeroShotClass
+from noise_search.verifiers.api.access import Access, endpoint_of
+from noise_search.verifiers.api.client import Client
+from noise_search.verifiers.api.judge import ApiJudge
+from noise_search.verifiers.clip.clip_score import ClipScore
+from noise_search.verifiers.common.base import Verifier
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import WEIGHTED_SUM, Ensemble, models_of
+from noise_search.verifiers.content.classifier import LOGIT, ClassifierLogit
+from noise_search.verifiers.content.detector import Detector
+from noise_search.verifiers.content.object_check import ObjectCheck
+from noise_search.verifiers.content.text_accuracy import Line, TextAccuracy
+from noise_search.verifiers.content.zero_shot import ZeroShotClass
+from noise_search.verifiers.measures.reference import UNLIKE, ReferenceSimilarity
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 
 def make_statistics(request: pytest.FixtureRequest) -> Verifier:
@@ -33,40 +33,40 @@ def make_statistics(request: pytest.FixtureRequest) -> Verifier:
 
 
 def make_clip_score(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.clip_files import load_clip_pair
+    from noise_search.nodes.weights.clip import load_clip_pair
 
     pair = load_clip_pair(request.getfixturevalue("tiny_clip").path)
     return ClipScore(pair.clip, pair.clip_vision, "a red circle left of a blue square")
 
 
 def make_pick_score(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.clip_files import load_clip_pair
-    from noise_search.verifiers.pick_score import PickScore
+    from noise_search.nodes.weights.clip import load_clip_pair
+    from noise_search.verifiers.clip.pick_score import PickScore
 
     pair = load_clip_pair(request.getfixturevalue("tiny_clip_h").path)
     return PickScore(pair.clip, pair.clip_vision, "a red circle left of a blue square", scale=90.0)
 
 
 def make_hps(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.clip_files import load_clip_pair
-    from noise_search.verifiers.hps_v2 import HPSv2
+    from noise_search.nodes.weights.clip import load_clip_pair
+    from noise_search.verifiers.clip.hps_v2 import HPSv2
 
     pair = load_clip_pair(request.getfixturevalue("tiny_clip_h").path)
     return HPSv2(pair.clip, pair.clip_vision, "a red circle left of a blue square", encode=pair.encode_pixels)
 
 
 def make_aesthetic(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.clip_files import load_clip_pair
-    from noise_search.verifiers.aesthetic import Aesthetic
+    from noise_search.nodes.weights.clip import load_clip_pair
+    from noise_search.verifiers.clip.aesthetic import Aesthetic
 
     pair = load_clip_pair(request.getfixturevalue("tiny_clip").path)
     return Aesthetic(pair.clip_vision, torch.rand(64, generator=torch.Generator().manual_seed(0)), 5.0)
 
 
 def make_siglip(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.siglip_files import _build
-    from noise_search.nodes.verifiers_clip import SIGLIP
-    from noise_search.verifiers.siglip_score import SigLIPScore
+    from noise_search.nodes.definitions.verifiers.clip import SIGLIP
+    from noise_search.nodes.weights.siglip import _build
+    from noise_search.verifiers.clip.siglip_score import SigLIPScore
 
     return SigLIPScore(_build(SIGLIP, "siglip", str(request.getfixturevalue("tiny_siglip").folder)), "a cat on a table")
 
@@ -79,7 +79,7 @@ def make_text_accuracy(request: pytest.FixtureRequest) -> Verifier:
 def make_object_check(request: pytest.FixtureRequest) -> Verifier:
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-    from noise_search.nodes.weights import HeldModel
+    from noise_search.nodes.weights.files import HeldModel
 
     path = request.getfixturevalue("detectors")("owlv2")
     model = HeldModel(AutoModelForZeroShotObjectDetection.from_pretrained(path))
@@ -93,21 +93,21 @@ def make_ensemble(request: pytest.FixtureRequest) -> Verifier:
 
 
 def make_vlm_judge(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes import verifiers_vlm as nodes
+    from noise_search.nodes.definitions.verifiers import vlm as nodes
 
     request.getfixturevalue("vlm_folder")
     return nodes.NSVLMJudge.execute("qwen2", "a red circle and a square", "check-list", 200_000).args[0]
 
 
 def make_hps_v3(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes import verifiers_vlm as nodes
+    from noise_search.nodes.definitions.verifiers import vlm as nodes
 
     request.getfixturevalue("vlm_folder")
     return nodes.NSHPSv3.execute("HPSv3.safetensors", "base", "a red circle", 0.5).args[0]
 
 
 def make_unified_reward(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes import verifiers_vlm as nodes
+    from noise_search.nodes.definitions.verifiers import vlm as nodes
 
     request.getfixturevalue("vlm_folder")
     return nodes.NSUnifiedReward.execute("qwen2.5", "a red circle", "alignment", 30_000).args[0]
@@ -124,8 +124,8 @@ def make_api_judge(request: pytest.FixtureRequest) -> Verifier:
 def make_classifier_logit(request: pytest.FixtureRequest) -> Verifier:
     from classifiers import make_classifier
 
-    from noise_search.nodes.classifier_files import _build
-    from noise_search.nodes.verifiers_classes import CLASSIFIER
+    from noise_search.nodes.definitions.verifiers.classes import CLASSIFIER
+    from noise_search.nodes.weights.classifier import _build
 
     folder = request.getfixturevalue("tmp_path")
     make_classifier(folder)
@@ -134,22 +134,22 @@ def make_classifier_logit(request: pytest.FixtureRequest) -> Verifier:
 
 
 def make_zero_shot(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.clip_files import load_clip_pair
+    from noise_search.nodes.weights.clip import load_clip_pair
 
     pair = load_clip_pair(request.getfixturevalue("tiny_clip").path)
     return ZeroShotClass(pair.clip, pair.clip_vision, ("dog", "cat"), ("a photo of a {}.",), LOGIT)
 
 
 def make_reference_similarity(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.clip_files import load_clip_pair
+    from noise_search.nodes.weights.clip import load_clip_pair
 
     return ReferenceSimilarity(load_clip_pair(request.getfixturevalue("tiny_clip").path).clip_vision, pictures(2), UNLIKE)
 
 
 def make_image_reward(request: pytest.FixtureRequest) -> Verifier:
-    from noise_search.nodes.verifiers_image_reward import load_model
-    from noise_search.verifiers.image_reward import ImageReward
-    from noise_search.verifiers.wordpiece import load_tokenizer, read_vocabulary
+    from noise_search.nodes.definitions.verifiers.image_reward import load_model
+    from noise_search.verifiers.image_reward.image_reward import ImageReward
+    from noise_search.verifiers.image_reward.wordpiece import load_tokenizer, read_vocabulary
 
     path = tiny_image_reward.write_model(request.getfixturevalue("tmp_path"))
     tokenizer = load_tokenizer(read_vocabulary(str(path.with_name("vocab.txt"))))

@@ -9,8 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM, Z_SCORE, Ensemble, size_of, tied_ranks
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import (
+    CALIBRATED,
+    GATE,
+    RANK_MEAN,
+    WEIGHTED_SUM,
+    Z_SCORE,
+    Ensemble,
+    size_of,
+    tied_ranks,
+)
 
 INF = math.inf
 

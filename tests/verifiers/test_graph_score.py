@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from noise_search.verifiers.graph_score import GraphScore, numbers
+from noise_search.verifiers.composite.graph_score import GraphScore, numbers
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import pytest
 import torch
 from analytic import Quadratic, prepare, run, statuses
 
-from noise_search.search.candidates import Candidate
-from noise_search.search.judge import Judge, VerifierError
+from noise_search.search.base.candidate import Candidate
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.recipes import Recipe
-from noise_search.verifiers.base import RunVerifier, Verifier
-from noise_search.verifiers.ensemble import WEIGHTED_SUM, Ensemble
-from noise_search.verifiers.guidance_gap import HIGH, LOW, GuidanceGap
-from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.verifiers.common.base import RunVerifier, Verifier
+from noise_search.verifiers.composite.ensemble import WEIGHTED_SUM, Ensemble
+from noise_search.verifiers.measures.guidance_gap import HIGH, LOW, GuidanceGap
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 RUNS = [[1.0, 2.0, 4.0, 8.0], [3.0, 1.0, 1.0, 1.0], [0.5]]
 NAN = math.nan

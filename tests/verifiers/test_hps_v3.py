@@ -20,8 +20,8 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 
-from noise_search.nodes.verifiers_vlm import NSHPSv3  # noqa: E402
-from noise_search.verifiers.hps_v3 import INSTRUCTION, HPSv3, size_of  # noqa: E402
+from noise_search.nodes.definitions.verifiers.vlm import NSHPSv3  # noqa: E402
+from noise_search.verifiers.vlm.hps_v3 import INSTRUCTION, HPSv3, size_of  # noqa: E402
 
 FOUND = json.loads((Path(__file__).parent / "fixtures" / "hps_v3.json").read_text())
 

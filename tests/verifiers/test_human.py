@@ -11,16 +11,16 @@ import pytest
 import torch
 from persons import Person, Scripted
 
-from noise_search.verifiers.base import PeopleVerifier, Verifier
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.choices import ASSISTANT, MODEL, YOU, Choice, bradley_terry
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.guidance_gap import GuidanceGap
-from noise_search.verifiers.human import HumanVerifier
-from noise_search.verifiers.questions import BY_MODEL, ERROR, STOP, Absent, Answer, Ended
-from noise_search.verifiers.sitting import Sitting
-from noise_search.verifiers.statistics import ImageStatistics
-from noise_search.verifiers.taste import LEAST_CHOICES
+from noise_search.verifiers.common.base import PeopleVerifier, Verifier
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.human.choices import ASSISTANT, MODEL, YOU, Choice, bradley_terry
+from noise_search.verifiers.human.comparison_session import Sitting
+from noise_search.verifiers.human.human import HumanVerifier
+from noise_search.verifiers.human.preference_model import LEAST_CHOICES
+from noise_search.verifiers.human.questions import BY_MODEL, ERROR, STOP, Absent, Answer, Ended
+from noise_search.verifiers.measures.guidance_gap import GuidanceGap
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 
 def pictures(count: int, seed: int = 0) -> list[torch.Tensor]:

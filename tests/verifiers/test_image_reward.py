@@ -14,9 +14,9 @@ import tiny_image_reward as tiny
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.blip import Sizes, load_network, weight_shapes
-from noise_search.verifiers.image_reward import MAX_TOKENS, ImageReward, preprocess
-from noise_search.verifiers.wordpiece import encode, load_tokenizer, read_vocabulary
+from noise_search.verifiers.image_reward.blip import Sizes, load_network, weight_shapes
+from noise_search.verifiers.image_reward.image_reward import MAX_TOKENS, ImageReward, preprocess
+from noise_search.verifiers.image_reward.wordpiece import encode, load_tokenizer, read_vocabulary
 
 FOUND = json.loads(tiny.FIXTURES.read_text(encoding="utf-8"))
 PIXEL_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]

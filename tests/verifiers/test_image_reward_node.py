@@ -20,10 +20,10 @@ import comfy.model_management as mm  # noqa: E402
 import comfy.ops  # noqa: E402
 import folder_paths  # noqa: E402
 
-from noise_search.nodes.verifiers_image_reward import NSImageReward  # noqa: E402
-from noise_search.nodes.weights import HeldModel  # noqa: E402
-from noise_search.verifiers.blip import Sizes, load_network  # noqa: E402
-from noise_search.verifiers.image_reward import ImageReward  # noqa: E402
+from noise_search.nodes.definitions.verifiers.image_reward import NSImageReward  # noqa: E402
+from noise_search.nodes.weights.files import HeldModel  # noqa: E402
+from noise_search.verifiers.image_reward.blip import Sizes, load_network  # noqa: E402
+from noise_search.verifiers.image_reward.image_reward import ImageReward  # noqa: E402
 
 FOUND = json.loads(tiny.FIXTURES.read_text(encoding="utf-8"))
 PROMPT, EXPECTED = FOUND["prompts"][0], torch.tensor(FOUND["scores"][0])

@@ -46,8 +46,8 @@ def test_input_value_folder_and_source_are_named(kind: str) -> None:
 
 
 def test_the_second_file_is_looked_for_too() -> None:
-    from noise_search.nodes.verifiers_clip import NSAestheticScore
-    from noise_search.nodes.weights import found
+    from noise_search.nodes.definitions.verifiers.clip import NSAestheticScore
+    from noise_search.nodes.weights.files import found
 
     assert found(lambda wanted, name: "/there", None, "x") is True
     assert found(lambda wanted, name: 1 / 0, None, None) is True  # connected: it is not known yet

@@ -17,19 +17,19 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 
-from noise_search.nodes.clip_choice import CONNECTED  # noqa: E402
-from noise_search.nodes.scoring import NSScoreImages  # noqa: E402
-from noise_search.nodes.verifiers import (  # noqa: E402
+from noise_search.nodes.definitions.scoring import NSScoreImages  # noqa: E402
+from noise_search.nodes.definitions.verifiers.basic import (  # noqa: E402
     NODES,
     NSClipScore,
     NSImageStatistics,
     NSVerifierEnsemble,
 )
-from noise_search.nodes.verifiers_cascade import NODES as CASCADE  # noqa: E402
-from noise_search.nodes.verifiers_cascade import NSVerifierCascade  # noqa: E402
-from noise_search.verifiers.cascade import Cascade  # noqa: E402
-from noise_search.verifiers.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM  # noqa: E402
-from noise_search.verifiers.statistics import ImageStatistics  # noqa: E402
+from noise_search.nodes.definitions.verifiers.cascade import NODES as CASCADE  # noqa: E402
+from noise_search.nodes.definitions.verifiers.cascade import NSVerifierCascade  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip_choice import CONNECTED  # noqa: E402
+from noise_search.verifiers.composite.cascade import Cascade  # noqa: E402
+from noise_search.verifiers.composite.ensemble import CALIBRATED, GATE, RANK_MEAN, WEIGHTED_SUM  # noqa: E402
+from noise_search.verifiers.measures.statistics import ImageStatistics  # noqa: E402
 
 IMAGES = torch.rand(3, 40, 40, 3, generator=torch.Generator().manual_seed(0))
 SHARP, GREY = ImageStatistics(1, 0, 0, 0), ImageStatistics(0, 0, -1, 0)

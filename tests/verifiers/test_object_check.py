@@ -20,7 +20,7 @@ import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 import transformers  # noqa: E402
 
-from noise_search.nodes.verifiers_checks import NSObjectCheck  # noqa: E402
+from noise_search.nodes.definitions.verifiers.checks import NSObjectCheck  # noqa: E402
 
 BY_TOKENS = ["grounding-dino", "mm-grounding-dino"]  # the latter is LLMDet's type too
 KINDS = ["owlvit", "owlv2", *BY_TOKENS]

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from noise_search.verifiers.object_check import ObjectCheck
-from noise_search.verifiers.object_rules import (
+from noise_search.verifiers.content.object_check import ObjectCheck
+from noise_search.verifiers.content.object_rules import (
     MAX_BOXES,
     Check,
     Thing,

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
-from noise_search.nodes.verifiers import NSClipScore  # noqa: E402
-from noise_search.nodes.verifiers_clip import NSAestheticScore  # noqa: E402
-from noise_search.nodes.verifiers_image_reward import load_model  # noqa: E402
-from noise_search.nodes.weights import Wanted, below, read_weights, said  # noqa: E402
+from noise_search.nodes.definitions.verifiers.basic import NSClipScore  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip import NSAestheticScore  # noqa: E402
+from noise_search.nodes.definitions.verifiers.image_reward import load_model  # noqa: E402
+from noise_search.nodes.weights.files import Wanted, below, read_weights, said  # noqa: E402
 
 WANTED = Wanted("Some Score", "model_name", ("verifiers",), "model.safetensors of https://example.org/some")
 PICTURES = torch.rand(3, 40, 32, 3, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ boot()
 import comfy.nested_tensor  # noqa: E402
 from comfy_execution.graph_utils import ExecutionBlocker  # noqa: E402
 
-from noise_search.nodes.scoring import NSScoreImages, best_first  # noqa: E402
+from noise_search.nodes.definitions.scoring import NSScoreImages, best_first  # noqa: E402
 
 
 @dataclass

@@ -21,7 +21,7 @@ boot()
 
 import comfy.model_management as mm  # noqa: E402
 
-from noise_search.nodes.verifiers_clip import NSSigLIPScore  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip import NSSigLIPScore  # noqa: E402
 
 SMALL = load_file(Path(__file__).parent / "fixtures" / "photos.safetensors")["clip"].float() / 255
 SIGLIP_PROMPTS = ["a cup of coffee on a wooden table, and a cat on a table", "cat", "An ASTRONAUT"]

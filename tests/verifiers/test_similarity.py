@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers import features
-from noise_search.verifiers.base import PredictionVerifier, Verifier
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.features import image_features, pixel_features, share
-from noise_search.verifiers.human import HumanVerifier
-from noise_search.verifiers.reference import LIKE, UNLIKE, ReferenceSimilarity
-from noise_search.verifiers.self_similarity import SelfSimilarity
+from noise_search.verifiers.common import features
+from noise_search.verifiers.common.base import PredictionVerifier, Verifier
+from noise_search.verifiers.common.features import image_features, pixel_features, share
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.human.human import HumanVerifier
+from noise_search.verifiers.measures.reference import LIKE, UNLIKE, ReferenceSimilarity
+from noise_search.verifiers.measures.self_similarity import SelfSimilarity
 
 
 class FakeVision:
@@ -205,8 +205,8 @@ def test_what_comfyui_gives_for_each_kind_of_encoder(kind: str, tmp_path: Any) -
 @pytest.mark.comfy
 def test_nodes(tiny_clip: SimpleNamespace) -> None:
     from inprocess import run_node
-    from noise_search.nodes.clip_files import load_clip_pair
-    from noise_search.nodes.verifiers_similarity import NODES, NSReferenceSimilarity, NSSelfSimilarity
+    from noise_search.nodes.definitions.verifiers.similarity import NODES, NSReferenceSimilarity, NSSelfSimilarity
+    from noise_search.nodes.weights.clip import load_clip_pair
 
     for node in NODES:
         found = node.define_schema()

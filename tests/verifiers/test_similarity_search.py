@@ -18,13 +18,13 @@ boot()
 
 from searching import decoded, noise_of, parts, search, search_with, stock_with  # noqa: E402
 
-from noise_search.nodes.runner import repaired  # noqa: E402
+from noise_search.nodes.run.runner import repaired  # noqa: E402
 from noise_search.search.methods.fk_steering import FKSteering  # noqa: E402
 from noise_search.search.methods.halving import HalvingSearch  # noqa: E402
 from noise_search.search.methods.path_search import PathSearch  # noqa: E402
 from noise_search.search.methods.zero_order import ZeroOrderSearch  # noqa: E402
-from noise_search.verifiers.features import image_features  # noqa: E402
-from noise_search.verifiers.self_similarity import SelfSimilarity  # noqa: E402
+from noise_search.verifiers.common.features import image_features  # noqa: E402
+from noise_search.verifiers.measures.self_similarity import SelfSimilarity  # noqa: E402
 from toys import ToyVerifier, counted  # noqa: E402
 
 

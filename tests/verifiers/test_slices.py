@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.preprocess import in_slices, is_out_of_memory
+from noise_search.verifiers.common.preprocess import in_slices, is_out_of_memory
 
 SMALL = torch.arange(40.0).view(40, 1, 1, 1)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_search.verifiers.preprocess import luma
-from noise_search.verifiers.statistics import ImageStatistics, colorfulness, sharpness
+from noise_search.verifiers.common.preprocess import luma
+from noise_search.verifiers.measures.statistics import ImageStatistics, colorfulness, sharpness
 
 
 def flat(r: float, g: float, b: float) -> Tensor:

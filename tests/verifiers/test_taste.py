@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from noise_search.verifiers.choices import MODEL, Choice
-from noise_search.verifiers.statistics import ImageStatistics
-from noise_search.verifiers.taste import LEAST_CHOICES, fit_taste, picture_features
+from noise_search.verifiers.human.choices import MODEL, Choice
+from noise_search.verifiers.human.preference_model import LEAST_CHOICES, fit_taste, picture_features
+from noise_search.verifiers.measures.statistics import ImageStatistics
 
 
 def pictures(count: int, seed: int = 0) -> torch.Tensor:

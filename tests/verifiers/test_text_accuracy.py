@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from noise_search.verifiers import ocr
-from noise_search.verifiers.text_accuracy import Line, TextAccuracy, edit_cost, reading_order
+from noise_search.verifiers.content import ocr
+from noise_search.verifiers.content.text_accuracy import Line, TextAccuracy, edit_cost, reading_order
 
 BLANK = torch.zeros(1, 8, 8, 3)
 
@@ -263,8 +263,8 @@ def test_the_picture_whose_text_is_right_is_chosen(offline: None, text: str) -> 
     if not (find_spec("rapidocr") or find_spec("rapidocr_onnxruntime")):
         pytest.skip("the optional package rapidocr is not installed; `make setup` installs it")
     from inprocess import run_node
-    from noise_search.nodes.scoring import NSScoreImages
-    from noise_search.nodes.verifiers_checks import NSTextAccuracy
+    from noise_search.nodes.definitions.scoring import NSScoreImages
+    from noise_search.nodes.definitions.verifiers.checks import NSTextAccuracy
 
     (verifier,) = run_node(NSTextAccuracy, text=text, other_text=0.0, ignore_case=True, ignore_spaces=True)
     for font, size in FONTS.items():
@@ -281,7 +281,7 @@ def test_cancel_is_noticed_between_two_pictures(monkeypatch: pytest.MonkeyPatch)
     boot()
     import comfy.model_management as mm
 
-    from noise_search.nodes import verifiers_checks
+    from noise_search.nodes.definitions.verifiers import checks
 
     seen = []
 
@@ -290,9 +290,9 @@ def test_cancel_is_noticed_between_two_pictures(monkeypatch: pytest.MonkeyPatch)
         mm.interrupt_current_processing()
         return EXPECTED
 
-    monkeypatch.setattr(verifiers_checks, "load_reader", lambda: read)
+    monkeypatch.setattr(checks, "load_reader", lambda: read)
     settings = {"other_text": 0.0, "ignore_case": True, "ignore_spaces": True}
-    (verifier,) = run_node(verifiers_checks.NSTextAccuracy, text="open", **settings)
+    (verifier,) = run_node(checks.NSTextAccuracy, text="open", **settings)
     with pytest.raises(mm.InterruptProcessingException):
         verifier.score(torch.zeros(3, 8, 8, 3))
     assert len(seen) == 1

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from noise_search.verifiers.siglip_score import SigLIP
-from noise_search.verifiers.text_repair import PASSES, clip_text, repair
-from noise_search.verifiers.vlm import VisionLanguageModel
-from noise_search.verifiers.wordpiece import encode, load_tokenizer
+from noise_search.verifiers.clip.siglip_score import SigLIP
+from noise_search.verifiers.common.text_repair import PASSES, clip_text, repair
+from noise_search.verifiers.image_reward.wordpiece import encode, load_tokenizer
+from noise_search.verifiers.vlm.vlm import VisionLanguageModel
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FOUND = json.loads((FIXTURES / "tokens.json").read_text(encoding="ascii"))

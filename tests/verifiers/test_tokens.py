@@ -16,12 +16,12 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
-from noise_search.nodes.clip_files import ClipPair, load_clip_pair  # noqa: E402
-from noise_search.nodes.setup_key import _digest  # noqa: E402
-from noise_search.verifiers.clip_score import ClipScore  # noqa: E402
-from noise_search.verifiers.hps_v2 import HPSv2  # noqa: E402
-from noise_search.verifiers.pick_score import PickScore  # noqa: E402
-from noise_search.verifiers.zero_shot import ZeroShotClass  # noqa: E402
+from noise_search.nodes.store.setup_key import _digest  # noqa: E402
+from noise_search.nodes.weights.clip import ClipPair, load_clip_pair  # noqa: E402
+from noise_search.verifiers.clip.clip_score import ClipScore  # noqa: E402
+from noise_search.verifiers.clip.hps_v2 import HPSv2  # noqa: E402
+from noise_search.verifiers.clip.pick_score import PickScore  # noqa: E402
+from noise_search.verifiers.content.zero_shot import ZeroShotClass  # noqa: E402
 
 FOUND = json.loads((Path(__file__).parent / "fixtures" / "tokens.json").read_text(encoding="ascii"))["tokens"]
 END = 49407

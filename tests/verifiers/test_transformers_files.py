@@ -18,13 +18,13 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
-from noise_search.nodes.classifier_files import load_classifier  # noqa: E402
-from noise_search.nodes.detector_files import load_detector  # noqa: E402
-from noise_search.nodes.siglip_files import load_siglip  # noqa: E402
-from noise_search.nodes.verifiers_classes import CLASSIFIER  # noqa: E402
-from noise_search.nodes.verifiers_clip import SIGLIP  # noqa: E402
-from noise_search.nodes.verifiers_vlm import JUDGE, UNIFIED  # noqa: E402
-from noise_search.nodes.vlm_files import load_vision_language  # noqa: E402
+from noise_search.nodes.definitions.verifiers.classes import CLASSIFIER  # noqa: E402
+from noise_search.nodes.definitions.verifiers.clip import SIGLIP  # noqa: E402
+from noise_search.nodes.definitions.verifiers.vlm import JUDGE, UNIFIED  # noqa: E402
+from noise_search.nodes.weights.classifier import load_classifier  # noqa: E402
+from noise_search.nodes.weights.detector import load_detector  # noqa: E402
+from noise_search.nodes.weights.siglip import load_siglip  # noqa: E402
+from noise_search.nodes.weights.vlm import load_vision_language  # noqa: E402
 
 LOADERS = [
     lambda: load_classifier(CLASSIFIER, "one"), lambda: load_siglip(SIGLIP, "one"), lambda: load_detector("one"),

@@ -17,9 +17,9 @@ boot()
 
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
-from noise_search.nodes.verifiers_vlm import NSUnifiedReward  # noqa: E402
-from noise_search.verifiers.unified_reward import QUESTION, UnifiedReward  # noqa: E402
-from noise_search.verifiers.vlm import to_pil  # noqa: E402
+from noise_search.nodes.definitions.verifiers.vlm import NSUnifiedReward  # noqa: E402
+from noise_search.verifiers.vlm.unified_reward import QUESTION, UnifiedReward  # noqa: E402
+from noise_search.verifiers.vlm.vlm import to_pil  # noqa: E402
 
 IMAGE = picture(60, 90)
 

@@ -19,10 +19,10 @@ boot()
 
 import folder_paths  # noqa: E402
 
-from noise_search.nodes import vlm_files  # noqa: E402
-from noise_search.nodes.transformers_files import import_transformers  # noqa: E402
-from noise_search.nodes.verifiers_vlm import JUDGE, NODES  # noqa: E402
-from noise_search.nodes.vlm_files import load_vision_language  # noqa: E402
+from noise_search.nodes.definitions.verifiers.vlm import JUDGE, NODES  # noqa: E402
+from noise_search.nodes.weights import vlm  # noqa: E402
+from noise_search.nodes.weights.transformers import import_transformers  # noqa: E402
+from noise_search.nodes.weights.vlm import load_vision_language  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def test_a_transformers_that_is_missing_or_too_old_is_named(vlm_folder: Path, mo
 
 def test_what_others_registered_as_llm_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "LLM", (["/users/own"], {".gguf"}))
-    vlm_files.register_folder("LLM", ours=False)
+    vlm.register_folder("LLM", ours=False)
     assert folder_paths.folder_names_and_paths["LLM"] == (["/users/own", str(Path(folder_paths.models_dir, "LLM"))], {".gguf"})
 
 

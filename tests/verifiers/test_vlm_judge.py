@@ -20,10 +20,10 @@ import comfy.model_management as mm  # noqa: E402
 import transformers  # noqa: E402
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
-from noise_search.nodes.verifiers_vlm import JUDGE, NSVLMJudge  # noqa: E402
-from noise_search.nodes.vlm_files import load_vision_language  # noqa: E402
-from noise_search.verifiers.vlm import probabilities, spellings, to_pil  # noqa: E402
-from noise_search.verifiers.vlm_judge import GRADED, VLMJudge, elements_of  # noqa: E402
+from noise_search.nodes.definitions.verifiers.vlm import JUDGE, NSVLMJudge  # noqa: E402
+from noise_search.nodes.weights.vlm import load_vision_language  # noqa: E402
+from noise_search.verifiers.vlm.vlm import probabilities, spellings, to_pil  # noqa: E402
+from noise_search.verifiers.vlm.vlm_judge import GRADED, VLMJudge, elements_of  # noqa: E402
 
 KINDS = ["qwen2", "qwen2.5", *(["qwen3"] if hasattr(transformers, "Qwen3VLConfig") else [])]
 IMAGES = torch.stack([picture(60, 90, phase) for phase in range(3)])

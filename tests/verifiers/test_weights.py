@@ -18,8 +18,8 @@ boot()
 import comfy.model_management as mm  # noqa: E402
 import folder_paths  # noqa: E402
 
-from noise_search.nodes import weights  # noqa: E402
-from noise_search.nodes.weights import (  # noqa: E402
+from noise_search.nodes.weights import files as weights  # noqa: E402
+from noise_search.nodes.weights.files import (  # noqa: E402
     HeldModel,
     Wanted,
     check_keys,
@@ -153,7 +153,7 @@ def test_cancel_stops_the_work_of_a_slice() -> None:
 
 
 def test_cancel_is_no_reason_to_halve_a_slice() -> None:
-    from noise_search.verifiers.preprocess import in_slices
+    from noise_search.verifiers.common.preprocess import in_slices
 
     model, sizes = HeldModel(torch.nn.Linear(3, 2)), []
 

@@ -1,0 +1,1 @@
+"""ComfyUI as `search/` needs it: sessions, noise, memory, shared model calls."""

@@ -1,0 +1,148 @@
+"""Conditioning jitter: a candidate's own text embeddings, in the user's guider and for stock nodes."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...search.noise.jitter import Jitter, jitter_embedding
+from ...search.noise.recipe import derived_seed, recipes_from_json
+from ..definitions.schema import inp, schema
+from .batch_rows import guider_with, is_own
+from .batching_policy import replaced_methods
+
+CATEGORY = "noise search"
+EMBEDDINGS = ("cross_attn", "pooled_output", "conditioning_llama3")  # of texts: (rows, tokens, width), (rows, width)
+MAX_KEPT = 16  # guiders of suspended runs; an embedding may be large, and is soon made again
+
+
+def jittered_entry(entry: dict[str, Any], place: int, jitter: Jitter) -> dict[str, Any]:
+    """Return a conditioning entry with its text embeddings jittered.
+
+    Args:
+        entry: as a guider keeps it; the tensor of a CONDITIONING under "cross_attn".
+        place: its index in the conditioning; every entry, and every embedding of it, is given noise of its own.
+        jitter: seed and cosine.
+    """
+    changed = {
+        name: jitter_embedding(value, derived_seed(jitter.seed, place, name), jitter.cosine)
+        for name, value in embeddings(entry).items()
+    }
+    return {**entry, **changed}
+
+
+def embeddings(entry: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the text embeddings of a conditioning entry."""
+    found = {name: entry.get(name) for name in EMBEDDINGS}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor) and value.is_floating_point()}
+
+
+def jittered_rows(entry: dict[str, Any], place: int, jitters: list[Jitter | None]) -> dict[str, Any]:
+    """Return an entry whose row b, for each row of a latent batch, is jittered by itself; core repeats rows cyclically."""
+    rows = [entry if jitter is None else jittered_entry(entry, place, jitter) for jitter in jitters]
+    if len(rows) == 1:
+        return rows[0]
+    changed = {name: torch.cat([row[name][[b % row[name].shape[0]]] for b, row in enumerate(rows)]) for name in embeddings(entry)}
+    return {**entry, **changed}
+
+
+class JitteredGuiders:
+    """Copies of a guider whose positive conditioning is jittered. The guider and its conditioning stay as they are."""
+
+    def __init__(self, guider: Any) -> None:
+        """Hold the guider, between samplings."""
+        self._guider = guider
+        self._kept: OrderedDict[Jitter, Any] = OrderedDict()
+
+    def get(self, jitter: Jitter | None) -> Any:
+        """Return the guider of candidates with a jitter; the guider itself for None.
+
+        Raises:
+            ValueError: it has no positive conditioning, or no text embedding in it.
+        """
+        if jitter is None:
+            return self._guider
+        if jitter not in self._kept:
+            positive = self.check()
+            entries = [jittered_entry(entry, place, jitter) for place, entry in enumerate(positive)]
+            entries = [{**entry, "uuid": uuid.uuid4()} for entry in entries]  # caches tell entries apart by it
+            self._kept[jitter] = guider_with(self._guider, {**self._guider.original_conds, "positive": entries})
+        self._kept.move_to_end(jitter)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[jitter]
+
+    def check(self) -> list[dict[str, Any]]:
+        """Return the entries of the positive conditioning; raise a ValueError if there is nothing to jitter."""
+        positive = (getattr(self._guider, "original_conds", None) or {}).get("positive")
+        name = type(self._guider).__qualname__
+        if not positive:
+            raise ValueError(
+                f"guider: {name} keeps no positive conditioning, so that conditioning jitter has nothing to vary: use a "
+                "CFG Guider or a Basic Guider, or another proposal"
+            )
+        if not any(map(embeddings, positive)):
+            raise ValueError(
+                f"guider: the positive conditioning of {name} holds no text embedding, so that conditioning jitter has "
+                "nothing to vary: use another proposal"
+            )
+        if bound := [method for method in replaced_methods(self._guider) if not is_own(self._guider, method)]:
+            raise ValueError(_fixed(f"{name}.{bound[0]} is replaced by a function"))
+        return positive
+
+
+def check_entered(expected: Any, guider: Any) -> None:
+    """Raise a ValueError if a sampling of one guider turns out to be that of another, which it wraps."""
+    conds = expected.original_conds
+    if getattr(guider, "original_conds", conds) is not conds:
+        raise ValueError(_fixed(f"{type(expected).__qualname__} hands the sampling on to another guider"))
+
+
+def _fixed(why: str) -> str:
+    return f"guider: {why} that always uses its own conditioning, which conditioning jitter cannot vary: use another proposal"
+
+
+class NSJitterConditioning(io.ComfyNode):
+    """A winner's conditioning."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSJitterConditioning",
+            display_name="Jitter Conditioning",
+            category=CATEGORY,
+            description="Varies a conditioning as a recipe says, so that stock nodes render the winner of a search with "
+            "conditioning jitter: connect it to the guider, and the search's noise output to the sampler.",
+            search_aliases=["prompt variation", "conditioning noise", "recipe"],
+            inputs=[
+                inp(io.Conditioning, "conditioning", tooltip="The positive conditioning of the search, whole: what went into "
+                    "its guider."),
+                inp(io.String, "recipe", multiline=True, tooltip="The recipe output of a search, connected or pasted. One "
+                    "without jitter leaves the conditioning as it is. A list of recipes goes with a latent batch of as many "
+                    "rows."),
+            ],
+            outputs=[io.Conditioning.Output("conditioning", tooltip="The winner's conditioning.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, conditioning: list, recipe: str) -> io.NodeOutput:
+        jitters = [one.jitter for one in recipes_from_json(recipe)]
+        if not any(jitters):
+            return io.NodeOutput(conditioning)
+        entries = [extra if tensor is None else {**extra, "cross_attn": tensor} for tensor, extra in conditioning]
+        if not any(map(embeddings, entries)):
+            raise ValueError("conditioning: it holds no text embedding, so that there is nothing to jitter")
+        rows = [jittered_rows(entry, place, jitters) for place, entry in enumerate(entries)]
+        out = [
+            [None if tensor is None else row["cross_attn"], {name: value for name, value in row.items() if name in extra}]
+            for (tensor, extra), row in zip(conditioning, rows, strict=True)
+        ]
+        return io.NodeOutput(out)
+
+
+NODES = [NSJitterConditioning]

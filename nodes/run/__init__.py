@@ -1,0 +1,1 @@
+"""One search of a node, from its inputs to its outputs."""

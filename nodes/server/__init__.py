@@ -1,0 +1,1 @@
+"""HTTP routes and websocket messages for ComfyUI's page."""

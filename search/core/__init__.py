@@ -1,0 +1,1 @@
+"""The search itself: budget planning, runs, evaluation, user control, observers."""

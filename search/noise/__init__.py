@@ -1,0 +1,1 @@
+"""Candidate noise: recipes, proposals, moves and seeds."""

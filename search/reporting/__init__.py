@@ -1,0 +1,1 @@
+"""What a search tells: reports, tables, curves, and the live feed."""

@@ -1,0 +1,1 @@
+"""From a verifier to scores: scorers, parts of verifiers, and kept pictures."""

@@ -1,0 +1,1 @@
+"""Choosing among the best candidates when a search is over."""

@@ -1,0 +1,1 @@
+"""The verifier that asks a chat-completions endpoint."""

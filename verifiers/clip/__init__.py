@@ -1,0 +1,1 @@
+"""Verifiers on CLIP and SigLIP."""

@@ -1,0 +1,1 @@
+"""What verifiers share: the protocol, preprocessing, features."""

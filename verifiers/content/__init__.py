@@ -1,0 +1,1 @@
+"""Verifiers that look for something definite: classes, objects, text."""

@@ -1,0 +1,1 @@
+"""ImageReward and its network."""

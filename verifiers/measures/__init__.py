@@ -1,0 +1,1 @@
+"""Verifiers that measure pixels or compare features."""

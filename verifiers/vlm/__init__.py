@@ -1,0 +1,1 @@
+"""Verifiers on vision-language models."""
