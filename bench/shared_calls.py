@@ -43,8 +43,8 @@ def studio_in(dtype: torch.dtype) -> Studio:
 
 def session_on(rig: Rig) -> Any:
     """Return a session of the pack on a rig."""
-    runner, noise = (importlib.import_module(f"noise_search.nodes.{name}") for name in ("runner", "noise"))
-    budget, recipes = (importlib.import_module(f"noise_search.search.{name}") for name in ("budget", "recipes"))
+    runner, noise = (importlib.import_module(f"noise_search.nodes.{name}") for name in ("run.runner", "adapter.noise"))
+    budget, recipes = (importlib.import_module(f"noise_search.search.{name}") for name in ("base.budget", "noise.recipe"))
     given = noise.RecipeNoise(recipes.Recipe(0, 0))
     (graph,) = runner.graphs(given, rig.guider, rig.sampler, rig.sigmas, rig.latent, None)
     return importlib.import_module("noise_search.nodes.adapter.session").ComfySession(graph, budget.Budget(1000))

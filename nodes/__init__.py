@@ -9,8 +9,18 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from .adapter import conditioning
-from .definitions import methods, methods_noise, methods_particles, methods_paths, proposals, results, saving, scoring, search
+from .definitions import (
+    conditioning,
+    methods,
+    methods_noise,
+    methods_particles,
+    methods_paths,
+    proposals,
+    results,
+    saving,
+    scoring,
+    search,
+)
 from .definitions.verifiers import api, basic, cascade, checks, classes, clip, graph, human, image_reward, similarity, vlm
 from .server import routes as routes  # the server gets them when the pack is loaded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,12 @@ def sources(layer: str) -> list[Path]:
     return sorted((ROOT / layer).rglob("*.py"))
 
 
+# Packages from the lowest to the highest: each may import those of the lines before its own, and itself.
+ORDER = {
+    "search": ["noise", "base", "lockstep", "journal", "scoring", "core", "methods", "selection", "reporting", "run"],
+    "verifiers": ["common", "clip", "image_reward", "vlm", "api", "measures", "composite", "content", "human", ""],
+    "nodes": ["weights", "adapter", "store", "server", "run", "definitions", ""],
+}
 SHIPPED = [ROOT / "__init__.py", *(path for layer in LAYERS for path in sources(layer))]
 
 
@@ -90,6 +96,83 @@ def misdeeds(source: str) -> list[str]:
             if node.type is None or (broad and silent):
                 found.append(f"line {node.lineno}: swallows every exception")
     return found
+
+
+def modules() -> dict[str, Path]:
+    """Return the shipped modules by dotted name."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for layer in LAYERS for path in sources(layer)}
+
+
+def imported_modules(source: str, path: Path, known: Set[str]) -> set[str]:
+    """Return which of the known modules a file imports, at any place, for types only too."""
+    found = set()
+    package = list(path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+            for alias in node.names:
+                tried = (f"{base}.{alias.name}", base, f"{base}.__init__")
+                found.update([name for name in tried if name in known][:1])
+    return found
+
+
+def package_of(module: str) -> tuple[str, str]:
+    """Return the layer of a module and its package in it; the module itself where it lies at the layer's top."""
+    layer, *rest = module.split(".")
+    return layer, "" if rest == ["__init__"] else rest[0]
+
+
+def arrows_up(graph: Mapping[str, Set[str]]) -> list[str]:
+    """Name every import of a package that is not below the importing one in its layer."""
+    found = []
+    for module, targets in graph.items():
+        layer, package = package_of(module)
+        for target in targets:
+            other, name = package_of(target)
+            if other == layer and name != package and ORDER[layer].index(name) > ORDER[layer].index(package):
+                found.append(f"{module} imports {target}")
+    return sorted(found)
+
+
+def cycles(graph: Mapping[str, Set[str]]) -> list[str]:
+    """Name the modules that import one another, directly or by way of others."""
+    left = dict(graph)
+    while free := [module for module, targets in left.items() if not targets & left.keys()]:
+        for module in free:
+            del left[module]
+    while free := left.keys() - {target for targets in left.values() for target in targets}:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def import_graph() -> dict[str, set[str]]:
+    known = modules()
+    return {name: imported_modules(path.read_text(encoding="utf-8"), path, known.keys()) for name, path in known.items()}
+
+
+def test_packages_import_only_those_below_them():
+    assert arrows_up(import_graph()) == []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert cycles(import_graph()) == []
+
+
+def test_the_checks_of_arrows_and_cycles_can_fail():
+    path = ROOT / "search" / "base" / "module.py"
+    known = {"search.core.search", "search.noise.recipe", "search.noise.__init__"}
+    source = "from ..core.search import Search\nfrom ..noise import recipe\nif TYPE_CHECKING:\n    from ..noise import x"
+    assert imported_modules(source, path, known) == known
+    graph = {
+        "search.base.module": {"search.core.search"},
+        "search.core.search": {"search.base.budget"},
+        "search.base.budget": set(),
+    }
+    assert arrows_up(graph) == ["search.base.module imports search.core.search"]
+    assert cycles(graph) == []
+    ring = {**graph, "search.base.budget": {"search.base.module"}, "search.run": {"search.core.search"}}
+    assert cycles(ring) == ["search.base.budget", "search.base.module", "search.core.search"]
 
 
 def test_there_is_something_to_check():

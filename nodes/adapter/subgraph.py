@@ -30,7 +30,7 @@ from comfy_execution.graph_utils import is_link
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...search.core.status_text import cut
+from ...search.base.text import cut
 from .graph_links import Chain, Link, class_of, links, paid, title
 
 

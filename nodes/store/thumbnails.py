@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...search.base.candidate import Candidate
-from ...search.core.status_text import cut
+from ...search.base.text import cut
 from ...search.journal.files import write_whole
 from ...search.journal.journal import entry_name
 from ...search.noise.recipe import Recipe

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from ..lockstep.model_calls import same_level
 from ..noise.recipe import Recipe
+from .levels import same_level
 
-if TYPE_CHECKING:
-    from .pool import Standing
+
+class Scores(Protocol):
+    """The scores of a candidate, as they are now; see `pool.Standing`."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def scores(self) -> dict[str, float]: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +44,7 @@ class Candidate:
     index: int
     recipe: Recipe
     parent: int | None = None
-    standing: Standing | None = None
+    standing: Scores | None = None
     looks: list[Mapping[str, Any]] = field(default_factory=list)
     nfe: int = 0
     status: str = "waiting"

@@ -10,17 +10,15 @@ import heapq
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .candidate import Candidate
 from .standings import Rows, Standings, rounded
 
-if TYPE_CHECKING:
-    from .candidate import Candidate
-
-Scored = tuple["Candidate", float]
+Scored = tuple[Candidate, float]
 Known = tuple[float, int, int, float, int]  # what orders a member: -(score - rise * members), index, place, score, members then
 LOOKS = 64  # members whose scores are looked at again, one by one, before the order is made anew
 

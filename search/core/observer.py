@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ..base.candidate import Candidate
-    from .search import Search
+from ..base.budget import Budget
+from ..base.candidate import Candidate, Round
+from ..base.pool import Pool
+from ..scoring.scorer import Judge
+from .user_requests import Controls
+
+
+class SearchView(Protocol):
+    """What an observer may read of a search; see `search.Search`."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def judge(self) -> Judge: ...
+    @property
+    def controls(self) -> Controls: ...
+    @property
+    def baseline(self) -> Candidate: ...
+    @property
+    def candidates(self) -> Sequence[Candidate]: ...
+    @property
+    def running(self) -> set[int]: ...
+    @property
+    def scored(self) -> Sequence[Candidate]: ...
+    @property
+    def finished(self) -> Pool: ...
+    @property
+    def ranked(self) -> list[tuple[Candidate, float]]: ...
+    @property
+    def rounds(self) -> Sequence[Round]: ...
 
 
 class Watcher(Protocol):
     """Follows a search; called in the search's own thread, so that it must be quick."""
 
-    def begin(self, search: Search) -> None:
+    def begin(self, search: SearchView) -> None:
         """The search is about to begin."""
 
     def doing(self, words: str) -> None:
@@ -27,14 +58,14 @@ class Watcher(Protocol):
         `what` they are: {} for finished ones, {"sigma": level} half-way, {"draft_steps": steps} for drafts.
         """
 
-    def changed(self, search: Search) -> None:
+    def changed(self, search: SearchView) -> None:
         """Scores, states, or what the search waits for changed; some time between two model calls."""
 
 
 class Nobody:
     """A watcher that does not look."""
 
-    def begin(self, search: Search) -> None:
+    def begin(self, search: SearchView) -> None:
         """Do nothing."""
 
     def doing(self, words: str) -> None:
@@ -43,5 +74,5 @@ class Nobody:
     def shown(self, candidates: Sequence[Candidate], pictures: Sequence[Tensor], what: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def changed(self, search: Search) -> None:
+    def changed(self, search: SearchView) -> None:
         """Do nothing."""

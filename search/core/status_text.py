@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.candidate import Candidate
+from ..base.text import many
 
 COMPARING = "comparing the finalists"
-MOST = 600  # letters of what another's error says
 
 
 def rendering(candidates: Sequence[Candidate]) -> str:
@@ -49,17 +49,6 @@ def restored(calls: int) -> str:
 def done(count: int, calls: int, stopped: str) -> str:
     """Say what a search that ended came to, and why it ended if that was not the budget alone."""
     return f"done: best of {count} after {many(calls, 'model call')}" + (f" ({stopped})" if stopped else "")
-
-
-def many(count: int, what: str) -> str:
-    """Return "1 branch", "2 branches"."""
-    ending = "" if count == 1 else "es" if what.endswith("ch") else "s"
-    return f"{count} {what}{ending}"
-
-
-def cut(text: str, most: int = MOST) -> str:
-    """Return a text, cut with what was cut said if it is longer than `most` letters."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more letters)"
 
 
 def _others(candidates: Sequence[Candidate]) -> str:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 
 from ..base.budget import Budget
 from ..base.candidate import finite_or_none
+from ..base.levels import same_level
 from ..base.session import Run, Session
-from ..lockstep.model_calls import same_level
 from ..noise.recipe import Cut, Recipe
 from .journal import Journal, entry_name
 from .lazy_run import Known, LazyRecord, LazyRun, records_of, run_to

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..base.levels import same_level
 from ..base.session import Run
-from ..lockstep.model_calls import same_level
 from ..noise.recipe import Recipe
 
 

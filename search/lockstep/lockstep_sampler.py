@@ -17,7 +17,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from .model_calls import Request, request_key, same_level, why_apart
+from ..base.levels import same_level
+from .model_calls import Request, request_key, why_apart
 from .model_options import POST_CFG, Change, Options, apply_changes, clone_options
 from .recording import guidance_gaps, record_of, recorded
 from .shared_check import Place, SharedCall, SharedCalls, SharedCallsDiffer, place_of

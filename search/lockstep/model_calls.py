@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.levels import same_level
 from ..noise.jitter import Jitter
 from .model_options import Change, Options, identity, run_post_cfg
 
@@ -81,11 +82,6 @@ def answer_from(record: Record, request: Request) -> Tensor | None:
     args = {**record.post_cfg_args, "denoised": record.denoised}
     args = {key: value.clone() if isinstance(value, Tensor) else value for key, value in args.items()}
     return run_post_cfg(request.change.post_cfg, args)
-
-
-def same_level(sigma: float, other: float) -> bool:
-    """Say whether two noise levels are one, but for rounding."""
-    return abs(sigma - other) <= 1e-5 * other
 
 
 def record_at(records: Sequence[Any], sigma: float) -> Any | None:

@@ -15,9 +15,10 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
+from ..base.levels import same_level
 from ..noise.jitter import Jitter
 from .guider_stand_in import GuiderStandIn
-from .model_calls import Record, Request, answer_from, at_or_above, record_at, same_level
+from .model_calls import Record, Request, answer_from, at_or_above, record_at
 from .model_options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
 from .run_start import Start

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .bounded_cache import Kept
+from .branch_point import Cut as Cut
 from .jitter import Jitter
 from .linked import Linked
 from .moves import AMOUNTS, HAS_LEVELS, HAS_LINEAGE, MAX_LEVELS, MAX_LINEAGE, MOVES, Ancestor, Draw, Move, apply
@@ -28,23 +29,6 @@ NEEDS_NOISE = (
     "'Noise from Recipe' or 'Render Candidate'"
 )
 COPIED = ' \n\t",'  # what may stand around a recipe that was copied out of a report
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Where a run was left for a new one.
-
-    Attributes:
-        sigma: noise level of the model call it was left at, model units.
-        renoise_to: noise level the new run starts from; `sigma` if nothing was added.
-        noise_seed: seed of the Gaussian added on the way up.
-        seed: step seed of the new run.
-    """
-
-    sigma: float
-    renoise_to: float
-    noise_seed: int
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .bounded_cache import Kept
+from .branch_point import Cut
+from .jitter import Jitter
 from .linked import Linked
 from .moves import HAS_LEVELS, Ancestor, Move
-
-if TYPE_CHECKING:
-    from .recipe import Cut, Recipe
 
 VERSION = 1
 GIVEN = "given"
 AT_SEED = f"{GIVEN}@"  # and a seed: what the connected NOISE object makes at that seed
 TEXTS: Kept[str] = Kept(4 << 20, len)  # of moves, cuts and ancestors that others follow, characters
+
+
+class Written(Protocol):
+    """What is read of a recipe (`recipe.Recipe`)."""
+
+    @property
+    def start(self) -> int | str: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def moves(self) -> Linked[Move]: ...
+    @property
+    def cuts(self) -> Linked[Cut]: ...
+    @property
+    def jitter(self) -> Jitter | None: ...
 
 
 class Style(NamedTuple):
@@ -37,7 +53,7 @@ PLAIN = Style(", ", ": ", False)  # as `json.dumps` does
 CANONICAL = Style(",", ":", True)  # as `lines.canonical` does
 
 
-def recipe_text(recipe: Recipe, style: Style) -> str:
+def recipe_text(recipe: Written, style: Style) -> str:
     """Return a recipe as JSON; seeds are strings, since browsers round large numbers."""
     noise = f"{AT_SEED}{recipe.start}" if recipe.connected else str(recipe.start)
     fields = {"noise_search": str(VERSION), "noise": json.dumps(noise), "seed": _seed(recipe.seed)}

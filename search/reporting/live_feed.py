@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..base.candidate import Candidate
-from ..core.search import Search
+from ..core.observer import SearchView
 from ..core.status_text import done
 from ..noise.recipe import Recipe
 from .snapshot import VERSION, Course, Plan, change, merged, names_in, snapshot
@@ -83,7 +83,7 @@ class Feed:
             clock: gives seconds.
         """
         self.about, self.album = dict(about), album
-        self.search: Search | None = None
+        self.search: SearchView | None = None
         self.recipes: dict[str, Recipe] = {}
         self.question: Callable[[], dict[str, Any] | None] = lambda: None
         self.final: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ class Feed:
 
     # What the search says.
 
-    def begin(self, search: Search) -> None:
+    def begin(self, search: SearchView) -> None:
         with self._lock:
             self.search, self._plan = search, Plan.of(search)
             self._thumbs, self._names, self._met, self._scored = {}, {}, {}, 0  # it may be begun anew
@@ -120,7 +120,7 @@ class Feed:
                 self._show(candidate, name)
         self.touch()
 
-    def changed(self, search: Search) -> None:
+    def changed(self, search: SearchView) -> None:
         new = search.scored[self._scored :]
         self._scored += len(new)
         for candidate in new:
@@ -211,7 +211,7 @@ class Feed:
         words = SAID.get(phase, self._words)
         return self._state(search, phase, words, question["candidates"] if question else ()) | {"question": question}
 
-    def _state(self, search: Search, phase: str, words: str, musts: Sequence[int], best: int | None = None) -> dict[str, Any]:
+    def _state(self, search: SearchView, phase: str, words: str, musts: Sequence[int], best: int | None = None) -> dict[str, Any]:
         left = self._plan.left(search, self._seconds)
         told = snapshot(search, self._plan, self._thumbs, self._names, self._course, musts, best)
         return {

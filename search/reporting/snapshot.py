@@ -17,7 +17,7 @@ import torch
 
 from ..base.candidate import Candidate, calls_of
 from ..base.pool import Pool
-from ..core.search import Search
+from ..core.observer import SearchView
 
 VERSION = 1
 BEST, NEWEST = 200, 100  # candidates in a state
@@ -45,7 +45,7 @@ class Plan:
     max_seconds: float
 
     @staticmethod
-    def of(search: Search) -> Plan:
+    def of(search: SearchView) -> Plan:
         """Return the plan of a search that is about to begin."""
         budget = search.budget
         return Plan(search.method, budget.images, search.steps, budget.rules.max_model_calls, budget.rules.max_seconds)
@@ -54,7 +54,7 @@ class Plan:
         """Return the most NFE; an estimate while candidate 0's cost is not known."""
         return min(self.images * (run_cost or self.steps), self.max_calls or self.images * (run_cost or self.steps))
 
-    def left(self, search: Search, seconds: float) -> float | None:
+    def left(self, search: SearchView, seconds: float) -> float | None:
         """Estimate the seconds to the end from the pace of the calls that this search made itself; None if it made none."""
         budget = search.budget
         made = budget.nfe - budget.recalled
@@ -71,7 +71,7 @@ class Course:
         """Start before the first round."""
         self._calls, self._rounds, self._before = array("q"), 0, 0
 
-    def curve(self, search: Search) -> list[list[Any]]:
+    def curve(self, search: SearchView) -> list[list[Any]]:
         """Return (model calls, best score) wherever it rose, by the scores as they are now, and at the end."""
         new = search.rounds[self._rounds :]
         self._calls.extend(calls for calls, _ in calls_of(((told.candidates, told.nfe) for told in new), self._before))
@@ -87,7 +87,7 @@ class Course:
 
 
 def snapshot(
-    search: Search, plan: Plan, thumbs: Mapping[int, str], names: Mapping[int, str],
+    search: SearchView, plan: Plan, thumbs: Mapping[int, str], names: Mapping[int, str],
     course: Course, musts: Iterable[int] = (), best: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the part of a state that the search itself knows.

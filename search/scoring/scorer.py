@@ -14,7 +14,7 @@ from torch import Tensor
 from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..base.standings import Alone, Running, Standings
-from ..core.status_text import cut
+from ..base.text import cut
 from ..journal.score_cache import ScoreBook
 from .verifier_parts import (
     asks_people,

@@ -19,8 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..base.text import cut
 from ..core.search import Search
-from ..core.status_text import COMPARING, cut
+from ..core.status_text import COMPARING
 
 
 @dataclass(frozen=True)

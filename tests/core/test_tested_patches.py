@@ -175,9 +175,8 @@ def test_the_tables_say_something_of_entries_only():
     made = [with_sag(tiny_unet()), windowed()]
     if has_node("NAGuidance"):
         made.append(guider(run_node("NAGuidance", model=tiny_unet(), nag_scale=5.0, nag_alpha=0.5, nag_tau=1.5)[0]))
-    things = [
-        thing for g in made for thing in batching_policy.callables_in([g.model_patcher.model_options, g.model_patcher.wrappers])
-    ]
+    patched = [[g.model_patcher.model_options, g.model_patcher.wrappers] for g in made]
+    things = [thing for options in patched for thing in batching_policy.callables_in(options)]
     assert {batching_policy.origin(thing) for thing in things} <= tested_patches.CALLABLES
     assert set(tested_patches.ONE_A_CALL) | set(tested_patches.LIMITED) <= tested_patches.CALLABLES
 

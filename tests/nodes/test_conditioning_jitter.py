@@ -19,7 +19,8 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import relative, session_for
 
-from noise_search.nodes.adapter.conditioning import MAX_KEPT, NSJitterConditioning
+from noise_search.nodes.adapter.conditioning import MAX_KEPT
+from noise_search.nodes.definitions.conditioning import NSJitterConditioning
 from noise_search.nodes.definitions.proposals import NSConditioningJitterProposal
 from noise_search.search.core.replay import replay
 from noise_search.search.methods.halving import HalvingSearch

@@ -17,7 +17,7 @@ import torch
 from searching import Broken, FarFrom, at_call, decoded, interrupt, noise_of, parts, render, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.adapter.conditioning import NSJitterConditioning
+from noise_search.nodes.definitions.conditioning import NSJitterConditioning
 from noise_search.nodes.definitions.methods_noise import NSSpectralSearch
 from noise_search.nodes.definitions.results import LEAVE_OUT, NSNoiseFromRecipe
 from noise_search.nodes.definitions.verifiers.cascade import NSVerifierCascade

@@ -6,23 +6,40 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..common.base import Verifier
 from ..common.features import image_features
 from ..composite.ensemble import leaves_of
 from .choices import ASSISTANT, MODEL, REFERENCE, YOU, Choice, bradley_terry
 from .preference_model import LEAST_CHOICES, Taste, fit_taste, picture_features
 from .questions import ERROR, NAME, STOP, Absent, Answer, Asker, Ended, Question
 
-if TYPE_CHECKING:
-    from .human import HumanVerifier
-
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+class Settings(Protocol):
+    """What a session is to be like; see `human.HumanVerifier`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def asker(self) -> Asker: ...
+    @property
+    def set_size(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def when_absent(self) -> str: ...
+    @property
+    def assistant(self) -> Verifier | None: ...
+    @property
+    def clip_vision(self) -> Any: ...
 
 
 @dataclass(eq=False)
@@ -41,7 +58,7 @@ class Sitting:
         waited: seconds spent waiting for answers.
     """
 
-    verifier: HumanVerifier
+    verifier: Settings
     asker: Asker | None = None
     recall: Callable[[int], Tensor | None] = lambda index: None
     finishing: Callable[[], bool] = lambda: False
