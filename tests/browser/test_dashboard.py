@@ -35,7 +35,7 @@ def shared_page(request, server, browser):
 def ui(shared_page):
     """A page that knows of no search; a test may leave no error of ours in its console."""
     shared_page.page.unroute_all()
-    forget = "async () => { (await import('/extensions/noise-search/js/noise_search.js')).store.states.clear() }"
+    forget = "async () => { (await import('/extensions/noise-search/js/dashboard/extension.js')).store.states.clear() }"
     shared_page.page.evaluate(forget)
     yield shared_page
     assert shared_page.errors == []

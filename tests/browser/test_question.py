@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 from PIL import Image
 
-MODULE = "/extensions/noise-search/js/question.js"
+MODULE = "/extensions/noise-search/js/question/question.js"
 COLORS = ["#b03030", "#30b030", "#3030b0", "#b0b030", "#30b0b0", "#b030b0"]
 MOUNT = """async ([module, state]) => {
     const { mountQuestion } = await import(module);

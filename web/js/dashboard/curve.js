@@ -1,6 +1,6 @@
 /** The curve: best score against model calls. SVG, so that it is sharp at any zoom. */
 
-import { score, setAttribute, setText, show, svg } from "./dom.js";
+import { score, setAttribute, setText, show, svg } from "../common/dom.js";
 
 const TICKS_X = 4;
 const TICKS_Y = 3;

@@ -1,8 +1,8 @@
-/** What the user's wishes lead to, for one node. Everything of ComfyUI's comes in through `comfy` (see noise_search.js). */
+/** What the user's wishes lead to, for one node. Everything of ComfyUI's comes in through `comfy` (see extension.js). */
 
-import { choiceFor, withChoice } from "./choice.js";
-import { kindOf } from "./recipe.js";
-import { giverOf } from "./wiring.js";
+import { choiceFor, withChoice } from "../state/choice.js";
+import { kindOf } from "../state/recipe.js";
+import { giverOf } from "../comfyui/graph_links.js";
 
 /**
  * The actions of one node's dashboard. None of them throws: what goes wrong is shown as a toast.

@@ -52,7 +52,7 @@ function addStyle() {
 
 /** Address of a candidate's picture, up to 512 px, while its question is open; works below any base path. */
 export function questionUrl(question, candidate) {
-  return new URL(`../../../api/noise_search/questions/${question}/${candidate}`, import.meta.url).href;
+  return new URL(`../../../../api/noise_search/questions/${question}/${candidate}`, import.meta.url).href;
 }
 
 /**

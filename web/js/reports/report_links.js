@@ -1,7 +1,7 @@
 /** Links to the reports that Save Search wrote, on its node. */
 
-import { app } from "../../../scripts/app.js";
-import { api } from "../../../scripts/api.js";
+import { app } from "../../../../scripts/app.js";
+import { api } from "../../../../scripts/api.js";
 
 const FILES = "noise_search_files";
 

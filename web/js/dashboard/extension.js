@@ -1,12 +1,12 @@
 /** The dashboard in ComfyUI's page. The one file that touches `app` and `api`: it brings each state to its node. */
 
-import { app } from "../../../scripts/app.js";
-import { api } from "../../../scripts/api.js";
+import { app } from "../../../../scripts/app.js";
+import { api } from "../../../../scripts/api.js";
 import { createActions } from "./actions.js";
 import { Dashboard } from "./dashboard.js";
-import { el } from "./dom.js";
-import { SEARCH_TYPES } from "./reduce.js";
-import { isLive, Store } from "./store.js";
+import { el } from "../common/dom.js";
+import { SEARCH_TYPES } from "../reduce/replace_search.js";
+import { isLive, Store } from "../state/store.js";
 
 const EVENT = "noise_search.update";
 const MARGIN = 20; // px above and below an element in the classic renderer

@@ -1,8 +1,8 @@
 /** The strip: one thumbnail per candidate, best first, gliding to its new place when the order changes. */
 
-import { el, score, setAttribute, setText, show, svg } from "./dom.js";
-import { family, links } from "./lineage.js";
-import { isOut, scoreOf } from "./store.js";
+import { el, score, setAttribute, setText, show, svg } from "../common/dom.js";
+import { family, links } from "../state/lineage.js";
+import { isOut, scoreOf } from "../state/store.js";
 
 const SIZES = [132, 116, 100, 88, 76]; // px at least; the largest with which all are in view, else the smallest
 const GAP = 6;

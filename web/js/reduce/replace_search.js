@@ -1,7 +1,7 @@
 /** Puts the few nodes that render a search's winner once in the place of the search node. */
 
-import { isJittered, isSafe, kindOf, stepSeed } from "./recipe.js";
-import { feed, isOutput, linksFrom, moveLinks, originsOf, prune, setWidget, sourceOf, titleOf } from "./wiring.js";
+import { isJittered, isSafe, kindOf, stepSeed } from "../state/recipe.js";
+import { feed, isOutput, linksFrom, moveLinks, originsOf, prune, setWidget, sourceOf, titleOf } from "../comfyui/graph_links.js";
 
 export const SEARCH_TYPES = ["NSSearchSampler", "NSSearchSamplerAdvanced"];
 const OUTPUTS = ["images", "latents", "noise", "sigmas", "seed", "score", "recipe", "report", "plot"];

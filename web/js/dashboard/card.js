@@ -1,8 +1,8 @@
 /** The card: one candidate from near, and what can be done with it. */
 
-import { button, el, score, setAttribute, setText, show } from "./dom.js";
-import { family, inWords } from "./lineage.js";
-import { isLive, isOut, scoreOf } from "./store.js";
+import { button, el, score, setAttribute, setText, show } from "../common/dom.js";
+import { family, inWords } from "../state/lineage.js";
+import { isLive, isOut, scoreOf } from "../state/store.js";
 
 const NAMES = {
   more: "More like this", discard: "Discard", use: "Use as output", copy: "Copy recipe", add: "Add recipe node",

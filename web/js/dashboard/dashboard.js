@@ -2,10 +2,10 @@
 
 import { Card } from "./card.js";
 import { Curve } from "./curve.js";
-import { button, duration, el, setAttribute, setText, show } from "./dom.js";
-import { mountQuestion } from "./question.js";
-import { isLive, isOut, key, ranked } from "./store.js";
-import { Strip } from "./strip.js";
+import { button, duration, el, setAttribute, setText, show } from "../common/dom.js";
+import { mountQuestion } from "../question/question.js";
+import { isLive, isOut, key, ranked } from "../state/store.js";
+import { Strip } from "./thumbnail_strip.js";
 
 export const EVERY = 200; // ms between two redraws, at least
 const IDLE_HEIGHT = 46;

@@ -1,11 +1,11 @@
 /** Keeps what a search found in its node, and reduces the search to the plain workflow that renders its winner. */
 
-import { app } from "../../../scripts/app.js";
-import { api } from "../../../scripts/api.js";
-import { executionIdOf, isHere, nodeOf } from "./noise_search.js";
-import { countKept, KEY, keptAt, summaryInPicture } from "./recipe.js";
-import { reduce, SEARCH_TYPES } from "./reduce.js";
-import { giverOf } from "./wiring.js";
+import { app } from "../../../../scripts/app.js";
+import { api } from "../../../../scripts/api.js";
+import { executionIdOf, isHere, nodeOf } from "../dashboard/extension.js";
+import { countKept, KEY, keptAt, summaryInPicture } from "../state/recipe.js";
+import { reduce, SEARCH_TYPES } from "./replace_search.js";
+import { giverOf } from "../comfyui/graph_links.js";
 
 const FOUND = "noise_search_found"; // of what a search node shows: its summary
 const REDUCE = "Reduce to the plain workflow";
