@@ -12,7 +12,7 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup test test-matrix test-pure demo serve bench bench-quick browser lint format clean
+.PHONY: setup test test-matrix test-pure demo serve bench bench-quick browser check lint format figures clean
 
 setup:
 	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
@@ -52,6 +52,9 @@ browser:
 		echo "browser: chromium could not be installed; the browser tests are skipped" >&2; \
 	else echo "browser: none found; the browser tests are skipped" >&2; fi
 
+# What needs no run of the code.
+check: lint
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,6 +62,11 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The figures of the architecture; `make figures ROOT=folder` gives those of another checkout.
+ROOT ?= .
+figures: setup
+	$(BIN)/python tools/house_figures.py --root $(ROOT)
 
 clean:
 	rm -rf .pytest_cache .ruff_cache demo/output bench/output $(BASE)

@@ -1,0 +1,1 @@
+"""What `house_figures.py` counts."""
