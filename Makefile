@@ -12,7 +12,7 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup test test-matrix test-pure demo serve bench bench-quick browser check lint format figures clean
+.PHONY: setup test test-matrix test-pure demo serve bench bench-quick browser check lint format docs docs-pictures figures clean
 
 setup:
 	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
@@ -62,6 +62,17 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is generated from the nodes' schemas and the graphs in tools/gallery, texts first: locales, the templates, and the
+# pictures of the help pages. Templates are made on the oldest ComfyUI, since newer pages read what older ones wrote.
+docs: setup browser
+	$(BIN)/python tools/make_locales.py
+	$(BIN)/python tools/make_workflows.py
+	$(BIN)/python tools/make_help_pictures.py
+
+# The templates' pictures, each after a run with the demo model; on the newest ComfyUI (COMFYUI_PATH), as users see them.
+docs-pictures: setup browser
+	$(BIN)/python tools/make_workflows.py --pictures --nodes2
 
 # The figures of the architecture; `make figures ROOT=folder` gives those of another checkout.
 ROOT ?= .

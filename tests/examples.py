@@ -2,7 +2,7 @@
 
 `example_workflows/NAME.json` is what a user loads (UI form, with stock loaders). `demo_form` turns the API form that
 the page makes of it into `tests/workflows/NAME.json`: the demo's loaders in the place of the user's, and the demo's
-size, steps and prompt. `make_workflows.py` writes both and their pictures.
+size, steps and prompt. `tools/make_workflows.py` writes both and their pictures.
 
 What that does not show: the demo is an SD3-type model that draws at 64 pixels only, whatever a template loads.
 FluxGuidance changes nothing in it, a LoRA is left out, AuraFlow's shift becomes SD3's, Wan's video is one frame long,

@@ -78,7 +78,7 @@ def test_every_example_is_known_and_has_a_picture():
 
 
 def test_the_files_are_what_their_graphs_say():
-    """Whoever changes a graph runs make_workflows.py."""
+    """Whoever changes a graph runs tools/make_workflows.py."""
     assert [graph.name for graph in GRAPHS] == NAMES
     for graph in GRAPHS:
         nodes, ids = graph.nodes(), {node.key: index for index, node in enumerate(graph.nodes(), 1)}

@@ -27,7 +27,7 @@ def texts():
 @pytest.mark.comfy
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_files_are_what_the_schemas_and_the_catalog_give(language, texts):
-    """If this fails: python tests/make_locales.py"""
+    """If this fails: python tools/make_locales.py"""
     files = locale_files(language, texts)
     assert [path.name for path in files] == ["nodeDefs.json", "main.json"]
     assert {path: path.read_text(encoding="utf-8") for path in files} == {path: as_text(c) for path, c in files.items()}
@@ -36,7 +36,7 @@ def test_files_are_what_the_schemas_and_the_catalog_give(language, texts):
 @pytest.mark.comfy
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_every_string_is_translated(language, texts):
-    """If this fails: python tests/make_locales.py --missing LANGUAGE"""
+    """If this fails: python tools/make_locales.py --missing LANGUAGE"""
     assert missing(language, texts) == []
     assert set(catalog(language)) == set(strings(texts))  # and nothing is left of strings that are gone
 

@@ -1,7 +1,7 @@
 """The pictures of the help pages: `web/docs/<NodeId>/<NodeId>.webp`, each node as ComfyUI's page draws it.
 
-python tests/make_help_pictures.py                    all nodes
-python tests/make_help_pictures.py NSSearchSampler    only these
+python tools/make_help_pictures.py                    all nodes
+python tools/make_help_pictures.py NSSearchSampler    only these
 
 Needs what the browser tests need. A page shows its picture as `![...](<NodeId>/<NodeId>.webp)`: ComfyUI's help panel reads
 relative addresses from `docs/`, not from the page's own folder.
@@ -15,10 +15,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pack import use_test_helpers
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from source import ROOT
 
-from inprocess import ROOT
+use_test_helpers()
+
 from live import Server
 from webui import FLAGS, WebUI, find_browser
 

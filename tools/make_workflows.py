@@ -1,7 +1,7 @@
 """Builds the example workflows of gallery/ in ComfyUI's own page, so that they are what the page itself would save.
 
-    .venv/bin/python tests/make_workflows.py                     UI form, and API form for the tests
-    .venv/bin/python tests/make_workflows.py --pictures --nodes2 their pictures, after a run with the demo model
+    .venv/bin/python tools/make_workflows.py                     UI form, and API form for the tests
+    .venv/bin/python tools/make_workflows.py --pictures --nodes2 their pictures, after a run with the demo model
 
 Build the workflows on the oldest ComfyUI (newer pages read what older ones wrote), the pictures on a new one.
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from pack import use_test_helpers
+
+use_test_helpers()
 
 from examples import API_FORMS, NAMES, ROOT, USER_FORMS, demo_form
 from gallery import GRAPHS

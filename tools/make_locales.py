@@ -1,7 +1,7 @@
 """The nodes' texts in seven languages: `locales/<language>/`, made from the live schemas and one catalog a language.
 
-python tests/make_locales.py                 writes nodeDefs.json and main.json of every language, and tidies the catalogs
-python tests/make_locales.py --missing zh    prints what the catalog of a language lacks, to be filled in: {"English": ""}
+python tools/make_locales.py                 writes nodeDefs.json and main.json of every language, and tidies the catalogs
+python tools/make_locales.py --missing zh    prints what the catalog of a language lacks, to be filled in: {"English": ""}
 
 English is what the schemas say. A catalog, `locales/<language>/strings.json`, maps each English string to its translation,
 once, however many nodes say it. When a tooltip changes, its entry in six catalogs is all there is to edit.
@@ -10,14 +10,14 @@ once, however many nodes say it. When a tooltip changes, its entry in six catalo
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inprocess import ROOT, boot
+from pack import node_classes
+from source import ROOT
 
 LOCALES = ROOT / "locales"
 LANGUAGES = ["en", "zh", "ja", "ko", "fr", "de", "es"]
@@ -30,14 +30,7 @@ Translate = Callable[[str], "str | None"]
 
 def schemas() -> list[Any]:
     """Return the schema of every node of the pack, in menu order."""
-    boot()
-    if "noise_search" not in sys.modules:  # the tests' conftest has done it already
-        spec = importlib.util.spec_from_file_location(
-            "noise_search", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
-        sys.modules["noise_search"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return [node.define_schema() for node in importlib.import_module("noise_search.nodes").node_list()]
+    return [node.define_schema() for node in node_classes()]
 
 
 def node_texts(schema: Any) -> dict[str, Any]:
