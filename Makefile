@@ -12,10 +12,15 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup test test-matrix test-pure demo serve bench bench-quick browser check lint format docs docs-pictures figures clean
+.PHONY: setup setup-pure test test-matrix test-pure demo serve bench bench-quick browser check lint check-workflows \
+	check-release format docs docs-pictures figures clean
 
 setup:
 	@$(PYTHON) demo/setup.py --venv $(VENV) >/dev/null
+
+# Without ComfyUI: what the pure ring needs, and no more.
+setup-pure:
+	@$(PYTHON) demo/setup.py --pure --venv $(VENV) >/dev/null
 
 test: setup browser
 	NOISE_SEARCH_FRONTEND="$(abspath $(FRONTEND))" $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
@@ -24,7 +29,7 @@ test: setup browser
 test-matrix: setup
 	$(BIN)/pytest -m matrix -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
 
-test-pure: setup
+test-pure: setup-pure
 	$(BIN)/pytest --pure $(PYTEST_FLAGS)
 
 demo: setup
@@ -58,6 +63,16 @@ check: lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The workflows of .github: their form, and whether they give away more than they need.
+check-workflows: setup-pure
+	$(BIN)/pip install --quiet zizmor check-jsonschema
+	$(BIN)/zizmor --offline --persona pedantic .github/workflows
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+# `make check-release TAG=v0.2.0`: may this tag be published?
+check-release:
+	$(PYTHON) tools/check_release.py "$(TAG)"
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""The README's plots, from the CSV files of bench/grid.py, bench/ranks.py and bench/axes.py.
+"""The plots of docs/evidence.md, from the CSV files of bench/grid.py, bench/ranks.py and bench/axes.py.
 
 python bench/plots.py              writes docs/images/bench-*.png
 """

@@ -1,4 +1,4 @@
-"""`make bench`: measure what the README claims, on the demo model. Each part writes a CSV under bench/output/.
+"""`make bench`: measure what docs/ claims, on the demo model. Each part writes a CSV under bench/output/.
 
 python bench/run.py                   all parts: many hours; cut it at any time, and it goes on where it was
 python bench/run.py --quick           a look at most of them: under ten minutes on two cores

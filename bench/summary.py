@@ -4,7 +4,7 @@ A method is compared with random search on the prompts and seeds that both were 
 one together, methods and random search in the same resample.
 
 python bench/summary.py            writes bench/output/summary.csv and prints the ratios of model calls
-python bench/summary.py --grid bench/results/grid.csv.gz --seeds 0 --table clip 16      the README's table of methods
+python bench/summary.py --grid bench/results/grid.csv.gz --seeds 0 --table clip 16      the table of methods
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from examples import DEMO_VALUES, INPUT_PICTURE, NAMES, ROOT, USER_FORMS, api_form, demo_form, user_form
@@ -53,6 +52,8 @@ def pictures(server: Any, workflow: dict[str, Any]) -> dict[str, list[np.ndarray
 
 def frames(file: bytes) -> list[np.ndarray]:
     """Return the frames of a picture's or video's file, (H, W, 3) in 0 to 255."""
+    import av
+
     with av.open(io.BytesIO(file)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 

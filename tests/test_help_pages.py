@@ -6,12 +6,13 @@ import io
 import re
 
 import pytest
-from make_help_pictures import DOCS
 from make_locales import schemas
 from PIL import Image
 
+from inprocess import ROOT
 from node_api import NODES
 
+DOCS = ROOT / "web" / "docs"
 MOST_BYTES = 25_000
 WHEN = re.compile(r"\*\*When to use it:\*\*|\*\*Use it\*\*|^## When", re.MULTILINE)
 NUMBERED = re.compile(r"_[2-9]$")  # of verifier_1 to verifier_8 the page names the ends

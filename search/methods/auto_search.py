@@ -20,8 +20,8 @@ from .refinement import RefinementSearch
 
 FEW_STEPS = 8  # a run this short cannot be cut, nor drafted
 FEW_IMAGES = 4  # a budget below leaves nothing to plan
-FEW_FOR_DRAFTS = 8  # a budget below pays for too few of them: measured, README
-BEFORE_REFINING = 0.7  # share of the budget: measured, README
+FEW_FOR_DRAFTS = 8  # a budget below pays for too few of them: docs/evidence.md
+BEFORE_REFINING = 0.7  # share of the budget: docs/evidence.md
 DEAR = 0.6  # drafts are not worth it if one takes more of a full candidate's time
 ENOUGH = 6  # scores from which a spread is told
 SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # pixels: a picture moved this little is as good as before

@@ -2,7 +2,7 @@
 
 With a deterministic sampler the layout of a picture is decided by its noise, and a run of a third of the steps shows
 it: drafts rank candidates far better than the half-finished prediction of a full run does at the same cost
-(README, "draft rank against final rank"). So most of the budget goes to drafts, and as good drafts have good
+(docs/evidence.md, "Why drafts"). So most of the budget goes to drafts, and as good drafts have good
 neighbors, part of them is spent around the best so far.
 """
 
