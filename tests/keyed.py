@@ -21,11 +21,11 @@ import comfy.weight_adapter
 import torch
 from every_method import METHODS
 
-from noise_search.nodes.chain import Chain
-from noise_search.nodes.noise import BatchNoise, RecipeNoise, SegmentNoise
-from noise_search.nodes.subgraph import SubGraph
-from noise_search.search.budget import StopRules
-from noise_search.search.proposals import (
+from noise_search.nodes.adapter.graph_links import Chain
+from noise_search.nodes.adapter.noise import BatchNoise, RecipeNoise, SegmentNoise
+from noise_search.nodes.adapter.subgraph import SubGraph
+from noise_search.search.base.budget import StopRules
+from noise_search.search.noise.proposals import (
     AntitheticProposal,
     GaussianProposal,
     JitterProposal,
@@ -33,29 +33,30 @@ from noise_search.search.proposals import (
     NeighborProposal,
     OrthogonalProposal,
 )
-from noise_search.search.recipes import GIVEN, Recipe
-from noise_search.verifiers.aesthetic import Aesthetic
-from noise_search.verifiers.api_judge import ApiJudge
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.classifier import ClassifierLogit
-from noise_search.verifiers.clip_score import ClipScore
-from noise_search.verifiers.ensemble import Ensemble
-from noise_search.verifiers.graph_score import GraphScore
-from noise_search.verifiers.guidance_gap import GuidanceGap
-from noise_search.verifiers.hps_v2 import HPSv2
-from noise_search.verifiers.hps_v3 import HPSv3
-from noise_search.verifiers.human import HumanVerifier
-from noise_search.verifiers.image_reward import ImageReward
-from noise_search.verifiers.object_check import ObjectCheck
-from noise_search.verifiers.pick_score import PickScore
-from noise_search.verifiers.reference import ReferenceSimilarity
-from noise_search.verifiers.self_similarity import SelfSimilarity
-from noise_search.verifiers.siglip_score import SigLIPScore
-from noise_search.verifiers.statistics import ImageStatistics
-from noise_search.verifiers.text_accuracy import TextAccuracy
-from noise_search.verifiers.unified_reward import UnifiedReward
-from noise_search.verifiers.vlm_judge import VLMJudge
-from noise_search.verifiers.zero_shot import ZeroShotClass
+from noise_search.search.noise.recipe import Recipe
+from noise_search.search.noise.recipe_text import GIVEN
+from noise_search.verifiers.api.judge import ApiJudge
+from noise_search.verifiers.clip.aesthetic import Aesthetic
+from noise_search.verifiers.clip.clip_score import ClipScore
+from noise_search.verifiers.clip.hps_v2 import HPSv2
+from noise_search.verifiers.clip.pick_score import PickScore
+from noise_search.verifiers.clip.siglip_score import SigLIPScore
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.composite.ensemble import Ensemble
+from noise_search.verifiers.composite.graph_score import GraphScore
+from noise_search.verifiers.content.classifier import ClassifierLogit
+from noise_search.verifiers.content.object_check import ObjectCheck
+from noise_search.verifiers.content.text_accuracy import TextAccuracy
+from noise_search.verifiers.content.zero_shot import ZeroShotClass
+from noise_search.verifiers.human.human import HumanVerifier
+from noise_search.verifiers.image_reward.image_reward import ImageReward
+from noise_search.verifiers.measures.guidance_gap import GuidanceGap
+from noise_search.verifiers.measures.reference import ReferenceSimilarity
+from noise_search.verifiers.measures.self_similarity import SelfSimilarity
+from noise_search.verifiers.measures.statistics import ImageStatistics
+from noise_search.verifiers.vlm.hps_v3 import HPSv3
+from noise_search.verifiers.vlm.unified_reward import UnifiedReward
+from noise_search.verifiers.vlm.vlm_judge import VLMJudge
 
 
 @dataclass(frozen=True)

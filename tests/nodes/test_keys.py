@@ -21,9 +21,9 @@ from keyed import HELD_BY_OTHERS, KEYED, VERIFIERS
 from make_keys import FIXTURE, PARTS, SEARCHES, fixed_files, inputs_of, node_key, object_key, read_of
 
 from noise_search import verifiers
-from noise_search.nodes.setup_key import CHOICES, HELD, VERSION, setup_key
+from noise_search.nodes.store.setup_key import CHOICES, HELD, VERSION, setup_key
 from noise_search.search import methods
-from noise_search.search.recipes import Recipe
+from noise_search.search.noise.recipe import Recipe
 
 WRITTEN = json.loads(FIXTURE.read_text(encoding="utf-8"))
 CHANGES = [

@@ -1,6 +1,6 @@
 """What searches are recalled by, as it was written down once: `tests/keys.json`.
 
-python tests/make_keys.py       writes the file anew
+python tools/make_keys.py       writes the file anew
 
 Whoever searched before has journals on disk. A search finds them by the key of its set-up and the signature of its verifier,
 which are made of names (classes, attributes, inputs) as much as of values; a picture is found again by its recipe. So what
@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from make_locales import schemas
+from pack import node_classes
+from source import ROOT
 
-schemas()  # the pack is there from now on
+node_classes()  # the pack, its test helpers and ComfyUI are there from now on
 
 import comfyui_version
 import folder_paths
@@ -39,19 +40,19 @@ from safetensors.torch import load
 from searching import parts
 
 from node_api import NODES
-from noise_search.nodes import node_list
-from noise_search.nodes.runner import graphs
-from noise_search.nodes.setup_key import HELD, VERSION, setup_key, verifier_signature
-from noise_search.search.commands import CommandLog
-from noise_search.search.engine import Search
-from noise_search.search.journal import FILE, SETTLED, STATES
+from noise_search.nodes.run.runner import graphs
+from noise_search.nodes.store.setup_key import HELD, VERSION, setup_key, verifier_signature
+from noise_search.search.core.commands import CommandLog
+from noise_search.search.core.search import Search
+from noise_search.search.journal.lines import SETTLED
+from noise_search.search.journal.reading import FILE, STATES
 from noise_search.search.methods.auto_search import choose_for
-from noise_search.search.steering import steered
-from noise_search.verifiers.cascade import Cascade
-from noise_search.verifiers.statistics import ImageStatistics
+from noise_search.search.run import steered
+from noise_search.verifiers.composite.cascade import Cascade
+from noise_search.verifiers.measures.statistics import ImageStatistics
 from toys import guider, run_node, toy_model
 
-FIXTURE = Path(__file__).parent / "keys.json"
+FIXTURE = ROOT / "tests" / "keys.json"
 SEARCHES = ("NSSearchSampler", "NSSearchSamplerAdvanced")
 FILES = {
     "diffusion_models": [DEMO_LOADERS["UNETLoader"]["unet_name"]], "vae": [DEMO_LOADERS["VAELoader"]["vae_name"]],
@@ -90,7 +91,7 @@ def fixed_versions() -> Iterator[None]:
 @functools.cache
 def classes() -> dict[str, Any]:
     """Return the classes of the pack's nodes, by id."""
-    return {cls.GET_SCHEMA().node_id: cls for cls in node_list()}
+    return {cls.GET_SCHEMA().node_id: cls for cls in node_classes()}
 
 
 def inputs_of(node: str) -> list[str]:
