@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
+from test_layers import ORDER
 
 from node_api import NODES
 
@@ -18,6 +20,7 @@ FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"(?<![\w/.-])(?:bench|demo|docs|nodes|search|tests|tools|verifiers|web)/[\w/.-]+\.[a-z.]+\b")
 MADE = ("demo/output/", "bench/output/")  # by the commands
 ROW = re.compile(r"^\| (.+?) \| \[`(NS\w+)`\]\((.+?)\) \| .+ \|$", re.MULTILINE)
+STEP = re.compile(r"^\| \d+ \| `([\w/]+\.py)` `([\w.]+)` \|", re.MULTILINE)
 WITHOUT_MAKE = ["python demo/setup.py --pure --venv .venv", ".venv/Scripts/pytest --pure"]  # Windows: what test-pure does
 
 
@@ -100,6 +103,26 @@ def test_the_table_of_nodes_has_every_node_under_its_name() -> None:
     for title, node_id, page in rows:
         assert page == f"../web/docs/{node_id}/en.md"
         assert read(ROOT / "docs" / page).splitlines()[0].removesuffix(" (verifier)") == f"# {title}"
+
+
+def test_each_step_of_a_candidate_is_where_the_page_says() -> None:
+    steps = STEP.findall(read(ROOT / "docs" / "architecture.md"))
+    assert len(steps) > 20
+    for path, where in steps:
+        here: ast.AST = ast.parse(read(ROOT / path))
+        for part in where.split("."):
+            found = [node for node in ast.iter_child_nodes(here) if getattr(node, "name", None) == part]
+            assert found, f"{path} has no {where}"
+            here = found[0]
+
+
+def test_the_picture_of_packages_has_them_in_their_order() -> None:
+    """Each arrow of the picture goes one package down; verifiers that do not build on one another share a box."""
+    text = read(ROOT / "docs" / "architecture.md")
+    for layer, packages in ORDER.items():
+        box = re.search(rf"subgraph {layer}\[.*?^    end$", text, re.MULTILINE | re.DOTALL)[0]
+        drawn = [part for names in re.findall(r"<b>(.+?)</b>", box) for part in re.split(r",(?: |<br>)", names)]
+        assert drawn == [package for package in reversed(packages) if package]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name)
