@@ -21,7 +21,7 @@ PATH = re.compile(r"(?<![\w/.-])(?:bench|demo|docs|nodes|search|tests|tools|veri
 MADE = ("demo/output/", "bench/output/")  # by the commands
 ROW = re.compile(r"^\| (.+?) \| \[`(NS\w+)`\]\((.+?)\) \| .+ \|$", re.MULTILINE)
 STEP = re.compile(r"^\| \d+ \| `([\w/]+\.py)` `([\w.]+)` \|", re.MULTILINE)
-WITHOUT_MAKE = ["python demo/setup.py --pure --venv .venv", ".venv/Scripts/pytest --pure"]  # Windows: what test-pure does
+WITHOUT_MAKE = ["python demo/setup.py --pure --venv .venv", ".venv/Scripts/pytest --pure -n 4"]  # Windows: what test-pure does
 
 
 def read(path: Path) -> str:
