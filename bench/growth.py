@@ -45,12 +45,12 @@ from journaling import AnalyticCodec  # noqa: E402
 from noise_search.search.base.budget import Budget  # noqa: E402
 from noise_search.search.core.search import Search  # noqa: E402
 from noise_search.search.journal import journal as journal_module  # noqa: E402
-from noise_search.search.journal.caching_session import Ledger, RecallingSession  # noqa: E402
+from noise_search.search.journal.caching_session import CacheContext, CachingSession  # noqa: E402
 from noise_search.search.journal.files import JournalFile  # noqa: E402
 from noise_search.search.journal.journal import Journal, entry_name  # noqa: E402
-from noise_search.search.journal.score_cache import ScoreBook  # noqa: E402
+from noise_search.search.journal.score_cache import ScoreCache  # noqa: E402
 from noise_search.search.noise.recipe import Recipe  # noqa: E402
-from noise_search.search.reporting.live_feed import ENDED, Feed  # noqa: E402
+from noise_search.search.reporting.live_feed import ENDED, LiveFeed  # noqa: E402
 from noise_search.search.run import steered  # noqa: E402
 from noise_search.search.scoring.scorer import Judge  # noqa: E402
 from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble  # noqa: E402
@@ -317,14 +317,14 @@ def measure_once(made: Any, verifier: Any, images: int, folder: Path | None) -> 
     journal = None
     if folder is not None:
         journal = Journal(folder, "a set-up")
-        judge.book = ScoreBook(journal, "verifier", judge.names)
-        session = RecallingSession(session, Ledger(journal, AnalyticCodec(), budget, judge.book))
+        judge.book = ScoreCache(journal, "verifier", judge.names)
+        session = CachingSession(session, CacheContext(journal, AnalyticCodec(), budget, judge.book))
     time_disk(clock)
     search = Search(session, judge, budget, Recipe(7, 7), 7)
     loop = Loop() if folder is not None else None
     if loop is not None:
         about = {"id": "1d", "node": "1", "workflow": "w", "prompt_id": "p", "row": 0, "rows": 1}
-        feed = search.watcher = Feed(about, Names(), lambda event: sent.append(len(json.dumps(event))), loop.later)
+        feed = search.watcher = LiveFeed(about, Names(), lambda event: sent.append(len(json.dumps(event))), loop.later)
     for _ in steered(search, made):
         pass
     search.close()

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from noise_search.search.base.budget import Budget, StopRules
 from noise_search.search.core.search import Search
-from noise_search.search.noise.bounded_cache import Kept
-from noise_search.search.noise.recipe import Cut, Recipe, derived_seed, make_noise
+from noise_search.search.noise.bounded_cache import BoundedCache
+from noise_search.search.noise.recipe import BranchPoint, Recipe, derived_seed, make_noise
 from noise_search.search.scoring.scorer import Judge
 
 SIZE = 48  # of a latent; a picture is 4 x 4 x 3
@@ -154,10 +154,10 @@ class AnalyticSession:
     on_call: Callable[[], None] = lambda: None
     checkpoint: Callable[[], None] = lambda: None
     started: list[tuple[int, Recipe]] = field(default_factory=list)
-    branches: list[Cut] = field(default_factory=list)
+    branches: list[BranchPoint] = field(default_factory=list)
     rounds: list[tuple[int, float]] = field(default_factory=list)
     runs: list[AnalyticRun] = field(default_factory=list)
-    kept: Kept = field(default_factory=lambda: Kept(1 << 20))
+    kept: BoundedCache = field(default_factory=lambda: BoundedCache(1 << 20))
 
     @property
     def sigmas(self) -> Tensor:
@@ -179,7 +179,7 @@ class AnalyticSession:
             known, recipe.seed, levels, self.blur, self.stochastic, keep_records, 0, self.prediction_levels
         ))  # fmt: skip
 
-    def branch(self, record: Left, cut: Cut, keep_records: Sequence[float] = ()) -> AnalyticRun:
+    def branch(self, record: Left, cut: BranchPoint, keep_records: Sequence[float] = ()) -> AnalyticRun:
         self.branches.append(cut)
         levels = [level for level in self.sigmas[:-1].tolist() if level <= cut.renoise_to + 1e-6]
         if self.heun:

@@ -14,9 +14,9 @@ from safetensors.torch import load, save
 from noise_search.search.base.budget import Budget, StopRules
 from noise_search.search.core.commands import log_in
 from noise_search.search.core.search import Search
-from noise_search.search.journal.caching_session import Kept, Ledger, RecallingSession
+from noise_search.search.journal.caching_session import CacheContext, CachingSession, KeptRun
 from noise_search.search.journal.journal import Journal
-from noise_search.search.journal.score_cache import ScoreBook
+from noise_search.search.journal.score_cache import ScoreCache
 from noise_search.search.methods.auto_search import AutoSearch, choose_for
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -79,13 +79,13 @@ class AnalyticCodec:
             tensors |= {f"{i}.known": record.known, f"{i}.gaps": _f64(record.gaps), **_floats(f"{i}.levels", record.predictions)}
         return save({name: tensor.clone() for name, tensor in tensors.items()})
 
-    def unpack(self, data: bytes, recipe: Recipe) -> Kept:
+    def unpack(self, data: bytes, recipe: Recipe) -> KeptRun:
         tensors = load(data)
         records = [
             Left(sigma, tensors[f"{i}.known"], tuple(tensors[f"{i}.gaps"].tolist()), _numbered(tensors, f"{i}.levels"))
             for i, sigma in enumerate(tensors["sigmas"].tolist())
         ]
-        return Kept(tensors["latent"], records, None, _numbered(tensors, "levels"))
+        return KeptRun(tensors["latent"], records, None, _numbered(tensors, "levels"))
 
 
 def _f64(values: Any) -> torch.Tensor:
@@ -110,9 +110,9 @@ def prepare(
     budget = Budget(images, rules or StopRules(), clock=clock)
     judge = Judge(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
     journal = Journal(folder, key)
-    judge.book = ScoreBook(journal, by, judge.names)
+    judge.book = ScoreCache(journal, by, judge.names)
     inner = AnalyticSession(budget, **session)
-    recalling = RecallingSession(inner, Ledger(journal, AnalyticCodec(), budget, judge.book))
+    recalling = CachingSession(inner, CacheContext(journal, AnalyticCodec(), budget, judge.book))
     search = Search(recalling, judge, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
     search.commands = log_in(journal, by, [str(seed)])
     return search

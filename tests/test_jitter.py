@@ -13,9 +13,9 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.jitter import Jitter, jitter_embedding
 from noise_search.search.noise.proposals import AntitheticProposal, GaussianProposal, JitterProposal, NeighborProposal
-from noise_search.search.noise.recipe import GIVEN, ZERO, Cut, Move, Recipe, derived_seed
+from noise_search.search.noise.recipe import GIVEN, ZERO, BranchPoint, Move, Recipe, derived_seed
 
-FULL = Recipe(5, 6, (Move("neighbor", 7, 0.95),), (Cut(1.5, 2.5, 8, 9),), Jitter(2**64 - 1, 0.9))
+FULL = Recipe(5, 6, (Move("neighbor", 7, 0.95),), (BranchPoint(1.5, 2.5, 8, 9),), Jitter(2**64 - 1, 0.9))
 
 
 def embedding(*shape, seed=1, dtype=torch.float32):
@@ -96,7 +96,7 @@ def test_recipes_without_jitter_are_what_they_were():
 
 def test_moves_and_branches_keep_it():
     recipe = Recipe(1, 2, jitter=Jitter(3, 0.5))
-    assert recipe.moved(Move("neighbor", 7, 0.95)).jitter == recipe.branched(Cut(1.0, 1.0, 0, 1)).jitter == Jitter(3, 0.5)
+    assert recipe.moved(Move("neighbor", 7, 0.95)).jitter == recipe.branched(BranchPoint(1.0, 1.0, 0, 1)).jitter == Jitter(3, 0.5)
 
 
 def written(jitter):
@@ -139,7 +139,7 @@ def test_noise_of_another_proposal_with_a_jitter_of_its_own():
 
 @pytest.mark.parametrize("start", [5, GIVEN, ZERO])
 def test_the_same_noise(start):
-    pivot = Recipe(start, 6, () if start == ZERO else (Move("neighbor", 7, 0.9),), (Cut(1.0, 2.0, 3, 4),))
+    pivot = Recipe(start, 6, () if start == ZERO else (Move("neighbor", 7, 0.9),), (BranchPoint(1.0, 2.0, 3, 4),))
     got = JitterProposal(same_noise=True).propose(SEED, 3, pivot)
     assert (got.start, got.seed, got.moves, len(got.cuts)) == (pivot.start, pivot.seed, pivot.moves, 0)
     assert got.jitter == Jitter(derived_seed(SEED, 3, "jitter"), 0.9)

@@ -14,8 +14,8 @@ import torch
 
 from noise_search.search.journal.journal import DELETED, LOST, Journal, entry_name, state_path, worst_first
 from noise_search.search.journal.lines import line_of
-from noise_search.search.journal.score_cache import ScoreBook
-from noise_search.search.noise.recipe import GIVEN, Cut, Recipe
+from noise_search.search.journal.score_cache import ScoreCache
+from noise_search.search.noise.recipe import GIVEN, BranchPoint, Recipe
 
 KEY, NAME = "0" * 32, "a" * 32
 
@@ -330,7 +330,7 @@ def test_what_another_process_writes_while_it_is_opened_stays(tmp_path, monkeypa
 
 
 def test_names_tell_recipes_looks_and_given_noise_apart():
-    plain, cut = Recipe(1, 2), Recipe(1, 2).branched(Cut(0.5, 0.7, 3, 4))
+    plain, cut = Recipe(1, 2), Recipe(1, 2).branched(BranchPoint(0.5, 0.7, 3, 4))
     whats = [{}, {"sigma": 0.5}, {"sigma": 0.5000000000000001}, {"draft_steps": 5}, {"draft_steps": 5, "sigma": 0.5}]
     names = [entry_name(recipe, what) for recipe in (plain, cut, Recipe(2, 1), Recipe(GIVEN, 2)) for what in whats]
     assert len(set(names)) == 20 and all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in names)
@@ -339,7 +339,7 @@ def test_names_tell_recipes_looks_and_given_noise_apart():
 
 
 def test_scores_are_recalled_exactly_and_failures_asked_again(tmp_path):
-    book = ScoreBook(Journal(tmp_path, KEY), "by", ["clip", "style"])
+    book = ScoreCache(Journal(tmp_path, KEY), "by", ["clip", "style"])
     third, nan = torch.tensor(1 / 3).item(), float("nan")
     book.put("clip", [(Recipe(1, 1), {"sigma": 0.5}, third), (Recipe(1, 1), {}, third), (Recipe(2, 2), {}, 0.1)])
     assert book.get(Recipe(1, 1), {"sigma": 0.5}) == {"clip": third} and not book.has(Recipe(1, 1), {"sigma": 0.5})
@@ -348,13 +348,13 @@ def test_scores_are_recalled_exactly_and_failures_asked_again(tmp_path):
     assert got["clip"] == third and math.isnan(got["style"]) and book.has(Recipe(1, 1), {"sigma": 0.5})
     assert book.get(Recipe(1, 1), {}) == {"clip": third}  # the part that failed is asked again
     assert book.get(Recipe(2, 2), {}) == {"clip": 0.1, "style": -1e30}
-    assert ScoreBook(Journal(tmp_path, KEY), "by", ["clip"]).get(Recipe(2, 2), {}) == {"clip": 0.1}
-    assert ScoreBook(Journal(tmp_path, KEY), "someone else", ["clip", "style"]).get(Recipe(2, 2), {}) == {}
+    assert ScoreCache(Journal(tmp_path, KEY), "by", ["clip"]).get(Recipe(2, 2), {}) == {"clip": 0.1}
+    assert ScoreCache(Journal(tmp_path, KEY), "someone else", ["clip", "style"]).get(Recipe(2, 2), {}) == {}
 
 
 def test_a_look_is_kept_until_every_part_has_scored_it(tmp_path):
     journal = Journal(tmp_path, KEY)
-    book = ScoreBook(journal, "by", ["clip", "style"])
+    book = ScoreCache(journal, "by", ["clip", "style"])
     name = entry_name(Recipe(1, 1), {"sigma": 0.5})
     for what in ({}, {"sigma": 0.5}):
         journal.add_run(entry_name(Recipe(1, 1), what), {"what": what, "calls": 3, "levels": []}, b"a latent")

@@ -12,7 +12,7 @@ from analytic import Constant, Listed, Part, Throwing, prepare, run
 from noise_search.search.base.candidate import Candidate, finite_or_none, varied
 from noise_search.search.base.pool import Pool
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.noise.recipe import BranchPoint, Recipe
 from noise_search.search.scoring.scorer import Judge, VerifierError
 from noise_search.verifiers.composite.ensemble import CALIBRATED, Ensemble
 
@@ -390,8 +390,8 @@ def test_of_branches_of_one_run_the_best_is_shown_first():
     """0 and 3 are runs of their own; 1 and 2 branched from 0, 4 from 1."""
     members = candidates(0, 1, 2, 3, 4)
     root = members[0].recipe
-    members[1].recipe, members[2].recipe = (root.branched(Cut(0.5, 0.6, n, n)) for n in (1, 2))
-    members[4].recipe = members[1].recipe.branched(Cut(0.2, 0.3, 4, 4))
+    members[1].recipe, members[2].recipe = (root.branched(BranchPoint(0.5, 0.6, n, n)) for n in (1, 2))
+    members[4].recipe = members[1].recipe.branched(BranchPoint(0.2, 0.3, 4, 4))
     ranked = [(members[k], 10.0 - place) for place, k in enumerate((4, 1, 0, 3, 2))]
     shown = {count: [c.index for c in varied(ranked, count)] for count in (1, 2, 3, 9)}
     assert shown == {1: [4], 2: [4, 3], 3: [4, 1, 3], 9: [4, 1, 0, 3, 2]}
@@ -399,7 +399,7 @@ def test_of_branches_of_one_run_the_best_is_shown_first():
 
 def test_a_branch_is_shown_before_a_picture_without_a_score():
     members = candidates(0, 1, 2, 3)
-    members[1].recipe = members[0].recipe.branched(Cut(0.5, 0.6, 1, 1))
+    members[1].recipe = members[0].recipe.branched(BranchPoint(0.5, 0.6, 1, 1))
     ranked = list(zip(members, [2.0, 1.0, math.nan, math.nan], strict=True))
     shown = {count: [c.index for c in varied(ranked, count)] for count in (1, 2, 3, 9)}
     assert shown == {1: [0], 2: [0, 1], 3: [0, 1, 2], 9: [0, 1, 2, 3]}

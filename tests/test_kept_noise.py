@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from noise_search.search.journal.journal import entry_name
-from noise_search.search.noise.bounded_cache import Kept
+from noise_search.search.noise.bounded_cache import BoundedCache
 from noise_search.search.noise.jitter import Jitter
 from noise_search.search.noise.moves import Ancestor, Move
 from noise_search.search.noise.proposals import (
@@ -20,7 +20,7 @@ from noise_search.search.noise.proposals import (
     NeighborProposal,
     OrthogonalProposal,
 )
-from noise_search.search.noise.recipe import GIVEN, Cut, Recipe, derived_seed, make_noise
+from noise_search.search.noise.recipe import GIVEN, BranchPoint, Recipe, derived_seed, make_noise
 
 SHAPE = (1, 4, 16, 16)
 BYTES = 4 * 4 * 16 * 16
@@ -54,7 +54,7 @@ PROPOSALS = {"neighbor": NeighborProposal(0.9), "box": BoxProposal(0.5), "low ba
 @pytest.mark.parametrize("start", [5, GIVEN])
 @pytest.mark.parametrize("name", PROPOSALS)
 def test_the_noise_is_the_same_bit_for_bit(name, start, limit):
-    kept, draw, given = Kept(limit), Draws(), Draws()(77)
+    kept, draw, given = BoundedCache(limit), Draws(), Draws()(77)
     for recipe in steps(PROPOSALS[name], start):
         assert torch.equal(make_noise(recipe, draw, given, kept=kept), make_noise(recipe, draw, given))
         assert kept.size <= max(limit, BYTES)
@@ -64,7 +64,7 @@ def test_the_noise_is_the_same_bit_for_bit(name, start, limit):
 @pytest.mark.parametrize(("name", "own"), [("neighbor", 1), ("low band", 1), ("box", 2)])
 def test_a_candidate_is_drawn_from_its_pivot_at_any_depth(name, own):
     """A new pivot is made again once, from the one before it."""
-    kept, draw = Kept(1 << 20), Draws()
+    kept, draw = BoundedCache(1 << 20), Draws()
     recipes = steps(PROPOSALS[name])
     assert len(recipes[-1].moves) == 13
     for place, recipe in enumerate(recipes):
@@ -75,7 +75,7 @@ def test_a_candidate_is_drawn_from_its_pivot_at_any_depth(name, own):
 
 
 def test_few_bytes_are_enough_for_one_pivot():
-    kept, draw = Kept(1), Draws()
+    kept, draw = BoundedCache(1), Draws()
     for place, recipe in enumerate(steps(NeighborProposal(0.9))):
         draw.seeds.clear()
         make_noise(recipe, draw, kept=kept)
@@ -83,14 +83,14 @@ def test_few_bytes_are_enough_for_one_pivot():
 
 
 def test_what_nobody_builds_upon_is_not_kept():
-    kept = Kept(1 << 30)
+    kept = BoundedCache(1 << 30)
     for seed in range(20):
         make_noise(Recipe(seed, seed), Draws(), kept=kept)
     assert len(kept) == 0
 
 
 def test_noises_of_other_starts_are_others():
-    kept, draw, move = Kept(1 << 30), Draws(), Move("neighbor", 9, 0.9)
+    kept, draw, move = BoundedCache(1 << 30), Draws(), Move("neighbor", 9, 0.9)
     given, connected = draw(70), lambda seed: draw(seed).sign()
     recipes = [Recipe(start, 5, (move, move), connected=False) for start in (3, 4, GIVEN)] + [
         Recipe(3, 5, (move, move), connected=True)
@@ -122,13 +122,13 @@ def generations(count, elites=3, population=6):
 
 @pytest.mark.parametrize("limit", [0, 1, 5 * BYTES, 1 << 30])
 def test_elites_lineages_are_kept_too(limit):
-    kept, draw = Kept(limit), Draws()
+    kept, draw = BoundedCache(limit), Draws()
     for recipe in generations(8):
         assert torch.equal(make_noise(recipe, draw, kept=kept), make_noise(recipe, draw))
 
 
 def test_a_child_of_elites_is_one_draw_however_long_its_lineage():
-    kept, draw = Kept(1 << 30), Draws()
+    kept, draw = BoundedCache(1 << 30), Draws()
     recipes = generations(12)
     assert len(recipes[-1].moves[-1].lineage) > 20
     for place, recipe in enumerate(recipes):
@@ -141,7 +141,7 @@ def test_a_child_of_elites_is_one_draw_however_long_its_lineage():
 
 
 def test_a_group_at_right_angles_draws_each_member_once():
-    kept, draw, proposal = Kept(1 << 30), Draws(), OrthogonalProposal(8)
+    kept, draw, proposal = BoundedCache(1 << 30), Draws(), OrthogonalProposal(8)
     pivot = Recipe(3, 3)
     for index in range(8, 16):
         recipe = proposal.propose(1, index, pivot)
@@ -152,7 +152,7 @@ def test_a_group_at_right_angles_draws_each_member_once():
 
 
 def test_the_longest_unused_go_first():
-    kept = Kept(3 * 4)
+    kept = BoundedCache(3 * 4)
     for key in "abc":
         kept.add(key, torch.zeros(1))
     assert kept.get("a") is not None
@@ -194,7 +194,7 @@ def _move(move):
 
 def texts():
     deep = steps(NeighborProposal(0.95), count=80)
-    cuts = [Cut(0.1 + k / 7, 0.2 + k / 7, derived_seed(k), k) for k in range(30)]
+    cuts = [BranchPoint(0.1 + k / 7, 0.2 + k / 7, derived_seed(k), k) for k in range(30)]
     yield from [Recipe(0, 0), Recipe("zero", 2**64 - 1), Recipe(GIVEN, 1), Recipe(3, 4, connected=True)]
     yield from [
         *deep,

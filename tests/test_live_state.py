@@ -23,7 +23,7 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.refinement import RefinementSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.reporting.live_feed import CANCELLED, ENDED, EVERY, FAILED, PICTURES, Feed
+from noise_search.search.reporting.live_feed import CANCELLED, ENDED, EVERY, FAILED, PICTURES, LiveFeed
 from noise_search.search.reporting.snapshot import (
     BEST,
     EVENT_BYTES,
@@ -101,9 +101,9 @@ class Wire:
         self.now = until
 
 
-def followed(search: Any, wire: Wire, pace: float = 0.05) -> Feed:
+def followed(search: Any, wire: Wire, pace: float = 0.05) -> LiveFeed:
     """Have a search, whose clock each model call moves, tell its states."""
-    feed = Feed(ABOUT, Names(), wire.send, wire.later, lambda: wire.now)
+    feed = LiveFeed(ABOUT, Names(), wire.send, wire.later, lambda: wire.now)
     search.watcher, before = feed, search.session.on_call
 
     def on_call() -> None:
@@ -116,7 +116,7 @@ def followed(search: Any, wire: Wire, pace: float = 0.05) -> Feed:
     return feed
 
 
-def drive(search: Any, method: Any, wire: Wire, **options: Any) -> Feed:
+def drive(search: Any, method: Any, wire: Wire, **options: Any) -> LiveFeed:
     feed = followed(search, wire, **options)
     for _ in steered(search, method):
         pass
@@ -302,7 +302,7 @@ def test_a_search_that_breaks_off(phase, words):
 
 def test_a_search_that_never_began_tells_nothing():
     wire = Wire()
-    feed = Feed(ABOUT, Names(), wire.send, wire.later)
+    feed = LiveFeed(ABOUT, Names(), wire.send, wire.later)
     feed.end(FAILED, "failed: no model")
     wire.wait(1.0)
     assert wire.events == [] and feed.final is None and feed.state == {}
@@ -448,7 +448,7 @@ def test_the_best_and_the_newest_are_kept():
     assert kept(few, pool, {0}) == few
 
 
-def large(count: int, parts: int) -> tuple[Any, Feed, Wire]:
+def large(count: int, parts: int) -> tuple[Any, LiveFeed, Wire]:
     """A search that made so many candidates, scored by so many verifiers."""
     wire = Wire()
     leaves = [Constant(f"part {number}") for number in range(parts)]

@@ -15,7 +15,7 @@ from persons import Person
 from noise_search.search.base.budget import Budget, StopRules
 from noise_search.search.core.control import FINISHED
 from noise_search.search.journal.journal import LOST
-from noise_search.search.journal.score_cache import ScoreBook
+from noise_search.search.journal.score_cache import ScoreCache
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.methods.chain import Chain
 from noise_search.search.run import steered
@@ -328,7 +328,7 @@ def test_a_cascade_asks_neither_judge_again(tmp_path):
         cheap, dear = Quadratic(name="cheap"), LowFrequency(name="dear")
         search = prepare(tmp_path, 8, Cascade(cheap, dear, share=0.5))
         journal = search.session.ledger.journal
-        search.judge.dear.book = ScoreBook(journal, "verifier-dear", search.judge.dear.names)
+        search.judge.dear.book = ScoreCache(journal, "verifier-dear", search.judge.dear.names)
         for _ in METHODS["random"].run(search):
             pass
         judge_finalists(search)

@@ -15,7 +15,7 @@ from noise_search.search.noise.recipe import (  # fmt: skip
     MAX_LENGTH,
     VERSION,
     ZERO,
-    Cut,
+    BranchPoint,
     Move,
     Recipe,
     derived_seed,
@@ -27,7 +27,7 @@ from noise_search.search.noise.recipe import (  # fmt: skip
 
 FULL = Recipe(
     2**64 - 1, 2**63, (Move("neighbor", 7, 0.95), Move("neighbor", 2**64 - 1, -1.0)),
-    (Cut(7.123456789012345, 7.123456789012345, 0, 2**50), Cut(0.1, 14.6, 3, 4)),
+    (BranchPoint(7.123456789012345, 7.123456789012345, 0, 2**50), BranchPoint(0.1, 14.6, 3, 4)),
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_a_recipe_copied_out_of_a_report_is_read(around):
 
 def test_the_text_is_stable():
     """Published: old recipes must be read for ever."""
-    text = Recipe(5, 6, (Move("neighbor", 7, 0.95),), (Cut(1.5, 2.5, 8, 9),)).to_json()
+    text = Recipe(5, 6, (Move("neighbor", 7, 0.95),), (BranchPoint(1.5, 2.5, 8, 9),)).to_json()
     assert text == (
         '{"noise_search": 1, "noise": "5", "seed": "6", '
         '"moves": [{"kind": "neighbor", "seed": "7", "amount": 0.95}], '
@@ -88,7 +88,7 @@ def test_seeds_are_strings_since_browsers_round_them():
 
 def test_a_float32_noise_level_survives():
     sigma = float(torch.tensor(5.092408180236816, dtype=torch.float32))
-    (found,) = Recipe.from_json(Recipe(1, 1, (), (Cut(sigma, sigma, 1, 1),)).to_json()).cuts
+    (found,) = Recipe.from_json(Recipe(1, 1, (), (BranchPoint(sigma, sigma, 1, 1),)).to_json()).cuts
     assert found.sigma == sigma and found.renoise_to == found.sigma
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...search.lockstep.rng import put_rng, stand_after
-from ...search.noise.bounded_cache import Kept
+from ...search.noise.bounded_cache import BoundedCache
 from ...search.noise.recipe import GIVEN, Recipe, make_noise
-from .graph import Graph
+from .graph import SamplingInputs
 from .noise import Drawn, at_seed, can_draw_apart, draw_apart, pack
 
 KEPT = 32 << 20  # bytes of noises that others were made from: 128 of SDXL's at 1024 x 1024, 3 of Wan's at 480p and 81 frames
@@ -21,15 +21,15 @@ class CandidateNoise:
     They are what stock nodes make, bit for bit, and so is the global random state that is left behind.
     """
 
-    def __init__(self, graph: Graph, device: torch.device) -> None:
+    def __init__(self, graph: SamplingInputs, device: torch.device) -> None:
         """Draw nothing yet; `device` is where the sampler runs."""
         self._graph, self._device = graph, device
         self._given = pack(graph.given)
         self._at_hand: dict[int, Drawn] = {}  # by seed
         if graph.by_stock and can_draw_apart():
             self._at_hand[graph.noise.seed] = Drawn(self._given, graph.given_rng.cpu)
-        self._noises: Kept[Tensor] = Kept(KEPT)
-        self._states: Kept[Tensor] = Kept(STATES)
+        self._noises: BoundedCache[Tensor] = BoundedCache(KEPT)
+        self._states: BoundedCache[Tensor] = BoundedCache(STATES)
 
     def draw(self, seed: int) -> Tensor:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed, and leave the state that it leaves.

@@ -32,7 +32,7 @@ def samples_of(latent: Any) -> Any:
 
 
 @dataclass
-class Graph:
+class SamplingInputs:
     """What the user connected, for one search.
 
     Attributes:

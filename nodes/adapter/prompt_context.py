@@ -46,7 +46,7 @@ class RunningPrompt(Mapping[str, Mapping[str, Any]]):
 
 
 @dataclass(frozen=True)
-class Caller:
+class PromptContext:
     """What is known of the prompt that a node runs in; nothing if it was called without one.
 
     Attributes:
@@ -60,16 +60,16 @@ class Caller:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(node: type[io.ComfyNode]) -> Caller:
+    def of(node: type[io.ComfyNode]) -> PromptContext:
         """Read the hidden inputs of a node's class, inside its `execute`."""
-        return Caller() if node.hidden is None else Caller.told(node.hidden)
+        return PromptContext() if node.hidden is None else PromptContext.told(node.hidden)
 
     @staticmethod
-    def told(hidden: Any) -> Caller:
+    def told(hidden: Any) -> PromptContext:
         """Read hidden inputs."""
         extra = {} if hidden.extra_pnginfo is None else hidden.extra_pnginfo
         graph = getattr(hidden, "dynprompt", None)
-        return Caller(str(hidden.unique_id or ""), (hidden.prompt or {}) if graph is None else RunningPrompt(graph), extra)
+        return PromptContext(str(hidden.unique_id or ""), (hidden.prompt or {}) if graph is None else RunningPrompt(graph), extra)
 
     def shown(self, node: str) -> str:
         """Return the id by which the page knows a node: of one that another node built, that one's or the one it copies."""

@@ -20,21 +20,21 @@ from torch import Tensor
 from ...search.base.budget import Budget
 from ...search.base.session import Calls, Run
 from ...search.lockstep.held_memory import held_bytes
-from ...search.lockstep.lockstep_sampler import Carrier, Limits
-from ...search.lockstep.model_calls import Record
+from ...search.lockstep.lockstep_sampler import CallPolicy, LockstepSampler
+from ...search.lockstep.model_calls import CallRecord
 from ...search.lockstep.noise_scaling import coefficients
 from ...search.lockstep.rng import RngState, take_rng
 from ...search.lockstep.shared_check import SharedCalls
 from ...search.lockstep.stochasticity import Probe
 from ...search.lockstep.trajectory import Trajectory
-from ...search.noise.recipe import Cut, Recipe, is_zero
+from ...search.noise.recipe import BranchPoint, Recipe, is_zero
 from ...verifiers.measures.guidance_gap import NO_GAP
 from . import memory
 from .batching_policy import is_compiled, keeps_guidance, rows_are_frames, why_alone, why_one_a_call
 from .brownian import Forests
 from .candidate_noise import CandidateNoise
 from .conditioning import JitteredGuiders, check_entered
-from .graph import CLEAN, Graph, LeftoverNoise, to_intermediate
+from .graph import CLEAN, LeftoverNoise, SamplingInputs, to_intermediate
 from .graph import samples_of as samples_of
 from .keyframes import has_keyframes, replay_keyframes
 from .noise import join, pack, rows_of, unpack_like
@@ -65,7 +65,7 @@ class ComfySession:
     """A `Session` on a ComfyUI graph; see `search.session.Session`."""
 
     def __init__(
-        self, graph: Graph, budget: Budget, *, batching: str = "auto",
+        self, graph: SamplingInputs, budget: Budget, *, batching: str = "auto",
         called: Callable[[Sequence[Trajectory], Tensor], None] = lambda runs, denoised: None,
         shared: SharedCalls | None = None,
     ) -> None:  # fmt: skip
@@ -95,7 +95,7 @@ class ComfySession:
         share = share and not (shared is not None and shared.reason)
         self._room = None if self.why_alone else memory.Room(graph.guider, graph.sampler, self.shape, pack(graph.given).nbytes)
         rows = self._room.rows() if share else 1
-        self.limits = Limits(
+        self.limits = CallPolicy(
             max_rows=rows, before_call=self._before_call, may_call=self._may_call, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache, shared=shared,
             few_sizes=is_compiled(graph.guider),
@@ -199,7 +199,7 @@ class ComfySession:
         run.jitter = recipe.jitter
         return run
 
-    def branch(self, record: Record, cut: Cut, keep_records: bool | Sequence[float] = False) -> Trajectory:
+    def branch(self, record: CallRecord, cut: BranchPoint, keep_records: bool | Sequence[float] = False) -> Trajectory:
         """Prepare a run from a recorded model call of another, renoised or not, with its own seed.
 
         Args:
@@ -335,7 +335,7 @@ class ComfySession:
                 check_entered(guider, inside)
             replay_keyframes(inside, options, runs)
 
-        carrier = Carrier(
+        carrier = LockstepSampler(
             runs, until_sigma, self.limits, alone=bool(self.why_alone), denoised_too=leftover,
             whole_segments=self._batching == "on" or has_keyframes(self.graph.guider),
             gaps=bool(self.gaps_for), predictions=self.prediction_levels, on_enter=enter,
@@ -369,7 +369,7 @@ class ComfySession:
             made = f"a run ended after {len(run.levels)} model calls, candidate 0 after {len(leader.levels)}"
             self.limits.uneven = self.limits.uneven or made
 
-    def _carried(self, carrier: Carrier, repeats: int, noise: Tensor, guider: Any) -> Any:
+    def _carried(self, carrier: LockstepSampler, repeats: int, noise: Tensor, guider: Any) -> Any:
         """Have a guider carry runs on; where it fails to prepare for several candidates, for one."""
         first, shared = carrier.trajectories[0], self.limits.shared
         arguments = (noise, first.sigmas, first.seed, guider)

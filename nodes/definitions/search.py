@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...search.base.budget import StopRules
 from ...search.noise.recipe import Recipe
 from ..adapter.noise import RecipeNoise
-from ..adapter.prompt_context import HIDDEN, Caller
+from ..adapter.prompt_context import HIDDEN, PromptContext
 from ..run.rounds import AUTO, ROUNDS
 from ..run.runner import Settings, search_graph
 from .schema import inp, schema
@@ -146,7 +146,7 @@ class NSSearchSampler(io.ComfyNode):
             verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume, rounds
         )
         noise, sigmas = RecipeNoise(Recipe(seed, seed)), stock.sigmas.cpu()
-        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, Caller.of(cls))
+        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, PromptContext.of(cls))
 
 
 class NSSearchSamplerAdvanced(io.ComfyNode):
@@ -186,7 +186,7 @@ class NSSearchSamplerAdvanced(io.ComfyNode):
         settings = _settings(
             verifier, budget, keep, method, limits, held_out, on_cancel, on_verifier_error, batching, choose, resume, rounds
         )
-        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, Caller.of(cls))
+        return search_graph(noise, guider, sampler, sigmas, latent_image, vae, preview_vae, settings, PromptContext.of(cls))
 
 
 def check_choice(name: str, value: str, options: list[str]) -> None:

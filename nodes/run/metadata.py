@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from PIL.PngImagePlugin import PngInfo
 
 from ...search.reporting.report import carried_summary, winner_summary
-from ..adapter.prompt_context import Caller
+from ..adapter.prompt_context import PromptContext
 
 KEY = "noise_search"  # of the text chunk, of `extra_pnginfo`, and of the search node's properties in the workflow
 FOUND = "noise_search_found"  # of what a search node shows: its summary, which the page keeps in the node
@@ -18,7 +18,7 @@ REPORT_OUTPUT = 7  # of the search nodes
 SEARCH_NODES = ("NSSearchSampler", "NSSearchSamplerAdvanced")
 
 
-def keep_found(output: io.NodeOutput, caller: Caller, reports: list[dict[str, Any]]) -> io.NodeOutput:
+def keep_found(output: io.NodeOutput, caller: PromptContext, reports: list[dict[str, Any]]) -> io.NodeOutput:
     """Have a search node's output, and the pictures that are saved later in the run, tell what was found."""
     carry(caller.extra, caller.node, carried_summary(reports), caller.display)
     output.ui = {**(output.ui or {}), FOUND: [winner_summary(reports)]}
@@ -86,7 +86,7 @@ def png_info(hidden: Any, summary: dict[str, Any]) -> PngInfo | None:
 
 def _search_of(hidden: Any) -> str:
     """Return the page's id of the node whose report output is connected to a saving node; "" if it is not a search node's."""
-    caller = Caller.told(hidden)
+    caller = PromptContext.told(hidden)
     link = (caller.prompt.get(caller.node) or {}).get("inputs", {}).get("report")
     return caller.shown(str(link[0])) if isinstance(link, list) and len(link) == 2 and link[1] == REPORT_OUTPUT else ""
 

@@ -26,7 +26,7 @@ from ...search.methods.auto_search import choose_for
 from ...search.methods.chain import Chain
 from ...search.methods.random_search import RandomSearch
 from ...search.noise.recipe import GIVEN, ZERO, Recipe, derived_seed, is_zero
-from ...search.reporting.live_feed import ENDED, Feed
+from ...search.reporting.live_feed import ENDED, LiveFeed
 from ...search.reporting.report import opened
 from ...search.run import steered
 from ...search.scoring.scorer import Judge
@@ -48,10 +48,10 @@ from ..adapter.noise import (
     rows_of,
 )
 from ..adapter.progress import Progress
-from ..adapter.prompt_context import Caller
-from ..adapter.session import ComfySession, Graph, samples_of
-from ..server.live import Audience
-from ..store.search_store import CHOOSES, Memory, remembering
+from ..adapter.prompt_context import PromptContext
+from ..adapter.session import ComfySession, SamplingInputs, samples_of
+from ..server.live import ClientSession
+from ..store.search_store import CHOOSES, SearchStore, remembering
 from .metadata import keep_found
 from .plot import Curve, draw_curve
 from .report import report, report_text, score_held_out
@@ -128,14 +128,14 @@ class Outcome:
 
 def search_graph(
     noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any,
-    settings: Settings, caller: Caller | None = None,
+    settings: Settings, caller: PromptContext | None = None,
 ) -> io.NodeOutput:  # fmt: skip
     """Search for every row of the latent batch, one after another, and return the node's outputs."""
     check_inputs(sigmas, settings)
     latent = repaired(guider, latent)
     searches = count_rows(guider, latent)
     progress = Progress(guider, searches, settings.budget, len(sigmas) - 1)
-    audience = Audience(caller or Caller(), searches)
+    audience = ClientSession(caller or PromptContext(), searches)
     outcomes: list[Outcome] = []
     for row, graph in enumerate(graphs(noise, guider, sampler, sigmas, latent, vae, preview_vae, others=True)):
         try:
@@ -149,7 +149,7 @@ def search_graph(
             break
     found = outputs(outcomes, latent, searches > 1)
     found.ui = audience.output()
-    return keep_found(found, caller or Caller(), [opened(o.report) for o in outcomes])
+    return keep_found(found, caller or PromptContext(), [opened(o.report) for o in outcomes])
 
 
 def count_rows(guider: Any, latent: dict[str, Any]) -> int:
@@ -160,7 +160,7 @@ def count_rows(guider: Any, latent: dict[str, Any]) -> int:
 def graphs(
     noise: Any, guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], vae: Any, preview_vae: Any = None,
     *, others: bool = False,
-) -> Iterator[Graph]:  # fmt: skip
+) -> Iterator[SamplingInputs]:  # fmt: skip
     """Yield what each search works on: row b of latent, noise, mask, conditioning and control hints.
 
     `others`: there will be other candidates, so that what their noise is has to be known.
@@ -174,16 +174,20 @@ def graphs(
     by_seed, note = drawn_by_seed(noise, latent, pack(given), by_stock) if others else (False, "")
     if count == 1:
         one = guider if rows_are_frames(guider) else row_guider(guider, 0, shape)  # of many rows core uses the first too
-        yield Graph(one, sampler, sigmas, latent, noise, given, state, vae, preview_vae, by_stock, by_seed=by_seed, note=note)
+        yield SamplingInputs(
+            one, sampler, sigmas, latent, noise, given, state, vae, preview_vae, by_stock, by_seed=by_seed, note=note
+        )
         return
     for row in range(count):
-        yield Graph(
+        yield SamplingInputs(
             row_guider(guider, row, shape), sampler, sigmas, row_latent(latent, row), noise, rows_of(given, row, 1), state,
             vae, preview_vae, row_of_batch=True, by_seed=by_seed, note=note,
         )  # fmt: skip
 
 
-def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, caller: Caller | None, feed: Feed) -> Outcome:
+def search_row(
+    graph: SamplingInputs, settings: Settings, progress: Progress, row: int, caller: PromptContext | None, feed: LiveFeed
+) -> Outcome:
     """Run one search to its end, the budget's end, or the user's cancel.
 
     It is begun anew, at most once, if shared model calls whose answers it used turn out to be wrong.
@@ -211,7 +215,7 @@ def search_row(graph: Graph, settings: Settings, progress: Progress, row: int, c
 
 
 def search_once(
-    session: ComfySession, settings: Settings, progress: Progress, row: int, memory: Memory, feed: Feed, notes: list[str]
+    session: ComfySession, settings: Settings, progress: Progress, row: int, memory: SearchStore, feed: LiveFeed, notes: list[str]
 ) -> Outcome:
     """Run one search of a session to its end; `notes` are the first of it.
 
@@ -285,7 +289,7 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
 
 
 def finish(
-    search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: Memory,
+    search: Search, session: ComfySession, method: Method, settings: Settings, cancelled: bool, memory: SearchStore,
     wanted: Recipe | None,
 ) -> Outcome:  # fmt: skip
     """Decode the finalists, score them with the held-out verifier, and put the outcome together."""
@@ -359,7 +363,7 @@ def outputs(outcomes: list[Outcome], latent: dict[str, Any], batch: bool) -> io.
     )  # fmt: skip
 
 
-def baseline(graph: Graph) -> Recipe:
+def baseline(graph: SamplingInputs) -> Recipe:
     """Return candidate 0's recipe: the user's seed if its stock noise is the connected noise, else that noise."""
     given = pack(graph.given)
     if is_zero(given):

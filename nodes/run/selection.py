@@ -8,7 +8,7 @@ from typing import Any
 from ...search.base.candidate import Candidate, varied
 from ...search.core.search import Search
 from ...search.noise.recipe import Recipe, derived_seed
-from ..store.search_store import Memory
+from ..store.search_store import SearchStore
 
 MAX_CHOICES = 1_000_000  # characters: it comes from a stranger's workflow
 DRAWN = 10_000  # candidates of a search whose first noises are known as its own
@@ -46,7 +46,7 @@ def _by_search(text: str) -> dict[str, Any]:
     return data if isinstance(data, dict) and all(isinstance(value, dict) for value in data.values()) else {}
 
 
-def only_known(search: Search, memory: Memory, wanted: Recipe | None) -> bool:
+def only_known(search: Search, memory: SearchStore, wanted: Recipe | None) -> bool:
     """Whether the search is to compute nothing new: it was searched before, and the choice is one of its candidates."""
     if wanted is None or memory.ledger is None or not memory.ledger.knows(wanted):
         return False
@@ -54,7 +54,7 @@ def only_known(search: Search, memory: Memory, wanted: Recipe | None) -> bool:
     return memory.ledger.only_known
 
 
-def take(search: Search, memory: Memory, wanted: Recipe | None, keep: int) -> tuple[Candidate, list[Candidate]]:
+def take(search: Search, memory: SearchStore, wanted: Recipe | None, keep: int) -> tuple[Candidate, list[Candidate]]:
     """Return the candidate that comes out first, and all that come out: the best, or the one that the user chose."""
     chosen = None if wanted is None else _candidate(search, memory, wanted)
     if chosen is not None:
@@ -68,7 +68,7 @@ def take(search: Search, memory: Memory, wanted: Recipe | None, keep: int) -> tu
     return chosen, [chosen, *(c for c in finalists if c is not chosen)][:keep]
 
 
-def _candidate(search: Search, memory: Memory, wanted: Recipe) -> Candidate | None:
+def _candidate(search: Search, memory: SearchStore, wanted: Recipe) -> Candidate | None:
     """Return the candidate of a recipe; one that the user had led the search to before is not proposed again by itself."""
     found = next((candidate for candidate in search.candidates if candidate.recipe == wanted), None)
     if found is None and memory.ledger is not None and memory.ledger.only_known:

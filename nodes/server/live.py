@@ -13,9 +13,9 @@ from typing import Any
 import comfy.model_management as mm
 from comfy_execution.utils import get_executing_context
 
-from ...search.reporting.live_feed import CANCELLED, FAILED, Feed
+from ...search.reporting.live_feed import CANCELLED, FAILED, LiveFeed
 from ...search.reporting.snapshot import fitted
-from ..adapter.prompt_context import Caller, server
+from ..adapter.prompt_context import PromptContext, server
 from ..store import journals
 from ..store.thumbnails import Thumbnails
 from .questions import questions
@@ -29,7 +29,7 @@ ENDED = 20  # searches that are remembered after their end
 class Listed:
     """A search, the page that queued it, and the execution id of its node."""
 
-    feed: Feed
+    feed: LiveFeed
     client: str | None
     node: str
 
@@ -51,7 +51,7 @@ class Searches:
             self._begun[prompt_id, node] += 1
             return self._begun[prompt_id, node]
 
-    def add(self, feed: Feed, client: str | None, node: str) -> None:
+    def add(self, feed: LiveFeed, client: str | None, node: str) -> None:
         """Remember a search until enough others ended after it."""
         with self._lock:
             ended = [key for key, listed in self._listed.items() if listed.feed.search is None]
@@ -59,12 +59,12 @@ class Searches:
                 del self._listed[key]
             self._listed[feed.about["id"]] = Listed(feed, client, node)
 
-    def get(self, key: str) -> Feed | None:
+    def get(self, key: str) -> LiveFeed | None:
         """Return the search of an id; None if it is not remembered or has not begun."""
         listed = self._listed.get(key)
         return listed.feed if listed is not None and listed.feed.state else None
 
-    def of(self, client: str) -> list[Feed]:
+    def of(self, client: str) -> list[LiveFeed]:
         """Return what a page queued, the newest first."""
         with self._lock:
             listed = list(self._listed.values())
@@ -81,7 +81,7 @@ class Searches:
         for feed in self.at(place):
             feed.forget()
 
-    def at(self, place: str) -> list[Feed]:
+    def at(self, place: str) -> list[LiveFeed]:
         """Return the searches whose small pictures are found at a place."""
         with self._lock:
             return [one.feed for one in self._listed.values() if one.feed.album.place == place]
@@ -92,14 +92,14 @@ questions.listeners.append(searches.asked)
 journals.listeners.append(searches.forgotten)
 
 
-class Audience:
+class ClientSession:
     """The page that queued a prompt, for one run of a search node: one search for each row of its latent batch.
 
     Attributes:
         client: the page's id; None if the prompt came without one.
     """
 
-    def __init__(self, caller: Caller, rows: int) -> None:
+    def __init__(self, caller: PromptContext, rows: int) -> None:
         """Note who runs the node."""
         context, self._server = get_executing_context(), server()
         workflow = caller.extra.get("workflow")
@@ -115,14 +115,14 @@ class Audience:
             "prompt_id": prompt_id,
             "rows": rows,
         }
-        self._feeds: list[Feed] = []
+        self._feeds: list[LiveFeed] = []
 
     @contextmanager
-    def watch(self, row: int) -> Iterator[Feed]:
+    def watch(self, row: int) -> Iterator[LiveFeed]:
         """Give the feed of a row's search; an error within ends it."""
         key = uuid.uuid4().hex
         about = {"id": key, "row": row, "search": self._name(row), **self._about}
-        feed = Feed(about, Thumbnails(key), self._send, self._later)
+        feed = LiveFeed(about, Thumbnails(key), self._send, self._later)
         feed.question = lambda: questions.current(self._about["prompt_id"], self._node)
         searches.add(feed, self.client, self._node)
         self._feeds.append(feed)

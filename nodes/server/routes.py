@@ -15,7 +15,7 @@ from aiohttp.http import HttpProcessingError
 
 from ...search.core.search import Search
 from ...search.journal.journal import THUMBS
-from ...search.reporting.live_feed import Feed
+from ...search.reporting.live_feed import LiveFeed
 from ..adapter.prompt_context import server
 from ..store.journals import forget, place_folder, recipe_of
 from ..store.thumbnails import read
@@ -198,7 +198,7 @@ def _candidate(search: Search, body: dict[str, Any]) -> int:
     return index
 
 
-def _feed(key: str) -> Feed:
+def _feed(key: str) -> LiveFeed:
     feed = searches.get(key)
     if feed is None:
         raise Refused("there is no such search: it has not begun, or ended long ago, or the server was started anew", 404)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...search.journal.journal import Journal
-from ...verifiers.human.questions import Answer, Asker, Question
+from ...verifiers.human.questions import Answer, AnswerProvider, Question
 
 PERSON = "person"  # in the place of a verifier's signature
 
@@ -22,7 +22,7 @@ class RememberingAsker:
         name: of the finished picture of a candidate, by its index; see `entry_name`.
     """
 
-    asker: Asker
+    asker: AnswerProvider
     journal: Journal
     name: Callable[[int], str]
 

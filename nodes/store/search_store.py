@@ -10,12 +10,12 @@ from typing import Any
 from ...search.base.session import Session
 from ...search.core.commands import log_in
 from ...search.core.search import Search
-from ...search.journal.caching_session import Ledger, RecallingSession
+from ...search.journal.caching_session import CacheContext, CachingSession
 from ...search.journal.journal import THUMBS, Journal, entry_name
-from ...search.journal.score_cache import ScoreBook
+from ...search.journal.score_cache import ScoreCache
 from ...search.noise.recipe import Recipe
 from ...search.scoring.scorer import Judge
-from ..adapter.prompt_context import Caller
+from ..adapter.prompt_context import PromptContext
 from ..adapter.session import ComfySession
 from .fingerprints import LARGE, remembered_file
 from .journals import any_journal, beside_grew, close_journal, forget, open_journal, room
@@ -32,7 +32,7 @@ READ_WHOLE = (
 CHOOSES = "verifier"  # the input of the search's own
 
 
-class Memory:
+class SearchStore:
     """The journal of one search, if it has one.
 
     Attributes:
@@ -41,17 +41,17 @@ class Memory:
         why: why there is no journal, in words.
     """
 
-    def __init__(self, session: ComfySession, caller: Caller, journal: Journal | None, why: str = "") -> None:
+    def __init__(self, session: ComfySession, caller: PromptContext, journal: Journal | None, why: str = "") -> None:
         """Work with a journal, or without one and a reason."""
         self.session: Session = session
-        self.ledger: Ledger | None = None
+        self.ledger: CacheContext | None = None
         self.why, self._caller = why, caller
         self._by = ""
         self._album: Thumbnails | None = None
         if journal is not None:
             given = noise_hash(session.graph)
-            self.ledger = Ledger(journal, StateCodec(session.device), session.budget, None, given)
-            self.session = RecallingSession(session, self.ledger)
+            self.ledger = CacheContext(journal, StateCodec(session.device), session.budget, None, given)
+            self.session = CachingSession(session, self.ledger)
 
     @property
     def notes(self) -> list[str]:
@@ -94,7 +94,7 @@ class Memory:
         journal, given = self.ledger.journal, self.ledger.given
         for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
             if one is not None:
-                one.book = ScoreBook(journal, signature, one.names, given)
+                one.book = ScoreCache(journal, signature, one.names, given)
         if source == CHOOSES:
             self.ledger.book, self._by = judge.book, by
         return judge
@@ -129,8 +129,8 @@ class Memory:
 
 @contextmanager
 def remembering(
-    session: ComfySession, caller: Caller | None, resume: str, batching: str, forgotten: set[str]
-) -> Iterator[Memory]:  # fmt: skip
+    session: ComfySession, caller: PromptContext | None, resume: str, batching: str, forgotten: set[str]
+) -> Iterator[SearchStore]:  # fmt: skip
     """Give a search its memory, and close it in the end.
 
     Args:
@@ -143,12 +143,12 @@ def remembering(
     journal, why = None, ""
     if resume != OFF and room() > 0:
         try:
-            journal = _opened(session, caller or Caller(), resume == FRESH, batching, forgotten)
+            journal = _opened(session, caller or PromptContext(), resume == FRESH, batching, forgotten)
         except (Unreadable, OSError, RecursionError) as error:
             said = resume == FRESH or caller is not None and bool(caller.node)
             why = f"resume: this search is not written to disk and cannot be gone on with: {error}" if said else ""
     try:
-        memory = Memory(session, caller or Caller(), journal, why)
+        memory = SearchStore(session, caller or PromptContext(), journal, why)
         try:
             yield memory
         finally:
@@ -158,7 +158,7 @@ def remembering(
             close_journal(journal)
 
 
-def _opened(session: ComfySession, caller: Caller, fresh: bool, batching: str, forgotten: set[str]) -> Journal:
+def _opened(session: ComfySession, caller: PromptContext, fresh: bool, batching: str, forgotten: set[str]) -> Journal:
     if not caller.node:
         raise Unreadable("the node was called without its prompt")
     older = not remembered_file().exists() and any_journal()

@@ -12,7 +12,7 @@ import torch
 from comfy_execution.graph_utils import is_link
 from torch import Tensor
 
-from ..adapter.graph import Graph
+from ..adapter.graph import SamplingInputs
 from ..adapter.noise import pack
 from .fingerprints import fingerprints
 
@@ -44,7 +44,7 @@ class Made(NamedTuple):
     without: frozenset[str] = frozenset()
 
 
-def setup_key(prompt: Mapping[str, Any], node: str, graph: Graph, batching: str) -> str:
+def setup_key(prompt: Mapping[str, Any], node: str, graph: SamplingInputs, batching: str) -> str:
     """Return the key of what a search node works on, 32 hex digits.
 
     It comes from the nodes before the search node (their types, settings and links, whatever their ids and titles are,
@@ -89,7 +89,7 @@ def verifier_signature(prompt: Mapping[str, Any], node: str, name: str, reached:
     return _hash([Signatures(prompt, CHOICES - {"verifier", "held_out"}).input(node, name), _digest(reached)])
 
 
-def noise_hash(graph: Graph) -> str:
+def noise_hash(graph: SamplingInputs) -> str:
     """Return a hash of the connected noise, 32 hex digits."""
     return _digest(pack(graph.given))
 

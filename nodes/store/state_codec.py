@@ -10,8 +10,8 @@ from comfy.nested_tensor import NestedTensor
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ...search.journal.caching_session import Kept
-from ...search.lockstep.model_calls import Record
+from ...search.journal.caching_session import KeptRun
+from ...search.lockstep.model_calls import CallRecord
 from ...search.lockstep.trajectory import Trajectory
 from ...search.noise.recipe import Recipe
 from ..adapter.graph import LeftoverNoise, to_intermediate
@@ -37,18 +37,18 @@ class StateCodec:
         tensors |= _by_level("predictions", run.predictions)
         return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
 
-    def unpack(self, data: bytes, recipe: Recipe) -> Kept:
+    def unpack(self, data: bytes, recipe: Recipe) -> KeptRun:
         """Return what was packed, latents where those of new runs are. Records have x, not the model's answer."""
         tensors = load(data)
         records = [self._record(tensors, i, sigma, recipe) for i, sigma in enumerate(tensors["records"].tolist())]
         segment = (tensors["segment.noise"], tensors["segment.sigmas"]) if "segment.noise" in tensors else None
         predictions = {level: _placed(latent) for level, latent in _levels_in(tensors, "predictions").items()}
-        return Kept(_placed(_latent_in(tensors, "latent")), records, segment, predictions)
+        return KeptRun(_placed(_latent_in(tensors, "latent")), records, segment, predictions)
 
-    def _record(self, tensors: Tensors, i: int, sigma: float, recipe: Recipe) -> Record:
+    def _record(self, tensors: Tensors, i: int, sigma: float, recipe: Recipe) -> CallRecord:
         gaps = tuple(tensors[f"records.{i}.gaps"].tolist())
         noted = {level: value.to(self._device) for level, value in _levels_in(tensors, f"records.{i}.noted").items()}
-        return Record(tensors[f"records.{i}.x"].to(self._device), sigma, None, None, None, recipe.jitter, gaps, noted)
+        return CallRecord(tensors[f"records.{i}.x"].to(self._device), sigma, None, None, None, recipe.jitter, gaps, noted)
 
 
 def _latent(name: str, latent: Any) -> Tensors:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from ..noise.recipe import Cut, Recipe
+from ..noise.recipe import BranchPoint, Recipe
 
 
 class Run(Protocol):
@@ -84,7 +84,7 @@ class Session(Protocol):
     def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
         """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""
 
-    def branch(self, record: Any, cut: Cut, keep_records: Sequence[float] = ()) -> Run:
+    def branch(self, record: Any, cut: BranchPoint, keep_records: Sequence[float] = ()) -> Run:
         """Prepare a run from a recorded call of another, renoised or not, with its own seed; no model call is made."""
 
     def advance(self, runs: Sequence[Run], until_sigma: float = 0.0) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..base.session import Run, Session
-from ..noise.recipe import Cut, Recipe
+from ..noise.recipe import BranchPoint, Recipe
 
 
 def replay(session: Session, recipe: Recipe, keep: Sequence[float] = ()) -> Run:
@@ -40,6 +40,6 @@ def replay(session: Session, recipe: Recipe, keep: Sequence[float] = ()) -> Run:
     return run
 
 
-def _levels(cut: Cut | None, keep: Sequence[float]) -> Sequence[float]:
+def _levels(cut: BranchPoint | None, keep: Sequence[float]) -> Sequence[float]:
     """Return the levels that a segment is kept at: that of the cut after it, or those asked for at the end."""
     return keep if cut is None else (cut.sigma,)

@@ -21,7 +21,7 @@ from ..base.pool import Pool
 from ..base.session import Calls, Run, Session
 from ..lockstep.model_calls import other_calls, record_at
 from ..noise.proposals import GaussianProposal, NoiseProposal
-from ..noise.recipe import Cut, Recipe, derived_seed
+from ..noise.recipe import BranchPoint, Recipe, derived_seed
 from ..scoring.scorer import Judge, Shown
 from . import status_text
 from .control import CannotBranch
@@ -126,7 +126,7 @@ class Search(Appraisal):
             )
         index = len(self.candidates)
         noise_seed, seed = derived_seed(self.seed, index, "renoise"), derived_seed(self.seed, index)
-        cut = Cut(sigma, sigma if renoise_to is None else renoise_to, noise_seed, seed)
+        cut = BranchPoint(sigma, sigma if renoise_to is None else renoise_to, noise_seed, seed)
         self.candidates.append(Candidate(index, parent.recipe.branched(cut), parent=parent.index))
         self._runs[index] = self.session.branch(record, cut, self.branch_levels + self.lasting_levels)
         return self.candidates[-1]

@@ -19,16 +19,16 @@ from ..base.budget import Budget
 from ..base.candidate import finite_or_none
 from ..base.levels import same_level
 from ..base.session import Run, Session
-from ..noise.recipe import Cut, Recipe
+from ..noise.recipe import BranchPoint, Recipe
 from .journal import Journal, entry_name
 from .lazy_run import Known, LazyRecord, LazyRun, records_of, run_to
-from .score_cache import ScoreBook
+from .score_cache import ScoreCache
 
 ON_ITS_WAY = object()  # the latent of a recalled look: it was scored, and is not looked at again
 FINISHED: Mapping[str, Any] = {}  # what a whole run is, see `entry_name`
 
 
-class Kept(NamedTuple):
+class KeptRun(NamedTuple):
     """What is left on disk of a finished run; see `session.Run`."""
 
     latent: Any
@@ -40,15 +40,15 @@ class Kept(NamedTuple):
 class Codec(Protocol):
     """How a session's finished runs become bytes."""
 
-    def pack(self, run: Run | Kept) -> bytes:
+    def pack(self, run: Run | KeptRun) -> bytes:
         """Return what `unpack` needs."""
 
-    def unpack(self, data: bytes, recipe: Recipe) -> Kept:
+    def unpack(self, data: bytes, recipe: Recipe) -> KeptRun:
         """Return what was packed; of the records enough to branch from, not to answer a twin."""
 
 
 @dataclass
-class Ledger:
+class CacheContext:
     """What a recalling session and its drafts work with.
 
     Attributes:
@@ -64,7 +64,7 @@ class Ledger:
     journal: Journal
     codec: Codec
     budget: Budget
-    book: ScoreBook | None = None
+    book: ScoreCache | None = None
     given: str = ""
     candidates: int = 0
     only_known: bool = False
@@ -78,10 +78,10 @@ class Ledger:
         return self.journal.knows(recipe, self.given)
 
 
-class RecallingSession:
+class CachingSession:
     """A `session.Session` over another; what it does not know of itself it takes from that."""
 
-    def __init__(self, inner: Session, ledger: Ledger, what: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, inner: Session, ledger: CacheContext, what: Mapping[str, Any] | None = None) -> None:
         """Wrap a session; `what` its whole runs are: {} for finished candidates, {"draft_steps": n} for drafts."""
         object.__setattr__(self, "inner", inner)
         object.__setattr__(self, "ledger", ledger)
@@ -97,13 +97,13 @@ class RecallingSession:
         """Prepare the run of a recipe."""
         return LazyRun(recipe, keep_records)
 
-    def branch(self, record: LazyRecord, cut: Cut, keep_records: Sequence[float] = ()) -> LazyRun:
+    def branch(self, record: LazyRecord, cut: BranchPoint, keep_records: Sequence[float] = ()) -> LazyRun:
         """Prepare a run from a call of another."""
         return LazyRun(record.recipe.branched(cut), keep_records, record)
 
-    def draft(self, steps: int) -> RecallingSession:
+    def draft(self, steps: int) -> CachingSession:
         """Return the session of fewer steps."""
-        return RecallingSession(self.inner.draft(steps), self.ledger, {"draft_steps": steps})
+        return CachingSession(self.inner.draft(steps), self.ledger, {"draft_steps": steps})
 
     def advance(self, runs: Sequence[LazyRun], until_sigma: float = 0.0) -> None:
         """Advance runs; those that the journal knows that far at the cost of nothing but their share of the budget.
@@ -167,7 +167,7 @@ class RecallingSession:
             self.ledger.candidates += 1
         run.learn(known, until_sigma)
 
-    def _kept(self, recipe: Recipe, what: Mapping[str, Any] = FINISHED) -> Kept | None:
+    def _kept(self, recipe: Recipe, what: Mapping[str, Any] = FINISHED) -> KeptRun | None:
         data = self.ledger.journal.state(self.ledger.name(recipe, what))
         return None if data is None else self.ledger.codec.unpack(data, recipe)
 
@@ -220,7 +220,7 @@ class RecallingSession:
             return self.ledger.codec.pack(run.real)
         if self.ledger.book is None or run.latent is None:
             return b""
-        return self.ledger.codec.pack(Kept(run.latent, (), None, run.predictions))
+        return self.ledger.codec.pack(KeptRun(run.latent, (), None, run.predictions))
 
     def _embody(self, runs: Sequence[LazyRun]) -> bool:
         """Make real runs of those that are none yet, and bring them to where they are known to be, many at once.
@@ -290,6 +290,6 @@ class RecallingSession:
                 run.close()
 
 
-def _fill(record: LazyRecord, kept: Kept) -> None:
+def _fill(record: LazyRecord, kept: KeptRun) -> None:
     real = next((one for one in kept.records if same_level(one.sigma, record.sigma)), None)
     record.real, record.stored = real, real is not None

@@ -14,7 +14,7 @@ from .lines import name_of
 T = TypeVar("T")
 
 
-class ScoreBook:
+class ScoreCache:
     """The scores by one verifier in a journal."""
 
     def __init__(self, journal: Journal, by: str, names: Sequence[str], given: str = "") -> None:

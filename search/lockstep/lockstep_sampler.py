@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..base.levels import same_level
-from .model_calls import Request, request_key, why_apart
+from .model_calls import ModelCall, request_key, why_apart
 from .model_options import POST_CFG, Change, Options, apply_changes, clone_options
 from .recording import guidance_gaps, record_of, recorded
 from .shared_check import Place, SharedCall, SharedCalls, SharedCallsDiffer, place_of
@@ -38,7 +38,7 @@ def _nothing(*args: Any) -> None:
 
 
 @dataclass
-class Limits:
+class CallPolicy:
     """What bounds and watches the model calls of a search.
 
     Attributes:
@@ -110,13 +110,13 @@ class Answered(NamedTuple):
     gaps: Sequence[float]
 
 
-class Carrier:
+class LockstepSampler:
     """A SAMPLER object that runs `trajectories` until each waits for a call below `until_sigma` or has ended.
 
     Attributes:
         trajectories: the runs, new or suspended, in the order of the rows it returns.
         until_sigma: a run stops when its next request, beside its first, has a sigma below this; 0 runs to the end.
-        limits: see `Limits`.
+        limits: see `CallPolicy`.
         stopped: whether `limits.may_call` ended the round, or a run that makes other calls than the leader.
         entered: whether the guider came as far as to sample.
         whole: of the rows that it returned, block by block and run by run, whether they are those of the run; rows of another
@@ -124,7 +124,7 @@ class Carrier:
     """
 
     def __init__(
-        self, trajectories: Sequence[Trajectory], until_sigma: float, limits: Limits,
+        self, trajectories: Sequence[Trajectory], until_sigma: float, limits: CallPolicy,
         *, on_enter: Callable[[Any, Options], None] = _nothing, alone: bool = False, denoised_too: bool = False,
         whole_segments: bool = False, gaps: bool = False, predictions: Sequence[float] = (), leader: Any = None,
     ) -> None:  # fmt: skip
@@ -346,7 +346,7 @@ class Carrier:
         base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
         return apply_changes(base, changes, [run.pending.x.shape[0] for run in chunk])
 
-    def _guided(self, request: Request, x: Tensor, levels: Tensor, options: Options) -> Tensor:
+    def _guided(self, request: ModelCall, x: Tensor, levels: Tensor, options: Options) -> Tensor:
         """Call the guider as a request says, with other rows."""
         with _written(self._guider, request.guider_writes):
             return getattr(self._guider, request.method)(x, levels, model_options=options, seed=request.seed)
@@ -388,7 +388,7 @@ class _written:  # noqa: N801 - a context manager
                 setattr(self.guider, name, value)
 
 
-def _sigmas(requests: Sequence[Request]) -> list[tuple[float, ...]]:
+def _sigmas(requests: Sequence[ModelCall]) -> list[tuple[float, ...]]:
     """Read all waiting noise levels with one transfer from the device."""
     if not requests:
         return []
@@ -401,7 +401,7 @@ def _sigmas(requests: Sequence[Request]) -> list[tuple[float, ...]]:
     return out
 
 
-def _per_row(request: Request) -> Tensor:
+def _per_row(request: ModelCall) -> Tensor:
     sigma, rows = request.sigma.flatten(), request.x.shape[0]
     return sigma if len(sigma) == rows else sigma[:1].expand(rows)
 

@@ -15,7 +15,7 @@ from .model_options import Change, Options, identity, run_post_cfg
 
 
 @dataclass
-class Request:
+class ModelCall:
     """A model call that a sampler run waits for.
 
     Attributes:
@@ -38,7 +38,7 @@ class Request:
 
 
 @dataclass
-class Record:
+class CallRecord:
     """A model call that was answered: enough to start a branch from, and to answer its twin.
 
     Attributes:
@@ -64,7 +64,7 @@ class Record:
     noted: Mapping[float, Tensor] = field(default_factory=dict)
 
 
-def answer_from(record: Record, request: Request) -> Tensor | None:
+def answer_from(record: CallRecord, request: ModelCall) -> Tensor | None:
     """Return a call's answer from another run's record, or None if the record does not hold for it.
 
     It holds if x (to a relative 1e-5), sigma and everything that may not differ within a call are the same; the
@@ -116,7 +116,7 @@ def other_calls(levels: Sequence[float], first: Sequence[float], ended: bool) ->
     return made if ended and len(levels) != len(first) else ""
 
 
-def why_apart(request: Request, other: Request) -> str:
+def why_apart(request: ModelCall, other: ModelCall) -> str:
     """Say, in words, what a sampler gives the model in one run and not in another; empty if it is nothing of the kind."""
     one, two = (dict(r.change.key) for r in (request, other))
     names = [".".join(map(str, path)) for path in {**one, **two} if one.get(path, request) != two.get(path, other)]
@@ -124,7 +124,7 @@ def why_apart(request: Request, other: Request) -> str:
     return f"the sampler gives the model a '{names[0]}' of each run's own" if names else ""
 
 
-def request_key(request: Request) -> Hashable:
+def request_key(request: ModelCall) -> Hashable:
     """What two requests must have in common, beside sigma, to be answered by one call."""
     writes = tuple((name, identity(value)) for name, value in request.guider_writes)
     x = request.x

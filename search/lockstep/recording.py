@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .model_calls import Record, Request, request_key
+from .model_calls import CallRecord, ModelCall, request_key
 from .model_options import POST_CFG, Options, rows_of
 from .trajectory import Trajectory
 
@@ -43,17 +43,19 @@ def recorded(options: Options, position: int, seen: dict[str, Any]) -> Iterator[
             options[POST_CFG] = before
 
 
-def record_of(run: Trajectory, seen: dict[str, Any] | None, answer: Tensor, first: int, total: int) -> Record:
+def record_of(run: Trajectory, seen: dict[str, Any] | None, answer: Tensor, first: int, total: int) -> CallRecord:
     """Keep a run's pending call: `answer` is its rows of the result, first .. of `total` rows in all."""
     request = run.pending
     rows = request.x.shape[0]
     args = None if seen is None else {key: _kept(rows_of(value, first, rows, total)) for key, value in seen.items()}
     after_cfg = answer.clone() if not request.change.post_cfg else None if args is None else args["denoised"]
     sigma = float(request.sigma.flatten()[0])
-    return Record(request.x.clone(), sigma, after_cfg, args, request_key(request), run.jitter, tuple(run.gaps), dict(run.noted))
+    return CallRecord(
+        request.x.clone(), sigma, after_cfg, args, request_key(request), run.jitter, tuple(run.gaps), dict(run.noted)
+    )
 
 
-def guidance_gaps(seen: dict[str, Any], levels: Tensor, requests: Sequence[Request]) -> list[float]:
+def guidance_gaps(seen: dict[str, Any], levels: Tensor, requests: Sequence[ModelCall]) -> list[float]:
     """Return the guidance gap of each run in a call: the mean of |cond - uncond|^2 / sigma^2 over its latent.
 
     That is the mean square of the difference of the conditional and the unconditional noise prediction, and of flow

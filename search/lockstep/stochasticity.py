@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .model_calls import Request
+from .model_calls import ModelCall
 from .model_options import run_post_cfg
 from .trajectory import Trajectory
 
@@ -52,7 +52,7 @@ class Probe:
         return one.shape != other.shape or not torch.equal(one, other)
 
 
-def _nothing(request: Request) -> Tensor:
+def _nothing(request: ModelCall) -> Tensor:
     """Answer a model call with zeros, and let the sampler's own post-CFG functions see them: `*_cfg_pp` samplers do."""
     zeros = torch.zeros_like(request.x)
     seen = {

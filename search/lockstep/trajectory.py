@@ -18,7 +18,7 @@ from torch import Tensor
 from ..base.levels import same_level
 from ..noise.jitter import Jitter
 from .guider_stand_in import GuiderStandIn
-from .model_calls import Record, Request, answer_from, at_or_above, record_at
+from .model_calls import CallRecord, ModelCall, answer_from, at_or_above, record_at
 from .model_options import Options, change_between, clone_options
 from .rng import RngState, put_rng, take_rng
 from .run_start import Start
@@ -50,7 +50,7 @@ class Trajectory:
 
     def __init__(
         self, sampler: Any, sigmas: Tensor, noise: Tensor | None, seed: int, rng: RngState | None = None,
-        *, at: Tensor | None = None, twin: Record | None = None, keep_records: bool | Sequence[float] = False,
+        *, at: Tensor | None = None, twin: CallRecord | None = None, keep_records: bool | Sequence[float] = False,
         alone: bool = False, prediction_levels: Sequence[float] = (), renoised: tuple[float, Tensor] | None = None,
         by_steps: bool = False, starting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:  # fmt: skip
@@ -73,14 +73,14 @@ class Trajectory:
         """
         self.sampler, self.sigmas, self.noise, self.seed = sampler, sigmas, noise, seed
         self.at, self.twin, self.keep_records = at, twin, keep_records
-        self.pending: Request | None = None
+        self.pending: ModelCall | None = None
         self.denoised: Tensor | None = None
         self.result: Tensor | None = None
         self.latent: Any = None
         self.nfe = self.step = 0
         self.levels: list[float] = []
         self.odd: list[int] = []
-        self.records: list[Record] = []
+        self.records: list[CallRecord] = []
         self.jitter: Jitter | None = None
         self.gaps: list[float] = []
         self.noted: dict[float, Tensor] = {}
@@ -239,7 +239,7 @@ class Trajectory:
         passed = any(level < sigma and same_level(waits, level) for level in self._segment)
         return not passed and record_at(self.records, sigma) is None
 
-    def keep(self, record: Record) -> None:
+    def keep(self, record: CallRecord) -> None:
         """Keep an answered call; of several at one level only the last before the run went below, unless all are wanted.
 
         So a run that waits and one that ended keep the same call, also of a sampler that comes back up (heunpp2).
@@ -324,7 +324,7 @@ class Trajectory:
         """Run the fiber until its next call or its end."""
         with self._inside():
             out = self._fiber.switch(value)
-        if isinstance(out, Request):
+        if isinstance(out, ModelCall):
             self.pending = out
         elif self._fiber.dead:
             self.result, self._guider = out, None  # ends the cycle of references: tensors go at once
@@ -348,7 +348,7 @@ class Trajectory:
         if getcurrent() is not self._fiber:
             guider = self._guider._guider
             return getattr(type(guider), method)(guider, x, sigma, options, seed)
-        request = Request(method, x, sigma, options, change_between(self._base, options), tuple(sorted(writes.items())), seed)
+        request = ModelCall(method, x, sigma, options, change_between(self._base, options), tuple(sorted(writes.items())), seed)
         twin, self.twin = self.twin, None
         if twin is not None:
             known = answer_from(twin, request)

@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class BoundedCache(Generic[T]):
     """Values by keys that say how each is made; those that were used longest ago go first. Threads may share it."""
 
     def __init__(self, limit: int, size_of: Callable[[T], int] = lambda tensor: tensor.nbytes) -> None:
@@ -54,7 +54,7 @@ class Kept(Generic[T]):
 class KeptUnder(NamedTuple):
     """What is kept of all that is made from `base`."""
 
-    kept: Kept
+    kept: BoundedCache
     base: Hashable
 
     def get(self, key: Hashable) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class BranchPoint:
     """Where a run was left for a new one.
 
     Attributes:

@@ -11,12 +11,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .bounded_cache import Kept, KeptUnder
+from .bounded_cache import BoundedCache, KeptUnder
 from .linked import Linked
 from .seeds import DRAWN_SEED_LIMIT, derived_seed
 
 Draw = Callable[[int], Tensor]
-NOTHING = Kept(0).under(None)  # no ancestor is kept
+NOTHING = BoundedCache(0).under(None)  # no ancestor is kept
 MAX_LINEAGE = 500  # ancestors; each is drawn, and held, when a recipe is rendered and none of them is kept
 MAX_LEVELS = 16
 LEAST_BLOCKS = 4  # of the low band along the shorter side

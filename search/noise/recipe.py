@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bounded_cache import Kept
-from .branch_point import Cut as Cut
+from .bounded_cache import BoundedCache
+from .branch_point import BranchPoint as BranchPoint
 from .jitter import Jitter
 from .linked import Linked
 from .moves import AMOUNTS, HAS_LEVELS, HAS_LINEAGE, MAX_LEVELS, MAX_LINEAGE, MOVES, Ancestor, Draw, Move, apply
@@ -49,7 +49,7 @@ class Recipe:
     start: int | str
     seed: int
     moves: Linked[Move] = Linked()
-    cuts: Linked[Cut] = Linked()
+    cuts: Linked[BranchPoint] = Linked()
     jitter: Jitter | None = None
     connected: bool = False
 
@@ -90,7 +90,7 @@ class Recipe:
         """Return the recipe of a noise one move further, of a run without cuts."""
         return replace(self, moves=self.moves.plus(move), cuts=())
 
-    def branched(self, cut: Cut) -> Recipe:
+    def branched(self, cut: BranchPoint) -> Recipe:
         """Return the recipe of a run that leaves this one."""
         return replace(self, cuts=self.cuts.plus(cut))
 
@@ -108,7 +108,7 @@ def recipes_from_json(text: str) -> list[Recipe]:
 
 
 def make_noise(
-    recipe: Recipe, draw: Draw, given: Tensor | None = None, connected: Draw | None = None, kept: Kept | None = None
+    recipe: Recipe, draw: Draw, given: Tensor | None = None, connected: Draw | None = None, kept: BoundedCache | None = None
 ) -> Tensor:  # fmt: skip
     """Return the noise (R, ...) that a recipe's first run starts from.
 
@@ -124,7 +124,7 @@ def make_noise(
     """
     if recipe.needs_noise and (connected if recipe.connected else given) is None:
         raise ValueError(NEEDS_NOISE)
-    kept = Kept(0) if kept is None else kept
+    kept = BoundedCache(0) if kept is None else kept
     start = (recipe.start, recipe.connected)
     ahead, there = [], recipe.moves
     while (noise := kept.get((start, there))) is None and there:
@@ -215,11 +215,11 @@ def _lineage(item: dict, kind: str, seed: int) -> tuple[Ancestor, ...]:
     return lineage
 
 
-def _cut(item: dict) -> Cut:
+def _cut(item: dict) -> BranchPoint:
     sigma, up = _number(item.get("sigma"), "sigma"), _number(item.get("renoise_to"), "renoise_to")
     if not 0.0 < sigma <= up:
         raise ValueError(f"recipe: a cut needs 0 < sigma <= renoise_to, not {sigma:g} and {up:g}")
-    return Cut(sigma, up, _seed(item.get("noise_seed"), "noise_seed"), _seed(item.get("seed"), "seed"))
+    return BranchPoint(sigma, up, _seed(item.get("noise_seed"), "noise_seed"), _seed(item.get("seed"), "seed"))
 
 
 def _jitter(item: Any) -> Jitter:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from .bounded_cache import Kept
-from .branch_point import Cut
+from .bounded_cache import BoundedCache
+from .branch_point import BranchPoint
 from .jitter import Jitter
 from .linked import Linked
 from .moves import HAS_LEVELS, Ancestor, Move
@@ -15,7 +15,7 @@ from .moves import HAS_LEVELS, Ancestor, Move
 VERSION = 1
 GIVEN = "given"
 AT_SEED = f"{GIVEN}@"  # and a seed: what the connected NOISE object makes at that seed
-TEXTS: Kept[str] = Kept(4 << 20, len)  # of moves, cuts and ancestors that others follow, characters
+TEXTS: BoundedCache[str] = BoundedCache(4 << 20, len)  # of moves, cuts and ancestors that others follow, characters
 
 
 class Written(Protocol):
@@ -30,7 +30,7 @@ class Written(Protocol):
     @property
     def moves(self) -> Linked[Move]: ...
     @property
-    def cuts(self) -> Linked[Cut]: ...
+    def cuts(self) -> Linked[BranchPoint]: ...
     @property
     def jitter(self) -> Jitter | None: ...
 
@@ -98,7 +98,7 @@ def _ancestor(ancestor: Ancestor, style: Style) -> str:
     return f"[{style.comma.join([_seed(ancestor.seed), *map(str, ancestor.parents)])}]"
 
 
-def _cut(cut: Cut, style: Style) -> str:
+def _cut(cut: BranchPoint, style: Style) -> str:
     levels = {"sigma": json.dumps(cut.sigma), "renoise_to": json.dumps(cut.renoise_to)}
     return _object({**levels, "noise_seed": _seed(cut.noise_seed), "seed": _seed(cut.seed)}, style)
 

@@ -28,7 +28,7 @@ PHASES = RUNNING, PAUSED, ASKING, ENDED, FAILED, CANCELLED = "running", "paused"
 SAID = {PAUSED: "paused", ASKING: "waiting for your choice"}
 
 
-class Album(Protocol):
+class ThumbnailStore(Protocol):
     """Where small pictures of a search are kept.
 
     Attributes:
@@ -56,7 +56,7 @@ class Album(Protocol):
         """Nothing is added any more: free what only that needs."""
 
 
-class Feed:
+class LiveFeed:
     """A `Watcher` that keeps a page up to date.
 
     Attributes:
@@ -70,7 +70,7 @@ class Feed:
     """
 
     def __init__(
-        self, about: Mapping[str, Any], album: Album, send: Callable[[dict[str, Any]], None],
+        self, about: Mapping[str, Any], album: ThumbnailStore, send: Callable[[dict[str, Any]], None],
         later: Callable[[float, Callable[[], None]], None], clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Prepare a feed.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..noise.linked import Linked
 from ..noise.moves import MAX_LINEAGE, Ancestor, Move
-from ..noise.recipe import VERSION, Cut, Recipe
+from ..noise.recipe import VERSION, BranchPoint, Recipe
 
 MAX_TEXT = 1_000_000  # characters of a recipe that is put together
 SHORTEST_RANGE = 3  # indices in a row from which on first and last are written
@@ -246,7 +246,7 @@ def _goes_on(recipe: Recipe, parent: Recipe) -> bool:
     )
 
 
-def _cuts(recipe: Recipe, parent: Recipe) -> list[Cut] | None:
+def _cuts(recipe: Recipe, parent: Recipe) -> list[BranchPoint] | None:
     """Return the cuts that a recipe has after all of its parent's, or none of any; None for others."""
     return (_added(recipe.cuts, parent.cuts) or None) if recipe.cuts else []
 

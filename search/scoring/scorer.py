@@ -15,7 +15,7 @@ from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..base.standings import Alone, Running, Standings
 from ..base.text import cut
-from ..journal.score_cache import ScoreBook
+from ..journal.score_cache import ScoreCache
 from .verifier_parts import (
     asks_people,
     batches,
@@ -111,7 +111,7 @@ class Judge:
         self._is_interrupt, self._clock, self._check = is_interrupt, clock, check
         self.calls, self.scored, self.seconds = 0, 0, 0.0
         self.problems: list[str] = []
-        self.book: ScoreBook | None = None
+        self.book: ScoreCache | None = None
         self.answered: dict[int, dict[str, float]] = {}
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
         self._scale = 0  # how often those changed
@@ -278,7 +278,7 @@ class Judge:
         return torch.stack(list(self._first.values())) if self._first else raw[:0]
 
     @property
-    def _scores(self) -> ScoreBook | None:
+    def _scores(self) -> ScoreCache | None:
         """What scores are taken from and written to."""
         return None if self.asks_people else self.book
 

@@ -13,10 +13,10 @@ import comfy_extras.nodes_custom_sampler as stock_nodes
 import torch
 
 from noise_search.nodes.adapter.noise import SegmentNoise
-from noise_search.nodes.adapter.session import ComfySession, Graph
+from noise_search.nodes.adapter.session import ComfySession, SamplingInputs
 from noise_search.search.base.budget import Budget
 from noise_search.search.lockstep.rng import take_rng
-from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.noise.recipe import BranchPoint, Recipe
 from toys import counted, sampler, stock
 
 
@@ -26,7 +26,7 @@ def session_for(guider: Any, sampler: Any, sigmas: torch.Tensor, latent: dict, *
     latent = {**latent, "samples": comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent["samples"])}
     noise = stock_nodes.Noise_RandomNoise(seed)
     given = noise.generate_noise(latent)
-    graph = Graph(guider, sampler, sigmas, latent, noise, given, take_rng(torch.device("cpu")), None)
+    graph = SamplingInputs(guider, sampler, sigmas, latent, noise, given, take_rng(torch.device("cpu")), None)
     session = ComfySession(graph, Budget(1000), batching=batching, **more)
     if max_rows is not None:
         session.limits.max_rows = max_rows
@@ -122,7 +122,7 @@ def check_every_level(
         session.advance(runs)
         for run, expected in zip(runs, want, strict=True):
             assert relative(samples_of(run), expected) < within, sigma
-        branch = session.branch(runs[0].records[-1], Cut(sigma, sigma, 3, 7))
+        branch = session.branch(runs[0].records[-1], BranchPoint(sigma, sigma, 3, 7))
         session.advance([branch])
         noise, levels = branch.segment_start
         alone = stock(g, SegmentNoise(noise, 7, 3), smp, levels, session.graph.latent)

@@ -25,7 +25,7 @@ from sessions import flat, relative, session_for
 
 from noise_search.search.core.replay import replay
 from noise_search.search.lockstep.noise_scaling import noise_that_gives, renoise, starts_at_maximum
-from noise_search.search.noise.recipe import Cut, Recipe, derived_seed
+from noise_search.search.noise.recipe import BranchPoint, Recipe, derived_seed
 from toys import cond, counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
 
 STEPS = 6
@@ -83,8 +83,8 @@ class Setup:
         return session, run
 
 
-def cut_at(record, seed=SEED, renoise_to=None, noise_seed=1) -> Cut:
-    return Cut(record.sigma, record.sigma if renoise_to is None else renoise_to, noise_seed, seed)
+def cut_at(record, seed=SEED, renoise_to=None, noise_seed=1) -> BranchPoint:
+    return BranchPoint(record.sigma, record.sigma if renoise_to is None else renoise_to, noise_seed, seed)
 
 
 # Looking half-way
@@ -220,7 +220,7 @@ def test_a_branch_draws_global_noise_of_its_own():
     setup = Setup("eps", churned)
     session, run = setup.left_at(float(setup.sigmas[2]))
     record = run.records[-1]
-    cuts = [Cut(record.sigma, 2.0 * record.sigma, noise_seed, 7) for noise_seed in (1, 2, 1)]
+    cuts = [BranchPoint(record.sigma, 2.0 * record.sigma, noise_seed, 7) for noise_seed in (1, 2, 1)]
     twins = [session.branch(record, cut) for cut in cuts]
     session.advance(twins[:2])
     torch.rand(5)
@@ -282,7 +282,7 @@ def test_computed_if_sigma_differs():
     setup = Setup()
     session, run = setup.left_at(2.0)
     record = run.records[-1]
-    twin = session.branch(record, Cut(record.sigma * 1.001, record.sigma * 1.001, 1, SEED))
+    twin = session.branch(record, BranchPoint(record.sigma * 1.001, record.sigma * 1.001, 1, SEED))
     session.advance([twin], record.sigma * 1.0005)
     assert twin.nfe == 1
 
@@ -426,7 +426,7 @@ def test_the_noise_of_a_renoised_start_is_unit_gaussian(kind):
         record = run.records[-1]
         noise = session.draw(derived_seed(9, seed)).to(clean)
         record.x = sampling.noise_scaling(torch.tensor(low), noise, clean.clone())
-        twin = session.branch(record, Cut(low, high, derived_seed(10, seed), seed))
+        twin = session.branch(record, BranchPoint(low, high, derived_seed(10, seed), seed))
         session.advance([twin], 2 * high)  # no further than its first call
         found.append(twin.noise)
         twin.close()
@@ -527,11 +527,11 @@ def test_a_recipe_with_cuts_is_replayed_in_a_fresh_session(kind, what, name):
     runs = [session.start(Recipe(seed, seed), keep_records=True) for seed in (SEED, 9)]
     session.advance(runs, float(setup.sigmas[2]))
     record = runs[0].records[-1]
-    first = Cut(record.sigma, max(record.sigma, float(setup.sigmas[1])), 31, 32)  # dpm_fast: still at the first
+    first = BranchPoint(record.sigma, max(record.sigma, float(setup.sigmas[1])), 31, 32)  # dpm_fast: still at the first
     middle = session.branch(record, first, keep_records=True)
     session.advance([middle], float(setup.sigmas[3]))
     record = middle.records[-1]
-    second = Cut(record.sigma, record.sigma, 33, 34)
+    second = BranchPoint(record.sigma, record.sigma, 33, 34)
     last = session.branch(record, second)
     session.advance([last, runs[1]])
 
@@ -541,7 +541,7 @@ def test_a_recipe_with_cuts_is_replayed_in_a_fresh_session(kind, what, name):
 
 def test_a_recipe_of_other_sigmas_is_an_error():
     setup = Setup()
-    recipe = Recipe(SEED, SEED, cuts=(Cut(1.2345, 2.0, 1, 2),))
+    recipe = Recipe(SEED, SEED, cuts=(BranchPoint(1.2345, 2.0, 1, 2),))
     with pytest.raises(ValueError, match="no model call at its cut, sigma 1.2345"):
         replay(setup.session(), recipe)
 

@@ -25,7 +25,7 @@ from sessions import relative, session_for
 
 import toynets
 from noise_search.search.lockstep.shared_check import is_check_call
-from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.noise.recipe import BranchPoint, Recipe
 from toys import cond, empty_latent, guider, mask, sigmas_for, stock, toy_model
 
 SEEDS = (5, 11, 42, 8)
@@ -396,7 +396,7 @@ def test_each_run_sees_the_sigmas_of_its_own_segment():
     session, runs, sigmas = started(Plain(begin=begin), keep_records=True)
     session.advance(runs, float(sigmas[2]))
     record = runs[0].records[-1]
-    twin = session.branch(record, Cut(record.sigma, record.sigma, 1, 77))
+    twin = session.branch(record, BranchPoint(record.sigma, record.sigma, 1, 77))
     session.advance([*runs, twin])
     assert seen == {**{seed: sigmas.tolist() for seed in SEEDS}, 77: sigmas[2:].tolist()}
 
@@ -420,7 +420,7 @@ def test_a_record_keeps_what_its_key_was_made_of():
     del run
     gc.collect()
     assert marks[0]() is not None
-    twin = session.branch(record, Cut(record.sigma, record.sigma, 1, 5))
+    twin = session.branch(record, BranchPoint(record.sigma, record.sigma, 1, 5))
     session.advance([twin], float(sigmas[2]))
     assert twin.nfe == 1  # computed: its mark is another object
     twin.close()

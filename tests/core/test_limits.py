@@ -21,7 +21,7 @@ from sessions import relative, session_for
 
 from noise_search.nodes.adapter import memory
 from noise_search.search.base.budget import StopRules
-from noise_search.search.lockstep.lockstep_sampler import Limits
+from noise_search.search.lockstep.lockstep_sampler import CallPolicy
 from noise_search.search.lockstep.shared_check import is_check_call
 from noise_search.search.noise.recipe import Recipe
 from toys import cond, counted, empty_latent, guider, mask, run_node, sampler, sigmas_for, stock, toy_model
@@ -496,7 +496,7 @@ def test_candidate_0_is_rendered_whatever_the_budget():
 
 
 def test_the_default_limits_are_one_row_and_no_end():
-    limits = Limits()
+    limits = CallPolicy()
     assert limits.max_rows == 1 and limits.may_call(100) and not limits.is_oom(MemoryError())
 
 

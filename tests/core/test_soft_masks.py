@@ -21,7 +21,7 @@ from sessions import relative, session_for
 
 from noise_search.search.methods.fk_steering import FKSteering
 from noise_search.search.methods.refinement import RefinementSearch
-from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.noise.recipe import BranchPoint, Recipe
 from toynets import ToyNet
 from toys import _config, _patcher, counted, guider, sampler, sigmas_for, stock, toy_vae
 
@@ -87,7 +87,7 @@ def test_a_branch_starts_where_its_parent_was_left(name, edge):
     for step in (0, 2, 5):
         session, run = left(graph, step)
         record = run.records[-1]
-        twin = session.branch(record, Cut(record.sigma, record.sigma, 1, 5), keep_records=True)
+        twin = session.branch(record, BranchPoint(record.sigma, record.sigma, 1, 5), keep_records=True)
         with counted() as calls:
             session.advance([twin])
         assert relative(twin.records[0].x, record.x) < 1e-5
@@ -106,7 +106,7 @@ def test_renoising_gives_a_run_unit_noise(name, edge):
     graph = graph_of(name, "euler", edge)
     session, run = left(graph, 4)
     record = run.records[-1]
-    branch = session.branch(record, Cut(record.sigma, float(graph["sigmas"][2]), 1, 5))
+    branch = session.branch(record, BranchPoint(record.sigma, float(graph["sigmas"][2]), 1, 5))
     session.advance([branch])
     assert 0.5 < float(branch.noise[:, :, 0].std()) < 2.0
     run.close()

@@ -22,7 +22,7 @@ from sessions import session_for
 from noise_search.nodes.adapter import candidate_noise
 from noise_search.nodes.adapter import noise as noises
 from noise_search.nodes.adapter.candidate_noise import CandidateNoise
-from noise_search.nodes.adapter.graph import Graph
+from noise_search.nodes.adapter.graph import SamplingInputs
 from noise_search.nodes.adapter.noise import can_draw_apart, draw, draw_apart, pack, recipe_noise
 from noise_search.search.lockstep.rng import take_rng
 from noise_search.search.methods.random_search import RandomSearch
@@ -153,7 +153,7 @@ def test_noise_and_random_state_of_every_recipe_are_what_they_were(name, source)
     left = take_rng(CPU)
     by_stock = noises.is_stock(noise, latent, pack(given))
     assert by_stock == (source is stock_nodes.Noise_RandomNoise)
-    kept = CandidateNoise(Graph(None, None, None, latent, noise, given, left, None, by_stock=by_stock), CPU)
+    kept = CandidateNoise(SamplingInputs(None, None, None, latent, noise, given, left, None, by_stock=by_stock), CPU)
     for recipe in [*RECIPES.values(), *reversed(RECIPES.values())]:
         unmoved = recipe.start == GIVEN and not recipe.moves
         wanted = pack(given) if unmoved else recipe_noise(recipe, latent, pack(given), noise)

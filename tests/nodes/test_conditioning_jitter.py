@@ -29,7 +29,7 @@ from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.jitter import Jitter, jitter_embedding
 from noise_search.search.noise.proposals import JitterProposal, NeighborProposal
-from noise_search.search.noise.recipe import Cut, Recipe, derived_seed
+from noise_search.search.noise.recipe import BranchPoint, Recipe, derived_seed
 from toys import cond, counted, empty_latent, guider, run_node, sampler, sigmas_for, stock, tiny_unet, toy_model
 
 JITTER = Jitter(77, 0.6)
@@ -204,13 +204,13 @@ def test_branches_keep_it():
     run = session.start(RECIPE, keep_records=[at])
     session.advance([run])
     (record,) = run.records
-    twin = session.branch(record, Cut(at, at, 1, 5))
-    other = session.branch(record, Cut(at, 2 * at, 1, 5))
+    twin = session.branch(record, BranchPoint(at, at, 1, 5))
+    other = session.branch(record, BranchPoint(at, 2 * at, 1, 5))
     session.advance([twin, other])
     assert twin.jitter == other.jitter == JITTER and twin.nfe == 2
     assert relative(twin.latent, run.latent) < 1e-4
     again = guider(g.model_patcher, positive=jittered(cond(g.model_patcher, 1), RECIPE.to_json()))
-    cut = Recipe(5, 5, cuts=(Cut(at, 2 * at, 1, 5),))
+    cut = Recipe(5, 5, cuts=(BranchPoint(at, 2 * at, 1, 5),))
     want = replay(session_for(again, sampler("euler"), sigmas, latent), cut).latent
     assert relative(other.latent, want) < 1e-5
     assert relative(replay(session, Recipe(5, 5, cuts=cut.cuts, jitter=JITTER)).latent, want) < 1e-5

@@ -26,7 +26,7 @@ from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.noise.proposals import JitterProposal
-from noise_search.search.noise.recipe import Cut, Recipe
+from noise_search.search.noise.recipe import BranchPoint, Recipe
 from noise_search.search.scoring.scorer import VerifierError
 from noise_search.verifiers.composite.ensemble import Ensemble
 from noise_search.verifiers.measures.guidance_gap import GuidanceGap
@@ -172,7 +172,10 @@ def test_a_branch_has_those_of_the_calls_before_its_cut():
     session.gaps_for = "guidance gap"
     run = session.start(Recipe(5, 5), keep_records=[at])
     session.advance([run])
-    twin, up = session.branch(run.records[0], Cut(at, at, 1, 5)), session.branch(run.records[0], Cut(at, 2.0 * at, 1, 5))
+    twin, up = (
+        session.branch(run.records[0], BranchPoint(at, at, 1, 5)),
+        session.branch(run.records[0], BranchPoint(at, 2.0 * at, 1, 5)),
+    )
     session.advance([twin, up])
     assert run.gaps == pytest.approx(want, rel=1e-4)
     assert twin.nfe == 2 and twin.gaps == pytest.approx(want, rel=1e-3)  # its first call is answered from the record

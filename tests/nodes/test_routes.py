@@ -28,7 +28,7 @@ from noise_search.nodes.store import journals  # noqa: E402
 from noise_search.nodes.store.thumbnails import Thumbnails, jpeg  # noqa: E402
 from noise_search.search.journal.journal import FILE, THUMBS, Journal  # noqa: E402
 from noise_search.search.noise.recipe import Recipe  # noqa: E402
-from noise_search.search.reporting.live_feed import Feed  # noqa: E402
+from noise_search.search.reporting.live_feed import LiveFeed  # noqa: E402
 
 PLACE, NAME, ID = "0" * 32, "1" * 32, "2" * 32
 POSTS = ("/searches/" + ID + "/commands", "/forget", "/questions/" + ID)
@@ -46,7 +46,7 @@ def folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     journal = Journal(folder, PLACE)
     journal.add_run(NAME, {"what": {}, "calls": 1, "levels": [], "recipe": json.loads(RECIPE.to_json())}, b"")
     journal.close()
-    feed = Feed({"id": ID, "row": 0, "prompt_id": "p", "node": "n"}, Thumbnails(PLACE, folder / THUMBS), lambda event: None,
+    feed = LiveFeed({"id": ID, "row": 0, "prompt_id": "p", "node": "n"}, Thumbnails(PLACE, folder / THUMBS), lambda event: None,
                 lambda seconds, action: None)  # fmt: skip
     feed.album.add(NAME, PICTURE[None])
     feed.recipes[NAME] = RECIPE

@@ -15,7 +15,7 @@ from noise_search.verifiers.common.base import PeopleVerifier, Verifier
 from noise_search.verifiers.composite.cascade import Cascade
 from noise_search.verifiers.composite.ensemble import Ensemble
 from noise_search.verifiers.human.choices import ASSISTANT, MODEL, YOU, Choice, bradley_terry
-from noise_search.verifiers.human.comparison_session import Sitting
+from noise_search.verifiers.human.comparison_session import ComparisonSession
 from noise_search.verifiers.human.human import HumanVerifier
 from noise_search.verifiers.human.preference_model import LEAST_CHOICES
 from noise_search.verifiers.human.questions import BY_MODEL, ERROR, STOP, Absent, Answer, Ended
@@ -51,17 +51,17 @@ class Redness:
         return images[..., 0].mean((1, 2)) - images[..., 1].mean((1, 2))
 
 
-def sitting_of(asker: Any, **settings: Any) -> Sitting:
+def sitting_of(asker: Any, **settings: Any) -> ComparisonSession:
     sitting = HumanVerifier(asker, **settings).begin()
     sitting.recall = SHOWN.__getitem__
     return sitting
 
 
-def score(sitting: Sitting, candidates: Sequence[int]) -> torch.Tensor:
+def score(sitting: ComparisonSession, candidates: Sequence[int]) -> torch.Tensor:
     return sitting.score_set(candidates, [SHOWN[index] for index in candidates])
 
 
-def best_of(sitting: Sitting) -> int:
+def best_of(sitting: ComparisonSession) -> int:
     strengths = sitting.revised()
     return max(strengths, key=strengths.get)
 

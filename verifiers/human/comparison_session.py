@@ -15,8 +15,8 @@ from ..common.base import Verifier
 from ..common.features import image_features
 from ..composite.ensemble import leaves_of
 from .choices import ASSISTANT, MODEL, REFERENCE, YOU, Choice, bradley_terry
-from .preference_model import LEAST_CHOICES, Taste, fit_taste, picture_features
-from .questions import ERROR, NAME, STOP, Absent, Answer, Asker, Ended, Question
+from .preference_model import LEAST_CHOICES, PreferenceModel, fit_taste, picture_features
+from .questions import ERROR, NAME, STOP, Absent, Answer, AnswerProvider, Ended, Question
 
 
 def _raise(error: Exception) -> None:
@@ -29,7 +29,7 @@ class Settings(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def asker(self) -> Asker: ...
+    def asker(self) -> AnswerProvider: ...
     @property
     def set_size(self) -> int: ...
     @property
@@ -43,7 +43,7 @@ class Settings(Protocol):
 
 
 @dataclass(eq=False)
-class Sitting:
+class ComparisonSession:
     """One search's questions and answers.
 
     Attributes:
@@ -59,7 +59,7 @@ class Sitting:
     """
 
     verifier: Settings
-    asker: Asker | None = None
+    asker: AnswerProvider | None = None
     recall: Callable[[int], Tensor | None] = lambda index: None
     finishing: Callable[[], bool] = lambda: False
     failed: Callable[[Exception], None] = _raise
@@ -71,7 +71,7 @@ class Sitting:
     trusts_previews: bool = False
     _scored: list[int] = field(default_factory=list)  # candidates with a strength, in order
     _features: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
-    _taste: tuple[int, Taste | None] = (-1, None)  # the model, and how many choices it knows
+    _taste: tuple[int, PreferenceModel | None] = (-1, None)  # the model, and how many choices it knows
     _strengths: tuple[int, dict[int, float]] = (-1, {})  # likewise
 
     @property
@@ -107,7 +107,7 @@ class Sitting:
         return {index: strengths.get(index, 0.0) for index in self._scored}
 
     @property
-    def taste(self) -> Taste | None:
+    def taste(self) -> PreferenceModel | None:
         """The model of the person's choices; None while they are too few."""
         own = [choice for choice in self.choices if choice.by == YOU]
         if self._taste[0] != len(own):

@@ -20,8 +20,8 @@ from torch import Tensor
 from ..common.base import Verifier, VerifierCascade, check_images
 from ..common.features import share
 from ..composite.ensemble import leaves_of, models_of
-from .comparison_session import Sitting
-from .questions import BY_MODEL, NAME, WHEN_ABSENT, Asker
+from .comparison_session import ComparisonSession
+from .questions import BY_MODEL, NAME, WHEN_ABSENT, AnswerProvider
 
 LEAST_SET, LARGEST_SET = 2, 16
 
@@ -39,7 +39,7 @@ class HumanVerifier:
         clip_vision: ComfyUI's CLIP_VISION object, whose embeddings are features of the model too.
     """
 
-    asker: Asker
+    asker: AnswerProvider
     set_size: int = 4
     timeout: float = 0.0
     when_absent: str = BY_MODEL
@@ -70,9 +70,9 @@ class HumanVerifier:
 
         object.__setattr__(self, "_sharing", share([self, *leaves_of(self.assistant)]))
 
-    def begin(self) -> Sitting:
+    def begin(self) -> ComparisonSession:
         """Return a sitting without any choice."""
-        return Sitting(self)
+        return ComparisonSession(self)
 
     def get_models(self) -> list[Any]:
         """Return the model patchers of assistant and encoder, for ComfyUI's tracking of models in use."""

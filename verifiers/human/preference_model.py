@@ -44,7 +44,7 @@ def picture_features(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Taste:
+class PreferenceModel:
     """A fitted model of choices.
 
     Attributes:
@@ -71,7 +71,7 @@ class Taste:
         return f"it foretold {self.hits} of your last {self.checked} picks; guessing would have {self.chance:.1f}"
 
 
-def fit_taste(choices: Sequence[Choice], features: Mapping[int, Sequence[Tensor]]) -> Taste | None:
+def fit_taste(choices: Sequence[Choice], features: Mapping[int, Sequence[Tensor]]) -> PreferenceModel | None:
     """Return the model of a person's own choices; None while they are too few.
 
     Args:
@@ -91,7 +91,7 @@ def fit_taste(choices: Sequence[Choice], features: Mapping[int, Sequence[Tensor]
     weights = _fitted(usable, rows)
     checked = picks[-CHECKED:]
     hits = sum(_foretold(one, [c for c in usable if c is not one], rows, weights) for one in checked)
-    return Taste(mean, scale, weights[:-1], hits, len(checked), sum(1 / len(one.shown) for one in checked))
+    return PreferenceModel(mean, scale, weights[:-1], hits, len(checked), sum(1 / len(one.shown) for one in checked))
 
 
 def _rows(features: Mapping[int, Tensor]) -> dict[int, Tensor]:

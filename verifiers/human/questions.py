@@ -51,7 +51,7 @@ class Ended(Absent):
     """The user ends the search instead of answering."""
 
 
-class Asker(Protocol):
+class AnswerProvider(Protocol):
     """Whoever carries a question to a person."""
 
     def ask(self, question: Question, finishing: Callable[[], bool]) -> Answer:
