@@ -6,12 +6,13 @@ import pytest
 
 pytestmark = pytest.mark.comfy
 
-import comfy.samplers
 import torch
 from sessions import relative, session_for
 
 from noise_search.search.noise.recipe import Recipe
 from toys import counted, empty_latent, guider, mask, sampler, sigmas_for, stock, toy_model
+
+import comfy.samplers  # isort: skip  # ComfyUI is set up by the imports above
 
 SEEDS = (5, 11, 2**64 - 2, 42)  # one more overflows in ComfyUI itself: some samplers add 1
 ADAPTIVE = {"dpm_adaptive"}
