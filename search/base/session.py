@@ -83,15 +83,20 @@ class Session(Protocol):
 
     def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
         """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""
+        ...
 
     def branch(self, record: Any, cut: BranchPoint, keep_records: Sequence[float] = ()) -> Run:
         """Prepare a run from a recorded call of another, renoised or not, with its own seed; no model call is made."""
+        ...
 
     def advance(self, runs: Sequence[Run], until_sigma: float = 0.0) -> None:
         """Run until every run's next model call has a sigma below `until_sigma`, or to the end; count the calls."""
+        ...
 
     def decode(self, latent: Any, preview: bool = False) -> Tensor:
         """Return the pictures (F, H, W, 3) in [0, 1] of one latent (R, ...)."""
+        ...
 
     def draft(self, steps: int) -> Session:
         """Return the same session with `steps` steps, spread over the user's sigmas."""
+        ...

@@ -25,6 +25,7 @@ class Standings(Protocol):
 
     def score(self, place: int) -> float:
         """Return a member's score among all so far; NaN for none."""
+        ...
 
     def all(self) -> list[float] | None:
         """Return the scores of all members; None where it is faster to combine all raw scores anew."""

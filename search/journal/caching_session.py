@@ -42,9 +42,11 @@ class Codec(Protocol):
 
     def pack(self, run: Run | KeptRun) -> bytes:
         """Return what `unpack` needs."""
+        ...
 
     def unpack(self, data: bytes, recipe: Recipe) -> KeptRun:
         """Return what was packed; of the records enough to branch from, not to answer a twin."""
+        ...
 
 
 @dataclass
@@ -280,7 +282,7 @@ class CachingSession:
                 for level in sorted({run.keep[0] for run in runs}, reverse=True):
                     self.inner.advance([run.real for run in runs if run.keep[0] == level], level)
             for run, wanted in zip(runs, missing.values(), strict=True):
-                real = next((record for record in run.real.records if same_level(record.sigma, run.keep[0])), None)
+                real = next((record.real for record in run.records if same_level(record.sigma, run.keep[0])), None)
                 if real is None and not self.ledger.budget.halted:
                     raise ValueError(f"sampler: a run that was made again made no model call at the noise level {run.keep[0]:g}")
                 for record in wanted:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .lines import NO_LOOKS, RUN, SCORES, SETTLED, Entry, canonical
 
 Values = dict[str, float | None]
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(eq=False, slots=True)
@@ -24,7 +25,7 @@ class _Known:
 
     start: int = 0
     length: int = 0
-    what: Mapping[str, Any] | None = None
+    what: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     has_state: bool = False
     scores: dict[int, float | None] | None = None
 

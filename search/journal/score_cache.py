@@ -69,9 +69,12 @@ class ScoreCache:
         """
         name = name_of([dict(what), [entry_name(recipe, {}, self._given) for recipe in of]])
         known = self._journal.settled(name, self._by)
-        if known is None and (known := measure()) is not None:
-            self._journal.settle(name, self._by, known)
-        return known
+        if known is not None:
+            return known
+        measured = measure()
+        if measured is not None:
+            self._journal.settle(name, self._by, measured)
+        return measured
 
     def _values(self, recipe: Recipe, what: Mapping[str, Any]) -> dict[str, float | None]:
         """Return what is written of this verifier's parts, None for one that failed."""

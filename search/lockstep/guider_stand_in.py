@@ -19,7 +19,7 @@ class GuiderStandIn:
         object.__setattr__(self, "_writes", {})
 
     @property
-    def __class__(self) -> type:
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - `object`'s can be set, this one not
         return type(object.__getattribute__(self, "_guider"))
 
     def __getattr__(self, name: str) -> Any:
@@ -40,10 +40,10 @@ class GuiderStandIn:
         del self._writes[name]
 
     def __call__(self, x: Tensor, timestep: Tensor, model_options: Options | None = None, seed: int | None = None):
-        return self._trajectory._ask("__call__", self._writes, x, timestep, model_options, seed)
+        return self._trajectory.ask("__call__", self, x, timestep, model_options, seed)
 
     def outer_predict_noise(self, x, timestep, model_options=None, seed=None):
-        return self._trajectory._ask("outer_predict_noise", self._writes, x, timestep, model_options, seed)
+        return self._trajectory.ask("outer_predict_noise", self, x, timestep, model_options, seed)
 
     def predict_noise(self, x, timestep, model_options=None, seed=None):
-        return self._trajectory._ask("predict_noise", self._writes, x, timestep, model_options, seed)
+        return self._trajectory.ask("predict_noise", self, x, timestep, model_options, seed)

@@ -190,7 +190,7 @@ class LockstepSampler:
         rows = [run.rows() for run in self.trajectories]
         rows += [run.last_denoised() for run in self.trajectories] if self._denoised_too else []
         rows += [run.prediction(level) for level in self._predictions for run in self.trajectories]
-        shape = next((run.result for run in self.trajectories if run.finished), rows[0]).shape[1:]
+        shape = next((run.result for run in self.trajectories if run.result is not None), rows[0]).shape[1:]
         self.whole = [part.shape[1:] == shape for part in rows]
         return torch.cat([part if ok else part.new_zeros(len(part), *shape) for part, ok in zip(rows, self.whole, strict=True)])
 
@@ -226,7 +226,7 @@ class LockstepSampler:
         Falling sigma, since hook keyframes only move forward.
         """
         waiting = [run for run in self.trajectories if run.pending is not None]
-        levels = _sigmas([run.pending for run in waiting])
+        levels = _sigmas([run.request for run in waiting])
         above = [(max(level), level, run) for run, level in zip(waiting, levels, strict=True)]
         above = [entry for entry in above if entry[2].goes_to(self.until_sigma, entry[0])]
         if not above:
@@ -238,12 +238,12 @@ class LockstepSampler:
         there = [run for _, other, run in above if other == level]
         group = [run for run in there if self._key(run, sigma) == key]
         if len(group) < len(there) and not self.limits.unshared:
-            self.limits.unshared = next(filter(None, (why_apart(first.pending, run.pending) for run in there)), "")
+            self.limits.unshared = next(filter(None, (why_apart(first.request, run.request) for run in there)), "")
         return sigma, group
 
     def _key(self, run: Trajectory, sigma: float) -> Hashable:
         """Branches share calls with other runs once the noise levels that lie before them are the same."""
-        return (request_key(run.pending), run.segment() if self._whole else run.segment(sigma))
+        return (request_key(run.request), run.segment() if self._whole else run.segment(sigma))
 
     def _answer(self, group: list[Trajectory], sigma: float) -> None:
         """Answer the runs of a group in as few calls as memory allows."""
@@ -253,7 +253,7 @@ class LockstepSampler:
             todo = [run for run in todo if run.alive]
             if not todo:
                 return
-            rows = todo[0].pending.x.shape[0]
+            rows = todo[0].request.x.shape[0]
             count = self.limits.together(len(todo), rows)
             chunk = todo[:count]
             if not self.limits.may_call(chunk):
@@ -302,11 +302,13 @@ class LockstepSampler:
             raise
         except Exception as error:
             out_of_memory = limits.is_oom(error)
-            if len(chunk) == 1 and shared is not None:
-                shared.failed_alone(error)
-            if len(chunk) == 1 or not (out_of_memory or (shared is not None and shared.is_fault(error))):
+            if len(chunk) == 1:
+                if shared is not None:
+                    shared.failed_alone(error)
                 raise
             if not out_of_memory:
+                if shared is None or not shared.is_fault(error):
+                    raise
                 shared.failed(error)
         else:
             if answered is None:
@@ -314,7 +316,7 @@ class LockstepSampler:
             elif len(chunk) == 1 and shared is not None:
                 shared.worked_alone()
             return answered
-        limits.max_rows = len(chunk) * chunk[0].pending.x.shape[0] // 2 if out_of_memory else 1
+        limits.max_rows = len(chunk) * chunk[0].request.x.shape[0] // 2 if out_of_memory else 1
         if out_of_memory:
             limits.smaller_calls += 1
             limits.on_oom()
@@ -322,7 +324,7 @@ class LockstepSampler:
 
     def _call(self, chunk: list[Trajectory], sigma: float) -> Answered | None:
         """Make one model call for all runs of a chunk; None if its answers may not be used."""
-        requests = [run.pending for run in chunk]
+        requests = [run.request for run in chunk]
         first = requests[0]
         seen: dict[str, Any] = {}
         options = first.options if self._alone else self._joined_options(chunk, [request.change for request in requests])
@@ -344,7 +346,7 @@ class LockstepSampler:
         """Return the model options of a call for a chunk, as its runs changed them."""
         base = clone_options(self._options)
         base.setdefault("transformer_options", {})["sample_sigmas"] = chunk[0].own_sigmas()
-        return apply_changes(base, changes, [run.pending.x.shape[0] for run in chunk])
+        return apply_changes(base, changes, [run.request.x.shape[0] for run in chunk])
 
     def _guided(self, request: ModelCall, x: Tensor, levels: Tensor, options: Options) -> Tensor:
         """Call the guider as a request says, with other rows."""
@@ -355,7 +357,7 @@ class LockstepSampler:
         self, chunk: Sequence[Trajectory], sigma: float, x: Tensor, denoised: Tensor, forwards: Hashable
     ) -> SharedCall:
         """Describe a call that was made, and how to make it again without the runs' own post-CFG functions."""
-        last = chunk[-1].pending
+        last = chunk[-1].request
         rows = last.x.shape[0]
 
         def again(x: Tensor) -> Tensor:
@@ -365,7 +367,7 @@ class LockstepSampler:
 
         places = [place_of(run, sigma) for run in chunk]
         place = Place(any(p.second_half for p in places), any(p.last_step for p in places), sigma)
-        own = any(run.pending.change.post_cfg for run in chunk)
+        own = any(run.request.change.post_cfg for run in chunk)
         return SharedCall(x, denoised, rows, forwards, place, own, again)
 
 

@@ -33,7 +33,7 @@ class Change:
     entries: tuple[tuple[tuple[str, ...], Any], ...] = field(default=())
 
     @property
-    def key(self) -> Hashable:
+    def key(self) -> tuple[tuple[tuple[str, ...], Hashable], ...]:
         """Equal for two runs exactly if their calls may be one call."""
         return tuple((path, identity(value)) for path, value in self.entries)
 

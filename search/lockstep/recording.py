@@ -45,7 +45,7 @@ def recorded(options: Options, position: int, seen: dict[str, Any]) -> Iterator[
 
 def record_of(run: Trajectory, seen: dict[str, Any] | None, answer: Tensor, first: int, total: int) -> CallRecord:
     """Keep a run's pending call: `answer` is its rows of the result, first .. of `total` rows in all."""
-    request = run.pending
+    request = run.request
     rows = request.x.shape[0]
     args = None if seen is None else {key: _kept(rows_of(value, first, rows, total)) for key, value in seen.items()}
     after_cfg = answer.clone() if not request.change.post_cfg else None if args is None else args["denoised"]
@@ -71,7 +71,7 @@ def guidance_gaps(seen: dict[str, Any], levels: Tensor, requests: Sequence[Model
     """
     counts = [request.x.shape[0] for request in requests]
     cond, uncond = seen.get("cond_denoised"), seen.get("uncond_denoised")
-    if seen.get("uncond") is None or uncond is None or cond.shape[0] != sum(counts):
+    if seen.get("uncond") is None or cond is None or uncond is None or cond.shape[0] != sum(counts):
         return [math.nan] * len(requests)  # without an unconditional prediction ComfyUI hands out zeros in its place
     rows = (cond.float() - uncond.float()).flatten(1).square().mean(1)
     rows = rows / levels.flatten().to(rows).square()

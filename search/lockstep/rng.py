@@ -25,7 +25,7 @@ def take_rng(device: torch.device) -> RngState:
     if device.type == "cpu":
         return RngState(torch.get_rng_state(), None)
     backend = getattr(torch, device.type, None)
-    if not hasattr(backend, "get_rng_state"):  # DirectML has no generator of its own to ask for
+    if backend is None or not hasattr(backend, "get_rng_state"):  # DirectML has no generator of its own to ask for
         return RngState(torch.get_rng_state(), None)
     state = backend.get_rng_state() if device.type == "mps" else backend.get_rng_state(device)
     return RngState(torch.get_rng_state(), state)

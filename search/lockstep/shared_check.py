@@ -63,6 +63,7 @@ class Verdicts(Protocol):
 
     def proven(self, forwards: Hashable, rows: int, place: Place) -> bool:
         """Whether a call of as many rows, or of more, that became these forwards was found right at such a place."""
+        ...
 
     def prove(self, forwards: Hashable, rows: int, place: Place) -> None:
         """Remember that a call was right."""

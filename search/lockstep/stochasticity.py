@@ -40,7 +40,7 @@ class Probe:
                 if self._parted() or any(run.pending is None for run in self._runs):
                     break
                 for run in self._runs:
-                    run.answer(_nothing(run.pending), 0, float(run.pending.sigma.flatten()[0]))
+                    run.answer(_nothing(run.request), 0, float(run.request.sigma.flatten()[0]))
             self.stochastic = self._parted()
         finally:
             for run in self._runs:
@@ -48,7 +48,7 @@ class Probe:
         return torch.zeros_like(noise)
 
     def _parted(self) -> bool:
-        one, other = (run.result if run.pending is None else run.pending.x for run in self._runs)
+        one, other = (run.rows() if run.pending is None else run.pending.x for run in self._runs)
         return one.shape != other.shape or not torch.equal(one, other)
 
 

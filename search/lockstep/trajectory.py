@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Any
@@ -96,7 +96,7 @@ class Trajectory:
         self._base: Options = {}
         self._device = torch.device("cpu")
         self._mask: Tensor | None = None
-        self._clean: Tensor | None = None
+        self._clean: Tensor  # once it is entered
         self._segment = tuple(float(s) for s in sigmas)
         self._closed = False
 
@@ -113,12 +113,29 @@ class Trajectory:
     @property
     def in_flight(self) -> bool:
         """Whether its sampler was started and has not returned, so that it holds latents."""
-        return self._fiber is not None and not self._fiber.dead
+        return self._running is not None
 
     @property
     def frame(self) -> FrameType | None:
         """The frame in which its sampler is suspended; None if it is not."""
-        return self._fiber.gr_frame if self.in_flight else None
+        fiber = self._running
+        return None if fiber is None else fiber.gr_frame
+
+    @property
+    def _running(self) -> greenlet | None:
+        """The fiber of its sampler; None before that was started and after it returned."""
+        return None if self._fiber is None or self._fiber.dead else self._fiber
+
+    @property
+    def request(self) -> ModelCall:
+        """The model call that it waits for.
+
+        Raises:
+            RuntimeError: it waits for none.
+        """
+        if self.pending is None:
+            raise RuntimeError("the run waits for no model call")
+        return self.pending
 
     @property
     def repeats(self) -> bool:
@@ -139,7 +156,7 @@ class Trajectory:
         """Noise (R, ...) and sigmas that a stock run of a branch's own segment starts from; None for a whole run."""
         return None if self.at is None or self.noise is None else (self.noise.cpu(), self.sigmas)
 
-    def segment(self, sigma: float = math.inf) -> Hashable:
+    def segment(self, sigma: float = math.inf) -> tuple[float, ...]:
         """Return the run's own noise levels from `sigma` down as a key: models and patches may read them."""
         return _below(self._segment, sigma)
 
@@ -184,17 +201,20 @@ class Trajectory:
             if not torch.equal(handed[1], sigmas):
                 sigmas = handed[1].clone()
         self._guider = GuiderStandIn(self, guider)
+        noise = self.noise
         if self.at is not None:
-            self.noise = self._noise_of_start(Start(guider, sigmas, latent, mask, self._base))
-        self.noise = self.noise.to(latent.device, dtype)
-        self._fiber = greenlet(self._run)
+            noise = self._noise_of_start(self.at, Start(guider, sigmas, latent, mask, self._base))
+        if noise is None:
+            raise ValueError("a run needs noise, or a latent to start at")
+        self.noise = noise.to(latent.device, dtype)
+        self._fiber = greenlet(functools.partial(self._run, self.noise))
         self._fiber.gr_context = contextvars.copy_context()
         with self._starting():
             self._switch(sigmas)
 
-    def _noise_of_start(self, start: Start) -> Tensor:
+    def _noise_of_start(self, at: Tensor, start: Start) -> Tensor:
         """Return the noise (R, ...) with which the run starts where it was told to."""
-        x = self.at.to(start.latent.device)
+        x = at.to(start.latent.device)
         if self._renoised is None:
             return start.noise_that_gives(x)
         sigma, eps = self._renoised
@@ -273,11 +293,12 @@ class Trajectory:
 
     def _unwind(self) -> None:
         for _ in range(_TRIES_TO_CLOSE):
-            if not self.in_flight:
+            fiber = self._running
+            if fiber is None:
                 self._guider = None
                 return
             with contextlib.suppress(Exception), self._inside():
-                self._fiber.throw(GreenletExit)
+                fiber.throw(GreenletExit)
 
     def rows(self) -> Tensor:
         """Return the result if finished, else the last denoised prediction (R, ...), model space."""
@@ -322,32 +343,39 @@ class Trajectory:
 
     def _switch(self, value: Tensor) -> None:
         """Run the fiber until its next call or its end."""
+        fiber = self._fiber
+        if fiber is None:
+            raise RuntimeError("the run was not started, or let go of")
         with self._inside():
-            out = self._fiber.switch(value)
+            out = fiber.switch(value)
         if isinstance(out, ModelCall):
             self.pending = out
-        elif self._fiber.dead:
+        elif fiber.dead:
             self.result, self._guider = out, None  # ends the cycle of references: tensors go at once
 
-    def _run(self, sigmas: Tensor) -> Tensor:
+    def _run(self, noise: Tensor, sigmas: Tensor) -> Tensor:
         args = {"model_options": clone_options(self._base), "seed": self.seed}
-        noise, clean = self.noise.clone(), self._clean.clone()
+        noise, clean = noise.clone(), self._clean.clone()
         return self.sampler.sample(self._guider, sigmas, args, self._told, noise, clean, self._mask, disable_pbar=True)
 
     def _told(self, step: int, denoised: Tensor, x: Tensor, total_steps: int) -> None:
         """The step callback of the run: progress and previews are made where the model is called."""
         self.step = max(self.step, int(step) + 1)
 
-    def _ask(self, method: str, writes: dict, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None) -> Tensor:
+    def ask(
+        self, method: str, stand_in: GuiderStandIn, x: Tensor, sigma: Tensor, options: Options | None, seed: int | None
+    ) -> Tensor:  # fmt: skip
         """Called inside the fiber: hand the request to the scheduler and wait for the answer.
 
         Code of the run that is called during a model call (a wrapper that it put around the guider's method) is
         outside of the fiber, and has the real guider.
         """
         options = {} if options is None else options  # the default of ComfyUI's guiders: no patch applies
-        if getcurrent() is not self._fiber:
-            guider = self._guider._guider
+        fiber = getcurrent()
+        if fiber is not self._fiber or fiber.parent is None:
+            guider = stand_in._guider
             return getattr(type(guider), method)(guider, x, sigma, options, seed)
+        writes = stand_in._writes
         request = ModelCall(method, x, sigma, options, change_between(self._base, options), tuple(sorted(writes.items())), seed)
         twin, self.twin = self.twin, None
         if twin is not None:
@@ -358,7 +386,7 @@ class Trajectory:
                 if self.keeps(twin.sigma):
                     self.keep(twin)
                 return known
-        return getcurrent().parent.switch(request)
+        return fiber.parent.switch(request)
 
 
 @functools.lru_cache(maxsize=256)

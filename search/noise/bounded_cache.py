@@ -10,10 +10,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 
+def bytes_of(tensor: Any) -> int:
+    """Return the bytes that a tensor takes."""
+    return tensor.nbytes
+
+
 class BoundedCache(Generic[T]):
     """Values by keys that say how each is made; those that were used longest ago go first. Threads may share it."""
 
-    def __init__(self, limit: int, size_of: Callable[[T], int] = lambda tensor: tensor.nbytes) -> None:
+    def __init__(self, limit: int, size_of: Callable[[T], int] = bytes_of) -> None:
         """Start empty.
 
         Args:

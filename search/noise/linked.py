@@ -22,6 +22,10 @@ class Linked(Sequence[T]):
     """
 
     __slots__ = ("_hash", "_length", "before", "last")
+    before: Linked[T]
+    last: T
+    _length: int
+    _hash: int
 
     def __new__(cls, items: Iterable[T] = ()) -> Linked[T]:
         """Return the sequence of some items; one of this kind is returned as it is."""

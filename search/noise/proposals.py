@@ -19,9 +19,11 @@ class NoiseProposal(Protocol):
 
     def propose(self, seed: int, index: int, pivot: Recipe) -> Recipe:
         """Return the recipe of candidate `index` of the search with `seed`, near or far from `pivot`."""
+        ...
 
     def closer(self) -> NoiseProposal:
         """Return the proposal with half its step; itself where a step means nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class OrthogonalProposal:
         if index == first:
             return base
         members = range(first + 1, index + 1)
-        lineage = tuple(Ancestor(derived_seed(seed, k), tuple(range(k - first))) for k in members)
+        lineage = Linked(Ancestor(derived_seed(seed, k), tuple(range(k - first))) for k in members)
         return base.moved(Move("orthogonal", lineage[-1].seed, 0.0, lineage=lineage))
 
     def closer(self) -> OrthogonalProposal:

@@ -122,8 +122,6 @@ def make_noise(
     Raises:
         ValueError: the recipe starts from a connected noise and there is none, or a move leads nowhere.
     """
-    if recipe.needs_noise and (connected if recipe.connected else given) is None:
-        raise ValueError(NEEDS_NOISE)
     kept = BoundedCache(0) if kept is None else kept
     start = (recipe.start, recipe.connected)
     ahead, there = [], recipe.moves
@@ -141,12 +139,19 @@ def make_noise(
 
 
 def _start(recipe: Recipe, draw: Draw, given: Tensor | None, connected: Draw | None) -> Tensor:
-    """Return the noise (R, ...) before a recipe's moves."""
-    if recipe.start == GIVEN:
-        return given
+    """Return the noise (R, ...) before a recipe's moves.
+
+    Raises:
+        ValueError: that is a connected noise, and there is none.
+    """
     if recipe.start == ZERO:
         return torch.zeros_like(draw(0))
-    return (connected if recipe.connected else draw)(int(recipe.start))
+    if recipe.start == GIVEN and given is not None:
+        return given
+    at_seed = connected if recipe.connected else draw
+    if recipe.start == GIVEN or at_seed is None:
+        raise ValueError(NEEDS_NOISE)
+    return at_seed(int(recipe.start))
 
 
 def _load(text: str) -> Any:
@@ -167,14 +172,13 @@ def _parse(data: Any) -> Recipe:
         raise ValueError("recipe: no recipe of Noise Search: connect the 'recipe' output of a search, or paste it")
     if type(data["noise_search"]) is not int or data["noise_search"] != VERSION:
         raise ValueError(f"recipe: version {_shown(data['noise_search'])} is not known here: update Noise Search")
-    start = data.get("noise")
-    moves = tuple(_move(item) for item in _list(data, "moves"))
-    cuts = tuple(_cut(item) for item in _list(data, "cuts"))
-    if start == ZERO and moves:
+    said = data.get("noise")
+    moves = Linked(_move(item) for item in _list(data, "moves"))
+    cuts = Linked(_cut(item) for item in _list(data, "cuts"))
+    if said == ZERO and moves:
         raise ValueError("recipe: 'moves' from a noise that is all zero lead nowhere")
-    connected = isinstance(start, str) and start.startswith(AT_SEED)
-    if start not in (GIVEN, ZERO):
-        start = _seed(start.removeprefix(AT_SEED) if connected else start, "noise")
+    connected = isinstance(said, str) and said.startswith(AT_SEED)
+    start = said if said in (GIVEN, ZERO) else _seed(said.removeprefix(AT_SEED) if isinstance(said, str) else said, "noise")
     jitter = _jitter(data["jitter"]) if "jitter" in data else None
     return Recipe(start, _seed(data.get("seed"), "seed"), moves, cuts, jitter, connected)
 
@@ -199,7 +203,7 @@ def _move(item: dict) -> Move:
     return Move(kind, seed, amount, levels, _lineage(item, kind, seed))
 
 
-def _lineage(item: dict, kind: str, seed: int) -> tuple[Ancestor, ...]:
+def _lineage(item: dict, kind: str, seed: int) -> Linked[Ancestor]:
     """Read what a move was drawn from: lists of a seed and of positions before the list's own."""
     value = item.get("lineage", [])
     if not isinstance(value, list) or not all(isinstance(entry, list) and entry for entry in value):
@@ -209,7 +213,7 @@ def _lineage(item: dict, kind: str, seed: int) -> tuple[Ancestor, ...]:
     for own, (_, *parents) in enumerate(value, 1):
         if not all(type(parent) is int and 0 <= parent < own for parent in parents) or len(set(parents)) < len(parents):
             raise ValueError(f"recipe: ancestor {own} of 'lineage' must name different ones before it, not {_shown(parents)}")
-    lineage = tuple(Ancestor(_seed(first, "lineage"), tuple(parents)) for first, *parents in value)
+    lineage = Linked(Ancestor(_seed(first, "lineage"), tuple(parents)) for first, *parents in value)
     if lineage and lineage[-1].seed != seed:
         raise ValueError(f"recipe: 'lineage' must end with the move's own seed, not with {lineage[-1].seed}")
     return lineage

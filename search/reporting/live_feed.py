@@ -39,12 +39,14 @@ class ThumbnailStore(Protocol):
 
     def name_of(self, candidate: Candidate, what: Mapping[str, Any]) -> str:
         """Return the name, hex digits, of what was made of a candidate; see `Watcher.shown`."""
+        ...
 
     def add(self, name: str, pictures: Tensor) -> None:
         """Keep a small picture of pictures (F, H, W, 3)."""
 
     def has(self, name: str) -> bool:
         """Whether there is a picture of that name."""
+        ...
 
     def keep(self, names: set[str]) -> None:
         """Drop all others, to save memory."""
@@ -182,8 +184,14 @@ class LiveFeed:
 
     @property
     def output(self) -> dict[str, Any]:
-        """The last state, for a node's output; what is left out of it there replaces nothing that a page has from events."""
+        """The last state, for a node's output; what is left out of it there replaces nothing that a page has from events.
+
+        Raises:
+            RuntimeError: the search has not ended.
+        """
         with self._lock:
+            if self.final is None:
+                raise RuntimeError("the search has not ended: it has no last state")
             return {**self.final, "rev": self._revision}
 
     # Inside.
@@ -205,6 +213,8 @@ class LiveFeed:
         if self.final is not None:
             return self.final
         search, question = self.search, self.question()
+        if search is None:
+            raise RuntimeError("the search has not begun: it has no state")
         phase = ASKING if question else PAUSED if search.controls.paused else RUNNING
         if phase == RUNNING:  # time that it waits does not count
             self._seconds = search.budget.seconds
@@ -238,7 +248,7 @@ class LiveFeed:
     def _note(self, candidate: Candidate, name: str) -> None:
         """Know a recipe by a name; when these are too many, those only that the page knows."""
         self.recipes[name] = candidate.recipe
-        if len(self.recipes) > PICTURES:
+        if len(self.recipes) > PICTURES and self.search is not None:
             rows = snapshot(self.search, self._plan, self._thumbs, self._names, self._course)["candidates"]
             self._free(names_in(rows) | {name})
 

@@ -44,8 +44,9 @@ class RowWriter:
 
     def row(self, index: int, recipe: Recipe, parent: Recipe | None) -> dict[str, Any]:
         """Return the fields of a candidate's recipe; `parent` is that of the candidate which its row names as parent."""
-        base = parent if parent is not None and _goes_on(recipe, parent) else None
-        moves, cuts = (recipe.moves, recipe.cuts) if base is None else (_added(recipe.moves, base.moves), _cuts(recipe, base))
+        added = None if parent is None else _beyond(recipe, parent)
+        base = None if added is None else parent
+        moves, cuts = (recipe.moves, recipe.cuts) if added is None else added
         told = self._note(index, moves[-1]) if moves else None
         if told is not None:
             moves = (*moves[:-1], replace(moves[-1], lineage=()))
@@ -137,7 +138,7 @@ class _Chain(NamedTuple):
     """Moves or cuts of a row, after those of others; `text` is None where a lineage has to be put together for it."""
 
     before: _Chain | None
-    index: int
+    row: int
     text: str | None
 
 
@@ -204,7 +205,7 @@ class RowReader:
         """Return the moves or cuts of a chain as JSON, without the list's brackets."""
         texts: list[str] = []
         while chain is not None:
-            texts.append(self._with_lineage(chain.index) if chain.text is None else chain.text)
+            texts.append(self._with_lineage(chain.row) if chain.text is None else chain.text)
             room -= len(texts[-1])
             if room < 0:
                 raise ValueError(f"more than {MAX_TEXT} characters are not put together")
@@ -236,14 +237,12 @@ def _after(before: _Chain | None, index: int, own: list[dict[str, Any]] | None) 
     return _Chain(before, index, None if DRAWN_FROM in own[-1] else json.dumps(own)[1:-1])
 
 
-def _goes_on(recipe: Recipe, parent: Recipe) -> bool:
-    """Whether a recipe can be told by what it adds to its parent's."""
-    return (
-        (recipe.start, recipe.connected) == (parent.start, parent.connected)
-        and _added(recipe.moves, parent.moves) is not None
-        and _cuts(recipe, parent) is not None
-        and (recipe.jitter is not None or parent.jitter is None)
-    )
+def _beyond(recipe: Recipe, parent: Recipe) -> tuple[list[Move], list[BranchPoint]] | None:
+    """Return the moves and cuts that a recipe adds to its parent's; None if these do not tell it."""
+    if (recipe.start, recipe.connected) != (parent.start, parent.connected) or (parent.jitter and not recipe.jitter):
+        return None
+    moves, cuts = _added(recipe.moves, parent.moves), _cuts(recipe, parent)
+    return None if moves is None or cuts is None else (moves, cuts)
 
 
 def _cuts(recipe: Recipe, parent: Recipe) -> list[BranchPoint] | None:

@@ -204,9 +204,9 @@ class Judge:
         Raises:
             VerifierError: a part threw, or returned the wrong number of scores or values that are no numbers.
         """
-        images = images if self.needs_pictures else [None] * len(candidates)
+        pictures: Sequence[Tensor | None] = images if self.needs_pictures else [None] * len(candidates)
         predictions = predictions or [{}] * len(candidates)
-        raw = self.ask([Shown(*one) for one in zip(candidates, images, latents, predictions, strict=True)])
+        raw = self.ask([Shown(*one) for one in zip(candidates, pictures, latents, predictions, strict=True)])
         self.enter(candidates, raw)
         return raw
 
