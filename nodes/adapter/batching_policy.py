@@ -131,9 +131,14 @@ def code_name(thing: Any) -> tuple[str, str]:
     if code is None and not isinstance(thing, type):
         thing = type(thing)
     file = code.co_filename if code is not None else getattr(sys.modules.get(thing.__module__), "__file__", "") or ""
+    return (_relative(file), getattr(thing, "__qualname__", type(thing).__qualname__))
+
+
+@functools.lru_cache(maxsize=4096)
+def _relative(file: str) -> str:
+    """Return a file's path, relative to ComfyUI if it is in it; "?" for none."""
     path = Path(file).resolve() if file else Path("?")
-    name = getattr(thing, "__qualname__", type(thing).__qualname__)
-    return (path.relative_to(COMFYUI).as_posix() if path.is_relative_to(COMFYUI) else str(path), name)
+    return path.relative_to(COMFYUI).as_posix() if path.is_relative_to(COMFYUI) else str(path)
 
 
 def in_comfyui(cls: type) -> bool:

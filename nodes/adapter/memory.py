@@ -9,7 +9,7 @@ import comfy.model_management as mm
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy.sampler_helpers import get_additional_models
+from comfy.sampler_helpers import estimate_memory, get_additional_models
 
 from .batching_policy import conditions_of, patchers_of
 from .sampler_traits import needs_no_uncond
@@ -84,14 +84,30 @@ def usable_bytes(guider: Any) -> tuple[float, float]:
     ComfyUI evicts other models when a sampling asks for memory, so that what they hold counts as free. What other programs
     hold does not, nor the weights of the guider's models and controls and what controls need beside these.
     """
-    patchers = patchers_of(guider)
-    device = patchers[0].load_device
-    conds = {"all": conditions_of(guider)}
-    models, controls = get_additional_models(conds, patchers[0].model_dtype())
+    device = guider.model_patcher.load_device
+    models, controls = models_and_controls(guider)
     if mm.is_device_cpu(device):
         return mm.get_free_memory(device) * HEADROOM - controls, 0.0
-    weights = sum({patcher.model: patcher.model_size() for patcher in [*patchers, *models]}.values())
+    weights = sum({patcher.model: patcher.model_size() for patcher in models}.values())
     return free_bytes(device) * HEADROOM - weights - mm.extra_reserved_memory() - controls, weights
+
+
+def models_and_controls(guider: Any) -> tuple[list[Any], float]:
+    """Return the patchers of a guider's models, controls included, and the bytes that controls need beside their weights."""
+    patchers = patchers_of(guider)
+    models, controls = get_additional_models({"all": conditions_of(guider)}, patchers[0].model_dtype())
+    return [*patchers, *models], controls
+
+
+def asked_bytes(guider: Any, shape: tuple[int, ...]) -> float:
+    """Return the bytes beside the weights for which ComfyUI evicts other models before it samples latents (R, ...).
+
+    It takes every call for a guided one of two rows a latent, at cfg 1, too, and counts each reference latent once: another
+    estimate than that of what a call needs, `Room.call_bytes`.
+    """
+    conds = {"all": conditions_of(guider)}
+    work = max(estimate_memory(patcher, shape, conds)[0] for patcher in patchers_of(guider))
+    return work + models_and_controls(guider)[1]
 
 
 def free_bytes(device: torch.device) -> float:

@@ -426,7 +426,8 @@ class ComfySession:
         least = leader.nfe + leading
         if self.known_steps:
             done = [*leader.levels, *([float(leader.pending.sigma.max())] if leading else [])]
-            ahead = int((self.sigmas[:-1] < min(done, default=math.inf) * (1 - 1e-5)).sum())
+            below = min(done, default=math.inf) * (1 - 1e-5)
+            ahead = sum(level < below for level in self.sigmas[:-1].tolist())
             least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
         return least
 

@@ -10,8 +10,7 @@ import torch
 
 from ...search.scoring.scorer import Judge
 from ...verifiers.composite.ensemble import models_of
-from ..adapter.batching_policy import patchers_of
-from ..adapter.memory import free_bytes
+from ..adapter.memory import asked_bytes, free_bytes, models_and_controls
 from ..adapter.session import ComfySession
 
 AUTO, SMALL, LARGE = "auto", "small", "large"
@@ -107,9 +106,9 @@ def why_swapped(session: ComfySession, judge: Judge) -> str:
 def _turns(session: ComfySession, judge: Judge) -> Iterator[Turn]:
     """Yield what takes turns in a round, as far as it is on the denoiser's device."""
     graph, device = session.graph, session.device
-    patchers = patchers_of(graph.guider)
-    batch = [2 * min(session.max_rows, 2 * session.budget.images), *session.shape[1:]]  # twice: guidance
-    yield Turn("denoiser", _sizes(patchers, device), max(patcher.model.memory_required(batch) for patcher in patchers))
+    rows = session.shape[0] * min(max(1, session.max_rows // session.shape[0]), 2 * session.budget.images)
+    models, _ = models_and_controls(graph.guider)
+    yield Turn("denoiser", _sizes(models, device), asked_bytes(graph.guider, (rows, *session.shape[1:])))
     samples = graph.latent["samples"]
     shape = (samples.unbind()[0] if samples.is_nested else samples).shape
     for vae in {id(vae): vae for vae in (graph.vae, graph.preview_vae) if hasattr(vae, "patcher")}.values():

@@ -14,6 +14,7 @@ from inprocess import boot
 
 boot()
 
+import comfy.controlnet
 import comfy.model_management as mm
 import comfy.samplers
 import torch
@@ -24,7 +25,20 @@ from noise_search.search.base.budget import StopRules
 from noise_search.search.lockstep.lockstep_sampler import CallPolicy
 from noise_search.search.lockstep.shared_check import is_check_call
 from noise_search.search.noise.recipe import Recipe
-from toys import cond, counted, empty_latent, guider, mask, run_node, sampler, sigmas_for, stock, toy_model
+from toys import (
+    cond,
+    counted,
+    empty_latent,
+    guider,
+    mask,
+    run_node,
+    sampler,
+    sigmas_for,
+    stock,
+    tiny_controlnet,
+    tiny_unet,
+    toy_model,
+)
 
 SEEDS = tuple(range(5))
 STEPS = 6
@@ -329,6 +343,33 @@ def test_what_is_free_counts_and_controls_take_their_part(monkeypatch, on_card):
     weights = patcher.model_size() + toy_model("flow").model_size()
     want = 7e6 * memory.HEADROOM - weights - mm.extra_reserved_memory() if on_card else 5e6 * memory.HEADROOM
     assert memory.usable_bytes(g) == (pytest.approx(want - 12345.0), weights if on_card else 0.0)
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_what_comfyui_asks_for_before_it_samples(monkeypatch, cfg):
+    """Two rows a candidate, whatever the guidance, each reference latent once, and what controls need."""
+    patcher = tiny_unet()
+    conds = run_node(
+        "ControlNetApplyAdvanced", positive=cond(patcher, 1), negative=cond(patcher, 2), control_net=tiny_controlnet(),
+        image=torch.zeros(1, 64, 64, 3), strength=1.0, start_percent=0.0, end_percent=1.0,
+    )  # fmt: skip
+    g = guider(patcher, cfg, *conds[:2])
+    monkeypatch.setattr(patcher.model, "memory_usage_factor_conds", ("ref_latents",))
+    monkeypatch.setattr(patcher.model, "extra_conds_shapes", lambda **entry: {"ref_latents": [1, 4, 192]})
+    monkeypatch.setattr(comfy.controlnet.ControlNet, "inference_memory_requirements", lambda control, dtype: 12345.0)
+    asked, load = [], mm.load_models_gpu
+
+    def load_models_gpu(models, memory_required=0, **more):
+        asked.append((models, memory_required))
+        return load(models, memory_required=memory_required, **more)
+
+    monkeypatch.setattr(mm, "load_models_gpu", load_models_gpu)
+    latent = {"samples": torch.zeros(3, 4, 8, 8)}
+    stock(g, 0, sampler("euler"), sigmas_for(patcher, steps=1), latent)
+    ((models, work),) = asked
+    assert memory.asked_bytes(g, (3, 4, 8, 8)) == work
+    assert work == patcher.model.memory_required([6, 4, 8, 8], cond_shapes={"ref_latents": [[1, 4, 192]] * 2}) + 12345.0
+    assert memory.models_and_controls(g) == (models, 12345.0) and len(models) == 2
 
 
 def test_runs_that_fit_beside_a_call(monkeypatch):

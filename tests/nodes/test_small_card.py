@@ -238,6 +238,32 @@ def test_what_is_foretold_of_a_card_is_what_happens(card, monkeypatch, room):
     assert is_large == (len(card.loads) > 3)
 
 
+@pytest.mark.parametrize("rows", [18, 21, 23])
+def test_at_cfg_1_with_reference_latents_too(card, monkeypatch, rows):
+    """ComfyUI makes room for 22 rows: two for each of 8 candidates, and a reference of three for either prompt."""
+    judge, graph = held(), graph_on(card, monkeypatch)
+    graph["guider"].set_cfg(1.0)
+    model, total = graph["guider"].model_patcher.model, judge.model.patcher.model_size() + graph["vae"].patcher.model_size()
+    total += graph["guider"].model_patcher.model_size()
+    monkeypatch.setattr(type(model), "extra_conds_shapes", lambda *args, **entry: {"reference": [3]})
+
+    def memory_required(model, shape, cond_shapes=None):
+        return total * (shape[0] + sum(size for (size,) in (cond_shapes or {}).get("reference", [])))
+
+    monkeypatch.setattr(type(model), "memory_required", memory_required)
+    monkeypatch.setattr(memory.Room, "call_bytes", lambda room, rows: 0.0)  # what shares a call is not the question
+    shrink(card, graph, judge)
+    card.size = total * (1 + rows)
+    options = {"verifier": judge, "budget": 24, "method": RandomSearch(), "batching": "on"}
+    found = search_with(graph, 3, **options)
+    is_large = found.report["round_size"]["rounds"] == "large"
+    assert is_large == (rows < 22)
+    mm.free_memory(1e30, CARD)
+    card.loads.clear()
+    search_with(graph, 3, **options, rounds="small")
+    assert is_large == (len(card.loads) > 3)
+
+
 @pytest.mark.parametrize("flag", ["HIGH_VRAM", "NO_VRAM"])
 def test_rounds_are_small_where_no_model_moves(card, monkeypatch, flag):
     judge, graph = held(), graph_on(card, monkeypatch)
