@@ -240,12 +240,22 @@ def test_more_pictures_are_chosen_among_those_at_hand(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("count", "share"), [(1, 0.9), (2, 0.9), (3, 0.5), (40, 0.9), (40, 0.05), (500, 0.9), (500, 0.01), (90, 1.0)]
+    ("count", "share"),
+    [(1, 0.9), (2, 0.9), (3, 0.5), (8, 0.9), (40, 0.9), (40, 0.05), (500, 0.5), (500, 0.9), (500, 0.01), (90, 1.0)],
 )
 def test_a_tournament_is_that_of_the_whole_sample(count, share):
     drawn = max(1, round(share * count))
     places = [least_drawn(seed, count, drawn) for seed in range(60)]
     assert places == [min(random.Random(seed).sample(range(count), drawn)) for seed in range(60)]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_tournament_makes_no_sample_that_it_can_do_without(monkeypatch, share):
+    """A sample takes several times as long as the numbers that it draws."""
+    sampled = Counted(monkeypatch, random.Random, "sample")
+    for seed in range(60):
+        least_drawn(seed, 500, round(share * 500))
+    assert sampled.calls == 0
 
 
 def test_evolution_ranks_a_generation_once(monkeypatch):

@@ -176,16 +176,17 @@ class _Parents:
 def least_drawn(seed: int, count: int, drawn: int) -> int:
     """Return the least of `drawn` places among `count` that `random.Random(seed).sample` draws.
 
-    Where it draws places off a list, place 0 stays where it is until it is drawn: the rest is then of no interest.
+    Where it draws places off a list, the first `count - drawn` stay where they are until they are drawn.
     """
-    lots = random.Random(seed)
     listed = 21 + (4 ** math.ceil(math.log(drawn * 3, 4)) if drawn > 5 else 0)
-    if count <= listed:
-        left, bits = count, lots.getrandbits
-        while left > count - drawn:
+    if drawn < count <= listed:
+        bits, left, least = random.Random(seed).getrandbits, count, count
+        while least and left > count - drawn:
             place = bits(left.bit_length())
-            if place == 0:
-                return 0
-            left -= place < left
-        lots = random.Random(seed)
-    return min(lots.sample(range(count), drawn))
+            if place < left:
+                left -= 1
+                if place < least:
+                    least = place
+        if least < count - drawn:
+            return least
+    return min(random.Random(seed).sample(range(count), drawn))
