@@ -2,8 +2,11 @@
 
 Every method runs on the analytic session of the tests, whose latents are padded to those of SDXL (4x128x128, float32), with one
 verifier and with a rank-mean ensemble of three, with and without journal and live feed. Time is processor time outside of
-`session.start`, `branch` and `advance`, of decoding, verifiers and the disk; what the first fifth of the candidates took is
-compared with the last. Memory is what the process holds more after a search than before. Each row is a process of its own.
+`session.start`, `branch` and `advance`, of decoding, verifiers and the disk; what a candidate of the last fifth took is compared
+with one of the first. Independent candidates cost less than neighbors and branches whatever was done before, so that of a method
+that begins with some, fifths are of those after the first candidate that has a parent. Memory is what the process holds more
+after a search than before, and at most meanwhile; beside it, the most that a search of two waves holds: runs under way and the
+latents of the best are as many in a search of any size. Each row is a process of its own.
 
 python bench/growth.py                      all methods at 100, 1,000 and 10,000 candidates: minutes on a quiet machine
 python bench/growth.py --quick              three methods at 100 and 1,000 candidates
@@ -38,7 +41,7 @@ from bootstrap import load_pack  # noqa: E402
 load_pack()
 
 import torch  # noqa: E402
-from analytic import AnalyticRun, AnalyticSession, Left, LowFrequency, Quadratic, Stripes  # noqa: E402
+from analytic import SIZE, AnalyticRun, AnalyticSession, Left, LowFrequency, Quadratic, Stripes, draw  # noqa: E402
 from contenders import chain, method  # noqa: E402
 from journaling import AnalyticCodec  # noqa: E402
 
@@ -49,6 +52,7 @@ from noise_search.search.journal.caching_session import CacheContext, CachingSes
 from noise_search.search.journal.files import JournalFile  # noqa: E402
 from noise_search.search.journal.journal import Journal, entry_name  # noqa: E402
 from noise_search.search.journal.score_cache import ScoreCache  # noqa: E402
+from noise_search.search.noise.bounded_cache import BoundedCache  # noqa: E402
 from noise_search.search.noise.recipe import Recipe  # noqa: E402
 from noise_search.search.reporting.live_feed import ENDED, LiveFeed  # noqa: E402
 from noise_search.search.run import steered  # noqa: E402
@@ -56,7 +60,8 @@ from noise_search.search.scoring.scorer import Judge  # noqa: E402
 from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble  # noqa: E402
 
 PLAIN = JournalFile.append, journal_module.write_whole
-PADDING = 4 * 128 * 128 - 48  # numbers of a latent beside those that the analytic session has
+PADDING = 4 * 128 * 128 - SIZE  # numbers of a latent beside those that the analytic session has
+KEPT_NOISES = 128  # SDXL's in the 32 MiB that a search keeps
 STEPS, WAVE = 8, 32
 SIZES, QUICK_SIZES = (100, 1000, 10_000), (100, 1000)
 RANDOM, DRAFT, REFINEMENT = (
@@ -88,7 +93,8 @@ VERIFIERS: dict[str, Callable[[], Any]] = {
 }
 FIELDS = (
     "method", "verifier", "kept", "images", "candidates", "ms_a_candidate", "last_over_first_fifth", "noise_ms_a_candidate",
-    "held_kib_a_candidate", "peak_kib_a_candidate", "journal_bytes_a_candidate", "event_bytes_a_candidate", "wall_s",
+    "held_kib_a_candidate", "peak_kib_a_candidate", "two_waves_mib", "journal_bytes_a_candidate", "event_bytes_a_candidate",
+    "wall_s",
 )  # fmt: skip
 
 
@@ -97,10 +103,12 @@ class Clock:
 
     Attributes:
         samples: (candidates scored, seconds) on the way.
+        initial: how many were scored before the first that has a parent; None if none has.
     """
 
     def __init__(self) -> None:
         """Start now."""
+        self.initial: int | None = None
         self.others: dict[str, float] = {}
         self.samples: list[tuple[int, float]] = [(0, 0.0)]
         self._within, self._began = False, time.process_time()
@@ -124,10 +132,11 @@ class Clock:
             self.others[name] = self.others.get(name, 0.0) + time.process_time() - began
 
     def growth(self) -> float:
-        """Return what a candidate of the last fifth of the scored ones took, over one of the first."""
-        total = self.samples[-1][0]
-        first, last = (self._at(share * total) for share in (0.2, 0.8))
-        return (self.samples[-1][1] - last) / max(first, 1e-9)
+        """Return what a candidate of the last fifth of those after the initial ones took, over one of the first fifth."""
+        initial = self.initial or 0
+        others = self.samples[-1][0] - initial
+        began, first, last = (self._at(initial + share * others) for share in (0.0, 0.2, 0.8))
+        return (self.samples[-1][1] - last) / max(first - began, 1e-9)
 
     def _at(self, count: float) -> float:
         """Return the seconds at a number of scored candidates, between samples in proportion."""
@@ -158,6 +167,7 @@ class Session(AnalyticSession):
     """The analytic session, with large latents and without a memory of its own."""
 
     clock: Clock = field(default_factory=Clock)
+    kept: BoundedCache = field(default_factory=lambda: BoundedCache(KEPT_NOISES * SIZE * 4))
 
     def start(self, recipe: Recipe, keep_records: Any = ()) -> Run:
         with self.clock.apart("noise"):
@@ -188,6 +198,7 @@ class Session(AnalyticSession):
         run.__class__ = Run
         for past in (self.started, self.branches, self.runs):
             past.clear()
+        draw.cache_clear()
         return run
 
 
@@ -201,6 +212,8 @@ class Timed(Judge):
     clock: Clock
 
     def enter(self, candidates: Any, raw: torch.Tensor) -> None:
+        if self.clock.initial is None and any(candidate.parent is not None for candidate in candidates):
+            self.clock.initial = self.scored
         super().enter(candidates, raw)
         self.clock.samples.append((self.scored, self.clock.seconds))
 
@@ -297,14 +310,18 @@ def measure(name: str, verifier: str, size: int, kept: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         measure_once(make(), VERIFIERS[verifier](), 2, Path(folder, "warm-up") if kept else None)
         reset_peak()
+        before = held()
+        measure_once(make(), VERIFIERS[verifier](), 2 * WAVE, Path(folder, "small") if kept else None)
+        small = peak() - before
         before, wall = held(), time.perf_counter()
+        reset_peak()
         row, search = measure_once(make(), VERIFIERS[verifier](), images, Path(folder, "journal") if kept else None)
         count, wall = len(search.candidates), time.perf_counter() - wall
         most, after = peak() - before, held() - before
     return {
         "method": name, "verifier": verifier, "kept": "journal and feed" if kept else "", "images": images, "candidates": count,
         **row, "held_kib_a_candidate": round(after / count / 1024, 2), "peak_kib_a_candidate": round(most / count / 1024, 2),
-        "wall_s": round(wall, 1),
+        "two_waves_mib": round(small / 2**20, 1), "wall_s": round(wall, 1),
     }  # fmt: skip
 
 
