@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,18 +96,12 @@ class Appraisal(Helm):
         """
 
         def see(one: Shown) -> Shown:
-            candidate = one.candidate
-            self.restore(candidate)
-            pictures = self.pictures(candidate) if judge.needs_pictures else None
-            return one._replace(images=pictures, latent=candidate.latent, predictions=self.promised([candidate], judge)[0])
+            self.restore(one.candidate)
+            pictures = self.pictures(one.candidate) if judge.needs_pictures else None
+            return one._replace(images=pictures, latent=one.candidate.latent)
 
-        def score(group: Sequence[Shown]) -> Tensor:
-            raw = self.ask(judge, group)
-            judge.enter([one.candidate for one in group], raw)
-            told([one.candidate for one in group], raw)
-            return raw
-
-        return self.in_groups(judge, [Shown(c, None, c.latent, {}, {}, judge.known(c, {})) for c in candidates], see, score)
+        shown = [Shown(c, None, c.latent, {}, {}, judge.known(c, {})) for c in candidates]
+        return self._entered(judge, shown, see, told=lambda group, raw: told([one.candidate for one in group], raw))
 
     def promised(self, candidates: Sequence[Candidate], judge: Judge) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a judge wants of each candidate, by noise level."""
@@ -184,27 +179,49 @@ class Appraisal(Helm):
         """
         self.checkpoint()
         self.judge.answered = {}
-        looks_at = self.judge.needs_pictures
 
         def see(one: Shown) -> Shown:
-            pictures = None
-            if looks_at:
-                self.checkpoint()
-                pictures = self.gallery.decode(one.latent, preview="sigma" in one.what)  # a look half-way
-                self.watcher.shown([one.candidate], [pictures], one.what)
-            return one._replace(images=pictures, predictions=self.promised([one.candidate], self.judge)[0])
+            self.checkpoint()
+            pictures = self.gallery.decode(one.latent, preview="sigma" in one.what)  # a look half-way
+            self.watcher.shown([one.candidate], [pictures], one.what)
+            return one._replace(images=pictures)
+
+        def announce(group: Sequence[Shown], words: Callable[[int], str]) -> None:
+            if count := sum(self.judge.asks_about(one.known) for one in group):
+                self.say(words(count))
+
+        looks_at = self.judge.needs_pictures
+        if looks_at:
+            announce(shown, status_text.decoding)
+        asking = partial(announce, words=status_text.scoring)
+        return self._entered(self.judge, shown, see if looks_at else lambda one: one, asking, told)
+
+    def _entered(
+        self, judge: Judge, shown: Sequence[Shown], see: Callable[[Shown], Shown],
+        asking: Callable[[Sequence[Shown]], None] = _nothing, told: Callable[[Sequence[Shown], Tensor], None] = _nothing,
+    ) -> Tensor:  # fmt: skip
+        """Return raw scores (n, V) of candidates that are counted among those a judge scored.
+
+        Args:
+            judge: is asked, in groups.
+            shown: without pictures.
+            see: adds the pictures.
+            asking: called with every group before the judge is asked about it.
+            told: called with every group, with its pictures, and its raw scores.
+        """
+
+        def seen(one: Shown) -> Shown:
+            one = see(one)
+            return one._replace(predictions=self.promised([one.candidate], judge)[0])
 
         def score(group: Sequence[Shown]) -> Tensor:
-            if count := sum(self.judge.asks_about(one.known) for one in group):
-                self.say(status_text.scoring(count))
-            raw = self.ask(self.judge, group)
-            self.judge.enter([one.candidate for one in group], raw)
+            asking(group)
+            raw = self.ask(judge, group)
+            judge.enter([one.candidate for one in group], raw)
             told(group, raw)
             return raw
 
-        if looks_at and (count := sum(self.judge.asks_about(one.known) for one in shown)):
-            self.say(status_text.decoding(count))
-        return self.in_groups(self.judge, shown, see, score)
+        return self.in_groups(judge, shown, seen, score)
 
     def _of_next_group(
         self, judge: Judge, shown: Sequence[Shown], see: Callable[[Shown], Shown], score: Callable[[Sequence[Shown]], Tensor]
