@@ -7,7 +7,7 @@ latent plus a share of something else that falls with sigma. The picture is the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from noise_search.search.base.budget import Budget, StopRules
+from noise_search.search.base.candidate import Candidate, finite_or_none
 from noise_search.search.core.search import Search
 from noise_search.search.noise.bounded_cache import BoundedCache
 from noise_search.search.noise.recipe import BranchPoint, Recipe, derived_seed, make_noise
@@ -377,10 +378,31 @@ def best(search: Search) -> float:
     return search.ranked[0][1]
 
 
+def as_dict(candidate: Candidate) -> dict[str, Any]:
+    """What a report says of a candidate: plain JSON values, NaN as None."""
+    return {
+        "index": candidate.index,
+        "parent": candidate.parent,
+        "status": candidate.status,
+        "discarded": candidate.discarded,
+        "score": finite_or_none(candidate.score),
+        "scores": plain(candidate.scores),
+        "looks": [
+            {**look, "score": finite_or_none(look["score"]), "scores": plain(look["scores"])} for look in candidate.looks
+        ],
+        "model_calls": candidate.nfe,
+        "recipe": candidate.recipe.to_json(),
+    }  # fmt: skip
+
+
+def plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: finite_or_none(value) for name, value in scores.items()}
+
+
 def said(search: Search) -> dict[str, Any]:
     """What a report holds, but for rounds (they follow the wave) and seconds."""
     return {
-        "candidates": [candidate.as_dict() for candidate in search.candidates],
+        "candidates": [as_dict(candidate) for candidate in search.candidates],
         "order": [(candidate.index, score) for candidate, score in search.ranked],
         "spent": (search.budget.nfe, search.decodes, search.judge.calls),
         "said": (search.stopped, list(search.notes), list(search.judge.problems)),

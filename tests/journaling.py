@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from analytic import SEED, AnalyticSession, Clock, Left, Quadratic
+from analytic import SEED, AnalyticSession, Clock, Left, Quadratic, as_dict
 from safetensors.torch import load, save
 
 from noise_search.search.base.budget import Budget, StopRules
@@ -154,7 +154,7 @@ def killed_at(call: int) -> Callable[[], None]:
 def said(search: Search) -> dict[str, Any]:
     """What a report tells, but for seconds and for what was spared."""
     return {
-        "candidates": [candidate.as_dict() for candidate in search.candidates],
+        "candidates": [as_dict(candidate) for candidate in search.candidates],
         "order": [(candidate.index, score) for candidate, score in search.ranked],
         "rounds": [(r.candidates, r.best, r.score, r.nfe) for r in search.rounds],
         "nfe": search.budget.nfe,

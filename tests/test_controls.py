@@ -146,7 +146,7 @@ def test_a_discarded_candidate_ends_and_never_wins():
     if search.candidates[lost].status == "finished":  # it was there already
         assert [c.index for c, _ in search.ranked] == [i for i in ranked if i != lost] + [lost]
     assert math.isnan(search.candidates[lost].score)
-    assert search.candidates[lost].as_dict()["discarded"]
+    assert search.candidates[lost].discarded
 
 
 def test_a_discarded_run_makes_no_further_call():

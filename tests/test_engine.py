@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from analytic import Constant, Listed, Part, Quadratic, picture_of, prepare, run, said, statuses, winner
+from analytic import Constant, Listed, Part, Quadratic, as_dict, picture_of, prepare, run, said, statuses, winner
 
 from noise_search.search.base.budget import StopRules
 from noise_search.search.core.search import NO_SCORES
@@ -74,7 +74,7 @@ def test_all_nan_returns_candidate_0_and_says_so(method):
     search = run(method, 6, Constant(number=NAN))
     assert winner(search) == 0
     assert search.notes == [NO_SCORES]
-    assert {c.as_dict()["score"] for c in search.candidates} == {None}
+    assert {as_dict(c)["score"] for c in search.candidates} == {None}
 
 
 def test_a_late_score_takes_the_note_back():

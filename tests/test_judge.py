@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from analytic import Constant, Listed, Part, Throwing, prepare, run
+from analytic import Constant, Listed, Part, Throwing, as_dict, prepare, run
 
 from noise_search.search.base.candidate import Candidate, finite_or_none, varied
 from noise_search.search.base.pool import Pool
@@ -457,7 +457,7 @@ def test_a_skipped_failure_ranks_last():
 
     search = run(RandomSearch(), 5, Fails(), skip_errors=True)
     assert [c.index for c, _ in search.ranked] == [4, 2, 0, 1, 3]
-    assert [c.as_dict()["score"] for c in search.candidates] == [2.0, None, 4.0, None, 6.0]
+    assert [as_dict(c)["score"] for c in search.candidates] == [2.0, None, 4.0, None, 6.0]
     assert len(search.judge.problems) == 2
     assert search.notes == []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from analytic import run
+from analytic import as_dict, run
 from every_method import METHODS, STEPS
 from reported import candidate, report
 
@@ -49,7 +49,7 @@ def back(candidates: list[Candidate], names: list[str], calls: int | None) -> li
 def test_every_candidate_is_read_back_whole(name):
     search = run(METHODS[name], 40, steps=STEPS)
     found = back(search.candidates, search.judge.names, search.budget.run_cost)
-    assert found == [one.as_dict() for one in search.candidates] and len(found) >= 20
+    assert found == [as_dict(one) for one in search.candidates] and len(found) >= 20
 
 
 def test_a_search_from_a_connected_noise_is_read_back():

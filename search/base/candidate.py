@@ -70,24 +70,6 @@ class Candidate:
         """Whether its ended run can be left at a noise level."""
         return any(same_level(own, level) for own in self.levels)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what the report says of it: plain JSON values, NaN as None."""
-        return {
-            "index": self.index,
-            "parent": self.parent,
-            "status": self.status,
-            "discarded": self.discarded,
-            "score": finite_or_none(self.score),
-            "scores": {name: finite_or_none(value) for name, value in self.scores.items()},
-            "looks": [
-                {**look, "score": finite_or_none(look["score"]),
-                 "scores": {name: finite_or_none(value) for name, value in look["scores"].items()}}
-                for look in self.looks
-            ],
-            "model_calls": self.nfe,
-            "recipe": self.recipe.to_json(),
-        }  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Round:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.comfy
 
 boot()
 
-from analytic import Layout, LowFrequency, Quadratic, Stripes, run
+from analytic import Layout, LowFrequency, Quadratic, Stripes, as_dict, run
 from every_method import METHODS, STEPS
 from reported import reports_in
 
@@ -31,7 +31,7 @@ def written(name: str, images: int, verifier: Any = None) -> tuple[Any, str]:
     session = SimpleNamespace(sigmas=search.session.sigmas, max_rows=8, why_one_by_one=[], check_calls=0, limits=limits)
     made = report(search, session, METHODS[name], [search.ranked[0][0]], None)
     text = report_text(made)
-    assert [dict(one) for one in reports_in(text)["candidates"]] == [one.as_dict() for one in search.candidates]
+    assert [dict(one) for one in reports_in(text)["candidates"]] == [as_dict(one) for one in search.candidates]
     for one in made["candidates"]:
         one.pop("looks", None)
     return search, report_text(made)
