@@ -124,14 +124,14 @@ def recipe_noise(given: torch.Tensor | None = None) -> RecipeNoise:
 STATISTICS = {"weights": {"sharpness": 0.5}, "prompt": OTHER_TEXT}
 PARTS = (ClipScore(**BY_CLIP, **TEXT), ImageStatistics())
 OTHER_PARTS = (ClipScore(**BY_CLIP, **OTHER_TEXT), ImageStatistics())
-CASCADE = {"cheap": PARTS[1], "dear": PARTS[0]}
+CASCADE = {"cheap": PARTS[1], "expensive": PARTS[0]}
 VERIFIERS: dict[str, Keyed] = {
     "Aesthetic": Keyed(
         Aesthetic, {"clip_vision": CLIP, "weight": numbers(4), "bias": 5.0},
         {**PROMPT, "score_version": {"score_version": ("vision num_attention_heads 4",)}},
     ),
     "ApiJudge": Keyed(ApiJudge, {"client": None, "model": "tiny-vlm", **TEXT}, PROMPT),
-    "Cascade": Keyed(lambda cheap, dear: Cascade(cheap, dear, 2), CASCADE, {"prompt": {**CASCADE, "dear": OTHER_PARTS[0]}}),
+    "Cascade": Keyed(lambda **both: Cascade(**both, count=2), CASCADE, {"prompt": {**CASCADE, "expensive": OTHER_PARTS[0]}}),
     "ClassifierLogit": Keyed(ClassifierLogit, {"model": None, "prepare": None, "labels": ("cat", "dog"), "target": 1}, PROMPT),
     "ClipScore": Keyed(ClipScore, {**BY_CLIP, **TEXT}, {**PROMPT, **OTHER_NETWORK}),
     "Ensemble": Keyed(

@@ -59,7 +59,7 @@ NODES: dict[str, list[str] | None] = {
     "NSObjectCheck": ["model_name", "checks", "threshold"],
     "NSHumanVerifier": ["set_size", "timeout", "when_absent", "assistant", "clip_vision"],
     "NSVerifierEnsemble": None,
-    "NSVerifierCascade": ["cheap", "dear", "finalists", "share"],
+    "NSVerifierCascade": ["cheap", "expensive", "finalists", "share"],
     "NSGraphImage": ["image"],
     "NSScoreFromGraph": ["score", "prefer", "batch_size", "trusts_previews"],
     "NSGraphVerifier": ["chain", "prefer", "batch_size", "trusts_previews"],

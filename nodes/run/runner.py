@@ -381,7 +381,7 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
     if settings.keep < 1:
         raise ValueError(f"keep: {settings.keep} pictures cannot be returned: at least 1")
     chosen_recipe(settings.choose)
-    if hasattr(settings.held_out, "dear"):
+    if hasattr(settings.held_out, "expensive"):
         raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
     if settings.held_out is not None and Judge(settings.held_out).asks_people:
         raise ValueError(f"held_out: '{settings.held_out.name}' asks you, and a held-out verifier never chooses: connect another")

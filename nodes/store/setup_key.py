@@ -27,6 +27,8 @@ CHOICES = {
 HELD = ("cond_hint_original", "extra_concat_orig", "previous_controlnet", "image_embeds", "last_hidden_state",
         "penultimate_hidden_states", "weights", "prompt", "reference", "parts", "assistant", "run", "given")  # fmt: skip
 VERSION = "score_version"  # of a verifier: what its scores depend on beside, where they are not what they were
+# Inputs that had another name once, by their nodes: keys hold the first name, so that they stay what they were.
+FIRST_NAMES = {("NSVerifierCascade", "expensive"): "dear"}
 SAMPLE = 64  # numbers of each tensor that is patched into a model
 
 
@@ -114,12 +116,13 @@ class Signatures:
 
     def input(self, node: str, name: str) -> Any:
         """Return the signature of what a node gets at an input, as JSON values."""
-        return self.inputs(node, _node(self._prompt, node).get("inputs", {}).keys() - {name})["inputs"].get(name)
+        found = self.inputs(node, _node(self._prompt, node).get("inputs", {}).keys() - {name})["inputs"]
+        return next(iter(found.values()), None)
 
     def _said(self, made: Made) -> dict[str, Any]:
-        found = _node(self._prompt, made.node)
-        inputs = {name: self._of(value, made.node) for name, value in self._counted(made)}
-        return {"class": found.get("class_type"), "inputs": inputs}
+        kind = _node(self._prompt, made.node).get("class_type")
+        inputs = {FIRST_NAMES.get((kind, name), name): self._of(value, made.node) for name, value in self._counted(made)}
+        return {"class": kind, "inputs": inputs}
 
     def _counted(self, made: Made) -> list[tuple[str, Any]]:
         inputs = _node(self._prompt, made.node).get("inputs", {})

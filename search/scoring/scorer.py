@@ -91,13 +91,13 @@ class Judge:
             verifier: has `name` and `score(images, latents)`; or in its place `score_runs(gaps)`, which needs no picture;
                 or `needs_prediction` and `score_pairs(images, predictions)`; or `asks_people` and `begin()`, a sitting with
                 `score_set(indices, images)` and `revised()`; perhaps `settle(settled)` and `batch_size`; an ensemble also
-                `parts` and `combine(scores)`, a cascade in place of all these `cheap`, `dear` and `finalists_among(count)`.
+                `parts` and `combine(scores)`, a cascade in place of all these `cheap`, `expensive` and `finalists_among(count)`.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
             clock: gives seconds.
             check: called before a part is asked; raises if the user cancelled.
         """
-        self.name, dear = verifier.name, getattr(verifier, "dear", None)
+        self.name, dear = verifier.name, getattr(verifier, "expensive", None)
         same = {"skip_errors": skip_errors, "is_interrupt": is_interrupt, "clock": clock, "check": check}
         self.dear = None if dear is None else Judge(dear, **same)
         self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)

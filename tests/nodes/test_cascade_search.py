@@ -26,7 +26,7 @@ SHARP = ImageStatistics(1, 0, 0, 0)
 
 
 def cascade(cheap=None, dear=SHARP, finalists=3, share=0.25):
-    return run_node(NSVerifierCascade, cheap=cheap or ToyVerifier(), dear=dear, finalists=finalists, share=share)[0]
+    return run_node(NSVerifierCascade, cheap=cheap or ToyVerifier(), expensive=dear, finalists=finalists, share=share)[0]
 
 
 def test_the_winner_is_the_dear_one_s_and_stock_nodes_make_it():
@@ -124,7 +124,7 @@ def test_its_report_is_json_where_the_dear_one_fails():
 
 
 def test_the_node_says_what_is_wrong():
-    with pytest.raises(ValueError, match="input 'dear' is a cascade itself"):
+    with pytest.raises(ValueError, match="input 'expensive' is a cascade itself"):
         cascade(dear=cascade())
 
 

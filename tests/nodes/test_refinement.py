@@ -173,7 +173,7 @@ def test_ensembles_whose_order_changes(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_cascade_chooses_among_refined_ones(method):
     graph, sharp = parts("eps", steps=STEPS), ImageStatistics(1, 0, 0, 0)
-    (verifier,) = run_node(NSVerifierCascade, cheap=ToyVerifier(), dear=sharp, finalists=4, share=0.25)
+    (verifier,) = run_node(NSVerifierCascade, cheap=ToyVerifier(), expensive=sharp, finalists=4, share=0.25)
     got = searched(graph, METHODS[method], verifier, keep=2, held_out=ToyVerifier())
     scores = got.report["cascade"]["scores"]
     assert "0" in scores and got.report["best"]["index"] == int(max(scores, key=scores.get)) == got.report["kept"][0]

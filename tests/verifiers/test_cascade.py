@@ -94,9 +94,9 @@ def test_what_it_says_of_its_two() -> None:
         ({"share": 0.0}, "input 'share' is 0.0; it must be above 0"),
         ({"share": NAN}, "input 'share' is nan"),
         ({"cheap": Cascade(CHEAP, DEAR)}, "input 'cheap' is a cascade itself"),
-        ({"dear": Cascade(CHEAP, DEAR)}, "input 'dear' is a cascade itself"),
+        ({"expensive": Cascade(CHEAP, DEAR)}, "input 'expensive' is a cascade itself"),
     ],
 )
 def test_bad_settings(settings: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        Cascade(**{"cheap": CHEAP, "dear": DEAR, **settings})
+        Cascade(**{"cheap": CHEAP, "expensive": DEAR, **settings})

@@ -140,7 +140,7 @@ def test_ensemble_calibrates_on_so_many() -> None:
 
 
 def test_cascade() -> None:
-    (verifier,) = run_node(NSVerifierCascade, cheap=SHARP, dear=GREY, finalists=2, share=0.5)
+    (verifier,) = run_node(NSVerifierCascade, cheap=SHARP, expensive=GREY, finalists=2, share=0.5)
     assert verifier == Cascade(SHARP, GREY, 2, 0.5)
     worst = SHARP.score(IMAGES).argmin().item()
     scores, dear = verifier.score(IMAGES).tolist(), GREY.score(IMAGES).tolist()

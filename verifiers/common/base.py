@@ -176,14 +176,14 @@ class VerifierCascade(Verifier, Protocol):
 
     Attributes:
         cheap: Scores all candidates; the search goes by it.
-        dear: Scores the finalists when the search has ended.
+        expensive: Scores the finalists when the search has ended.
     """
 
     cheap: Verifier
-    dear: Verifier
+    expensive: Verifier
 
     def finalists_among(self, count: int) -> int:
-        """Return how many of `count` finished candidates `dear` is asked for."""
+        """Return how many of `count` finished candidates `expensive` is asked for."""
         ...
 
 

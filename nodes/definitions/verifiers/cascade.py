@@ -1,4 +1,4 @@
-"""The cascade node: a dear verifier for the best of a cheap one."""
+"""The cascade node: an expensive verifier for the best of a cheap one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..sockets import Verifier
 
 
 class NSVerifierCascade(io.ComfyNode):
-    """Searches by a cheap verifier and lets a dear one choose among the best."""
+    """Searches by a cheap verifier and lets an expensive one choose among the best."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,7 +20,7 @@ class NSVerifierCascade(io.ComfyNode):
             node_id="NSVerifierCascade",
             display_name="Verifier Cascade (verifier)",
             category="noise search/verifiers",
-            description="The search goes by a cheap verifier; when it has ended, a dear one (slow, or paid for) scores the"
+            description="The search goes by a cheap verifier; when it has ended, an expensive one (slow, or paid for) scores the"
             " best candidates and your own seed, once each, and chooses the winner.",
             search_aliases=["two-stage verifier", "rerank", "finalists", "save API calls", "judge cascade"],
             inputs=[
@@ -30,13 +30,13 @@ class NSVerifierCascade(io.ComfyNode):
                     " score and patience go by it.",
                 ),
                 inp(
-                    Verifier, "dear",
+                    Verifier, "expensive",
                     tooltip="Scores the finalists when the search has ended, and has the last word: a vision-language model,"
                     " an API, an ensemble.",
                 ),
                 inp(
                     io.Int, "finalists", default=8, min=0, max=4096,
-                    tooltip="How many of the best candidates the dear verifier scores, beside your own seed. Usual: 4 to 16."
+                    tooltip="How many of the best candidates the expensive verifier scores, beside your own seed. Usual: 4 to 16."
                     " 0: a share of them.",
                 ),
                 inp(
@@ -49,8 +49,8 @@ class NSVerifierCascade(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, cheap: Any, dear: Any, finalists: int, share: float) -> io.NodeOutput:
-        return io.NodeOutput(Cascade(cheap, dear, finalists, share))
+    def execute(cls, cheap: Any, expensive: Any, finalists: int, share: float) -> io.NodeOutput:
+        return io.NodeOutput(Cascade(cheap, expensive, finalists, share))
 
 
 NODES: list[type[io.ComfyNode]] = [NSVerifierCascade]
