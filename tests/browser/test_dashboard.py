@@ -35,7 +35,7 @@ def shared_page(request, server, browser):
 def ui(shared_page):
     """A page that knows of no search; a test may leave no error of ours in its console."""
     shared_page.page.unroute_all()
-    forget = "async () => { (await import('/extensions/noise-search/js/dashboard/extension.js')).store.states.clear() }"
+    forget = "async () => { (await import('/extensions/noise-search/js/dashboard/extension.js')).searches.store.states.clear() }"
     shared_page.page.evaluate(forget)
     yield shared_page
     assert shared_page.errors == []
@@ -157,7 +157,7 @@ def test_strip_says_what_each_candidate_is(board):
     board.fake.update(event(id="other", prompt_id="p9", best=0, candidates=rows))
     assert board.order() == [0, 2, 3, 1, 7, 6, 4, 5]
     badges = {i: board.tile(i).locator(".nsd-badge").text_content() for i in range(8)}
-    assert badges == {0: "best", 1: "", 2: "look", 3: "draft", 4: "pruned", 5: "cut off", 6: "discarded", 7: ""}
+    assert badges == {0: "best", 1: "", 2: "preview", 3: "draft", 4: "pruned", 5: "cut off", 6: "discarded", 7: ""}
     scores = {i: board.tile(i).locator(".nsd-score").text_content() for i in range(8)}
     assert scores == {0: "0.100", 1: "…", 2: "≈ 0.300", 3: "≈ 0.200", 4: "≈ 0.050", 5: "", 6: "0.700", 7: ""}
     assert board.with_class("nsd-out") == [4, 5, 6]
@@ -212,7 +212,7 @@ def test_commands(board):
 def test_refused_command_is_said(board):
     board.fake.refuse = "the search has ended <b>already</b>"
     board.button("Pause").click()
-    toast = board.page.get_by_text("The search did not take that: the search has ended <b>already</b>")
+    toast = board.page.get_by_text("The search refused the command: the search has ended <b>already</b>")
     toast.wait_for(timeout=10_000)
     board.button("Pause").click()  # can be tried again
     assert len(board.fake.after(2)) == 2
@@ -345,7 +345,7 @@ def test_use_as_output_in_a_subgraph_that_is_given_its_seed(ui):
 def test_choice_of_another_search_is_said(board):
     board.page.evaluate("() => { app.graph.getNodeById(1).widgets.find(w => w.name === 'choose').value = '{}' }")
     board.fake.update(event(rev=2, phase="ended", candidates=[]))
-    assert board.text(".nsd-note span") == "The chosen candidate is not among these: the output is the best."
+    assert board.text(".nsd-note span") == "The chosen candidate is not in this search: the output is the best candidate."
     board.button("Clear the choice").click()
     board.until("() => app.graph.getNodeById(1).widgets.find(w => w.name === 'choose').value === ''")
 
@@ -542,7 +542,7 @@ def test_a_search_that_the_server_lost_has_failed(board):
     board.fake.searches = [state(id="other", node="7")]
     board.fake.send(None, "reconnected")
     board.element.and_(board.page.locator('[data-phase="failed"]')).wait_for(timeout=10_000)
-    assert board.text(".nsd-words").startswith("the server no longer knows it")
+    assert board.text(".nsd-words").startswith("The server no longer has this search")
     assert board.text(".nsd-left") == "" and board.order() == [2, 1, 0, 3]
 
 

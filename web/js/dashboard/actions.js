@@ -1,107 +1,196 @@
-/** What the user's wishes lead to, for one node. Everything of ComfyUI's comes in through `comfy` (see extension.js). */
+/** What the user can have done with a search and its candidates, for one node. */
 
+import { messageOf } from "../common/format.js";
+import { inputWidget, setWidget, setWidgetValue } from "../comfyui/graph_links.js";
+import { addNodeBeside, findNode } from "../comfyui/graph_nodes.js";
+import { app, confirmed, showMessage } from "../comfyui/page.js";
+import { getRoute, postRoute, readPrompt, routeURL } from "../comfyui/server.js";
 import { choiceFor, withChoice } from "../state/choice.js";
-import { kindOf } from "../state/recipe.js";
-import { giverOf } from "../comfyui/graph_links.js";
+import { recipeKind } from "../state/recipe.js";
+
+/** @typedef {NoiseSearch.State} State */
+/** @typedef {ReturnType<typeof createActions>} Actions */
 
 /**
- * The actions of one node's dashboard. None of them throws: what goes wrong is shown as a toast.
- * @param {object} comfy ComfyUI, as far as it is needed.
- * @param {object} node The search node.
+ * The actions of one node's dashboard. None of them throws: an error is shown as a message, and the answer is false.
+ * @param {Comfy.Node} node The search node.
+ * @param {(state: State) => State[]} siblings All searches of a search's node in the same run, itself included.
  */
-export function createActions(comfy, node) {
-  const guarded = (what, action) => async (...args) => {
+export function createActions(node, siblings) {
+  const addTo = (/** @type {State} */ state, /** @type {number} */ index) => addRecipeNode(node, state, index);
+  return {
+    thumb: thumbURL,
+    choice: currentChoice,
+    send: guarded("The search refused the command", send),
+    use: guarded("Use as output", (/** @type {State} */ state, /** @type {number} */ index) => use(siblings, state, index)),
+    clearChoice: guarded("Back to best", (/** @type {State} */ state) => setChoice(siblings, state, "")),
+    copy: guarded("Copy recipe", copyRecipe),
+    add: guarded("Add recipe node", addTo),
+    forget: guarded("Forget this search", forget),
+  };
+}
+
+/**
+ * @template {any[]} A
+ * @param {string} name Of the action, for its error message.
+ * @param {(...args: A) => Promise<boolean|void>} action
+ * @returns {(...args: A) => Promise<boolean>} The action; false if it failed or was not confirmed.
+ */
+function guarded(name, action) {
+  return async (...args) => {
     try {
-      return await action(...args);
+      return (await action(...args)) ?? true;
     } catch (error) {
-      comfy.toast("error", `${what}: ${error.message}`);
+      showMessage("error", `${name}: ${messageOf(error)}`);
       return false;
     }
   };
-  const send = async (state, body) => {
-    await comfy.post(`/searches/${encodeURIComponent(state.id)}/commands`, body);
-    return true;
-  };
-  return {
-    thumb: (state, name) => comfy.url(`/thumbs/${encodeURIComponent(state.place)}/${encodeURIComponent(name)}`),
-    choice: (state) => choiceFor(giverOf(comfy.node, state.node, "choose")?.widget.value ?? "", state.search),
-    send: guarded("The search did not take that", send),
-    use: guarded("Use as output", (state, index) => use(comfy, state, index)),
-    clearChoice: guarded("Back to best", (state) => setChoice(comfy, state, "")),
-    copy: guarded("Copy recipe", (state, index) => copy(comfy, state, index)),
-    add: guarded("Add recipe node", (state, index) => add(comfy, node, state, index)),
-    forget: guarded("Forget this search", (state) => forget(comfy, state)),
-  };
 }
 
-/** Fill (or clear) the `choose` input and queue: the search comes from its journal, so nothing is computed anew. */
-async function setChoice(comfy, state, recipe) {
-  const giver = giverOf(comfy.node, state.node, "choose");
-  if (!giver) throw new Error(`${whyNot(comfy.node(state.node))}: Copy recipe takes it to Render Candidate`);
-  const several = state.search !== state.node || comfy.siblings(state).length > 1;
-  setWidget(giver.node, giver.widget, withChoice(giver.widget.value, state.search, recipe, several));
-  await comfy.queue();
+/**
+ * Address of a thumbnail.
+ * @param {State} state
+ * @param {string} name
+ * @returns {string}
+ */
+function thumbURL(state, name) {
+  return routeURL(`/thumbs/${encodeURIComponent(state.place)}/${encodeURIComponent(name)}`);
 }
 
-function whyNot(node) {
-  const has = node?.inputs?.some(({ name }) => name === "choose");
-  if (has) return "the input 'choose' is another node's output";
+/**
+ * The recipe that the node's input `choose` names for a search; "" for none.
+ * @param {State} state
+ * @returns {string}
+ */
+function currentChoice(state) {
+  return choiceFor(inputWidget(state.node, "choose")?.widget.value ?? "", state.search);
+}
+
+/**
+ * @param {State} state
+ * @param {NoiseSearch.Command} body
+ */
+async function send(state, body) {
+  await postRoute(`/searches/${encodeURIComponent(state.id)}/commands`, body);
+}
+
+/**
+ * Fill (or clear) the `choose` input and queue: the search is read from its journal, so nothing is computed again.
+ * @param {(state: State) => State[]} siblings
+ * @param {State} state
+ * @param {string} recipe "" for the best.
+ */
+async function setChoice(siblings, state, recipe) {
+  const input = inputWidget(state.node, "choose");
+  if (!input) throw new Error(`${whyNoChoice(findNode(state.node))}. Use Copy recipe and the node Render Candidate instead`);
+  const several = state.search !== state.node || siblings(state).length > 1;
+  setAndRedraw(input.node, input.widget, withChoice(input.widget.value, state.search, recipe, several));
+  await app.queuePrompt(0);
+}
+
+/**
+ * @param {Comfy.Node|null} node
+ * @returns {string} Why its input `choose` cannot be filled.
+ */
+function whyNoChoice(node) {
+  if (node?.inputs?.some(({ name }) => name === "choose")) return "the input 'choose' is another node's output";
   return `the node ${node?.title ?? ""} has no input 'choose' (reload the page if the pack was updated)`;
 }
 
-async function use(comfy, state, index) {
-  const recipe = await recipeOf(comfy, state, index);
-  const fixed = restoreSeeds(comfy, (await comfy.promptOf(state.prompt_id)) ?? (await seedOnly(comfy, state)));
-  if (fixed) comfy.toast("info", "The seeds of this search are back in their nodes, and fixed: so it is the same search.");
-  await setChoice(comfy, state, recipe);
+/**
+ * Make a candidate the node's output.
+ * @param {(state: State) => State[]} siblings
+ * @param {State} state
+ * @param {number} index
+ */
+async function use(siblings, state, index) {
+  const recipe = await readRecipe(state, index);
+  const prompt = state.prompt_id === null ? undefined : await readPrompt(state.prompt_id);
+  if (restoreSeeds(prompt ?? (await promptOfSeed(state)))) {
+    showMessage("info", "The seeds of this search are back in their nodes and fixed, so that the same search runs again.");
+  }
+  await setChoice(siblings, state, recipe);
 }
 
 /**
  * Give every seed, changed by itself or by hand, the value it had in a prompt, and fix it: another seed is another search.
+ * @param {Comfy.Prompt} prompt
  * @returns {boolean} Whether any was changed.
  */
-function restoreSeeds(comfy, prompt) {
+function restoreSeeds(prompt) {
   let changed = false;
   for (const [id, { inputs }] of Object.entries(prompt)) {
-    const node = comfy.node(id);
+    const node = findNode(id);
     for (const widget of node?.widgets ?? []) {
-      const giver = giverOf(comfy.node, id, widget.name);
-      const control = giver && (controlOf(giver.node, giver.widget) ?? controlOf(node, widget));
-      const used = inputs[widget.name];
-      if (!control || typeof used !== "number" || (control.value === "fixed" && giver.widget.value === used)) continue;
-      setWidget(giver.node, giver.widget, used);
-      setWidget(node, control, "fixed");
-      changed = true;
+      if (node && restoreSeed(id, node, widget, inputs[widget.name])) changed = true;
     }
   }
   return changed;
 }
 
-/** What changes a widget's value after each run, if anything does. */
+/**
+ * @param {string} id Execution id of the node.
+ * @param {Comfy.Node} node
+ * @param {Comfy.Widget} widget Any of its widgets: only those with a control are seeds.
+ * @param {unknown} used Its value in the prompt.
+ * @returns {boolean} Whether it was changed.
+ */
+function restoreSeed(id, node, widget, used) {
+  const input = inputWidget(id, widget.name);
+  const control = input && (controlOf(input.node, input.widget) ?? controlOf(node, widget));
+  if (!input || !control || typeof used !== "number") return false;
+  if (control.value === "fixed" && input.widget.value === used) return false;
+  setAndRedraw(input.node, input.widget, used);
+  setAndRedraw(node, control, "fixed");
+  return true;
+}
+
+/**
+ * What changes a widget's value after each run.
+ * @param {Comfy.Node} node
+ * @param {Comfy.Widget} widget
+ * @returns {Comfy.Widget|undefined} Undefined if nothing does.
+ */
 function controlOf(node, widget) {
   const all = node.type === "PrimitiveNode" ? node.widgets : widget.linkedWidgets;
   return all?.find(({ name }) => name === "control_after_generate");
 }
 
-/** As much of a prompt as the search itself remembers: its seed, where it is the page's node that got it. */
-async function seedOnly(comfy, state) {
+/**
+ * As much of a prompt as the search itself has: its seed, where its node in the page is the one that got it.
+ * @param {State} state
+ * @returns {Promise<Comfy.Prompt>}
+ */
+async function promptOfSeed(state) {
   if (state.search !== state.node) return {};
-  return { [state.node]: { inputs: { seed: Number(JSON.parse(await recipeOf(comfy, state, 0)).seed) } } };
+  return { [state.node]: { inputs: { seed: Number(JSON.parse(await readRecipe(state, 0)).seed) } } };
 }
 
-function setWidget(node, widget, value) {
-  widget.value = value;
-  widget.callback?.(value);
+/**
+ * @param {Comfy.Node} node
+ * @param {Comfy.Widget} widget
+ * @param {unknown} value
+ */
+function setAndRedraw(node, widget, value) {
+  setWidgetValue(widget, value);
   node.setDirtyCanvas?.(true, true);
 }
 
-async function copy(comfy, state, index) {
-  await toClipboard(await recipeOf(comfy, state, index));
-  comfy.toast("success", `The recipe of #${index} is in the clipboard.`);
+/**
+ * @param {State} state
+ * @param {number} index
+ */
+async function copyRecipe(state, index) {
+  await toClipboard(await readRecipe(state, index));
+  showMessage("success", `The recipe of #${index} is in the clipboard.`);
 }
 
+/** @param {string} text */
 async function toClipboard(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
   // Browsers have no clipboard object on a page served over plain HTTP from another machine.
   const field = document.createElement("textarea");
   field.value = text;
@@ -109,26 +198,42 @@ async function toClipboard(text) {
   field.select();
   const copied = document.execCommand("copy");
   field.remove();
-  if (!copied) throw new Error("the browser refused; the 'recipe' output has the winner's");
+  if (!copied) throw new Error("the browser refused; the node's output 'recipe' has the recipe of the winner");
 }
 
-async function add(comfy, node, state, index) {
-  const recipe = await recipeOf(comfy, state, index);
-  const type = kindOf(JSON.parse(recipe)) === "render" ? "NSRenderCandidate" : "NSNoiseFromRecipe";
-  const added = comfy.addNode(type, node);
-  setWidget(added, added.widgets.find(({ name }) => name === "recipe"), recipe);
+/**
+ * Add a node that renders a candidate again.
+ * @param {Comfy.Node} node The search node.
+ * @param {State} state
+ * @param {number} index
+ */
+async function addRecipeNode(node, state, index) {
+  const recipe = await readRecipe(state, index);
+  const type = recipeKind(JSON.parse(recipe)) === "render" ? "NSRenderCandidate" : "NSNoiseFromRecipe";
+  const added = addNodeBeside(type, node);
+  setWidget(added, "recipe", recipe);
+  added.setDirtyCanvas?.(true, true);
 }
 
-async function recipeOf(comfy, state, index) {
-  const { name, thumb } = state.byIndex.get(index); // `name` where there is no picture
-  return (await comfy.get(`/recipes/${encodeURIComponent(state.place)}/${encodeURIComponent(name ?? thumb)}`)).text();
+/**
+ * @param {State} state
+ * @param {number} index
+ * @returns {Promise<string>} The recipe of a candidate.
+ */
+async function readRecipe(state, index) {
+  const candidate = state.byIndex.get(index);
+  const name = candidate?.name ?? candidate?.thumb; // `name` where there is no picture
+  return (await getRoute(`/recipes/${encodeURIComponent(state.place)}/${encodeURIComponent(String(name))}`)).text();
 }
 
-async function forget(comfy, state) {
-  const what = "Its journal and thumbnails are deleted: queued again, it starts from nothing.";
-  const sure = await comfy.confirm("Forget this search?", what);
-  if (!sure) return false;
-  await comfy.post("/forget", { id: state.id });
-  comfy.toast("success", "The search is forgotten.");
+/**
+ * @param {State} state
+ * @returns {Promise<boolean>} Whether the user confirmed.
+ */
+async function forget(state) {
+  const message = "Its journal and thumbnails are deleted: queued again, it starts from the beginning.";
+  if (!(await confirmed("Forget this search?", message))) return false;
+  await postRoute("/forget", { id: state.id });
+  showMessage("success", "The search is forgotten.");
   return true;
 }

@@ -1,28 +1,49 @@
-/** The card: one candidate from near, and what can be done with it. */
+/** The card: one candidate in detail, and what can be done with it. */
 
-import { button, el, score, setAttribute, setText, show } from "../common/dom.js";
-import { family, inWords } from "../state/lineage.js";
-import { isLive, isOut, scoreOf } from "../state/store.js";
+import { button, el, setAttribute, setText, show } from "../common/dom.js";
+import { formatScore } from "../common/format.js";
+import { describeFamily, family } from "../state/lineage.js";
+import { isEliminated, isLive, scoreOf } from "../state/store.js";
 
-const NAMES = {
-  more: "More like this", discard: "Discard", use: "Use as output", copy: "Copy recipe", add: "Add recipe node",
+/** @typedef {NoiseSearch.State} State */
+/** @typedef {NoiseSearch.Candidate} Candidate */
+/** @typedef {"more"|"discard"|"use"|"copy"|"add"} Action */
+
+/**
+ * @typedef {object} Handlers What the buttons do.
+ * @property {(name: string) => string} thumb Address of a thumbnail, by its name.
+ * @property {Record<Action, (index: number) => unknown>} actions By button; called with the candidate that is shown.
+ * @property {() => void} leave Called for the key Escape.
+ */
+
+/** @type {Record<Action, {name: string, title: string}>} */
+const BUTTONS = {
+  more: {
+    name: "More like this",
+    title: "Continue the search around this candidate: new candidates are derived from it",
+  },
+  discard: {
+    name: "Discard",
+    title: "Drop this candidate: it cannot win, and no new candidates are derived from it (Delete)",
+  },
+  use: {
+    name: "Use as output",
+    title: "Make this candidate the node's output: queues the workflow again, without searching again",
+  },
+  copy: { name: "Copy recipe", title: "Copy the recipe: a short text that reproduces this candidate" },
+  add: { name: "Add recipe node", title: "Add a node beside this one that reproduces this candidate from its recipe" },
 };
-const TITLES = {
-  more: "Search on around this candidate: new ones are made from it",
-  discard: "Drop this candidate: it cannot win, and nothing is made from it (Delete)",
-  use: "Make this candidate the node's output: queues again, and nothing is searched anew",
-  copy: "Copy the short text that makes this candidate again",
-  add: "Put a node beside this one that makes this candidate again from its recipe",
-};
+
+const NAMES = /** @type {Action[]} */ (Object.keys(BUTTONS));
 
 /** Shows one candidate of a state. */
 export class Card {
-  /**
-   * @param {object} on `thumb(name)` gives a picture's address; `more`, `discard`, `use`, `copy` and `add` are
-   *   called with a candidate's index when its button is pressed; `leave()` when Escape is.
-   */
-  constructor(on) {
-    this.on = on;
+  /** @param {Handlers} handlers */
+  constructor(handlers) {
+    this.handlers = handlers;
+    /** @type {number|null} The candidate that is shown. */
+    this.index = null;
+    this.drawnParts = "";
     this.picture = el("img", { alt: "", class: "nsd-picture", hidden: "", draggable: "false" });
     this.title = el("div", { class: "nsd-title" });
     this.value = el("div", { class: "nsd-big" });
@@ -30,84 +51,130 @@ export class Card {
     this.parts = el("dl", { class: "nsd-parts" });
     this.calls = el("div", { class: "nsd-dim" });
     this.family = el("div", { class: "nsd-family" });
-    this.buttons = {};
-    for (const [what, name] of Object.entries(NAMES)) {
-      this.buttons[what] = button(name, () => on[what](this.index), TITLES[what]);
-      this.buttons[what].dataset.do = what;
-    }
-    const facts = [this.title, this.value, this.gain, this.parts, this.calls, this.family];
-    this.actions = el("div", { class: "nsd-actions" }, ...Object.values(this.buttons));
+    this.facts = [this.title, this.value, this.gain, this.parts, this.calls, this.family];
+    this.buttons = new Map(NAMES.map((action) => [action, this.#button(action)]));
+    this.actions = el("div", { class: "nsd-actions" }, ...this.buttons.values());
+    const onkeydown = (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && handlers.leave();
     this.element = el(
       "div",
-      { class: "nsd-card", role: "group", onkeydown: (event) => event.key === "Escape" && on.leave() },
+      { class: "nsd-card", role: "group", onkeydown },
       el("div", { class: "nsd-frame" }, this.picture),
-      el("div", { class: "nsd-facts" }, ...facts),
+      el("div", { class: "nsd-facts" }, ...this.facts),
       this.actions,
     );
   }
 
+  /**
+   * @param {Action} action
+   * @returns {HTMLButtonElement}
+   */
+  #button(action) {
+    const { name, title } = BUTTONS[action];
+    const made = button(name, () => this.index !== null && this.handlers.actions[action](this.index), title);
+    made.dataset.do = action;
+    return made;
+  }
+
   /** Give the keyboard's focus to the first button. */
   focus() {
-    this.actions.querySelector("button:not([hidden]):not(:disabled)")?.focus();
+    const first = this.actions.querySelector("button:not([hidden]):not(:disabled)");
+    if (first instanceof HTMLElement) first.focus();
   }
 
-  /** Show a candidate of a state; `index` null for none. */
+  /**
+   * Show a candidate of a state.
+   * @param {State} state
+   * @param {number|null} index Null for none.
+   */
   draw(state, index) {
-    const row = state.byIndex.get(index);
-    this.index = row ? index : null;
-    setAttribute(this.element, "data-candidate", row ? index : null);
-    setAttribute(this.element, "aria-label", row ? `candidate ${index}` : "no candidate yet");
-    this.#drawButtons(state, row);
-    show(this.picture, Boolean(row?.thumb));
-    if (row?.thumb) setAttribute(this.picture, "src", this.on.thumb(row.thumb));
-    if (row) this.#drawFacts(state, row);
-    else for (const line of [this.title, this.value, this.gain, this.parts, this.calls, this.family]) setText(line, "");
+    const candidate = index === null ? undefined : state.byIndex.get(index);
+    this.index = candidate?.i ?? null;
+    setAttribute(this.element, "data-candidate", this.index);
+    setAttribute(this.element, "aria-label", candidate ? `candidate ${index}` : "no candidate yet");
+    this.#drawButtons(state, candidate);
+    show(this.picture, Boolean(candidate?.thumb));
+    if (candidate?.thumb) setAttribute(this.picture, "src", this.handlers.thumb(candidate.thumb));
+    if (candidate) this.#drawFacts(state, candidate);
+    else for (const line of this.facts) setText(line, "");
   }
 
-  #drawFacts(state, row) {
-    const value = scoreOf(row);
-    setText(this.title, [`#${row.i}`, ...remarks(state, row)].join(" · "));
-    setText(this.value, value === null ? "no score yet" : (row.score === null ? "≈ " : "") + score(value));
-    setText(this.gain, gain(state, row));
-    setText(this.calls, row.calls === 1 ? "1 model call" : `${row.calls} model calls`);
-    setText(this.family, inWords(family(state.byIndex, row.i)).filter(Boolean).join("; "));
-    this.#drawParts(state.parts, row.scores ?? []);
+  /**
+   * @param {State} state
+   * @param {Candidate} candidate
+   */
+  #drawFacts(state, candidate) {
+    const value = scoreOf(candidate);
+    setText(this.title, [`#${candidate.i}`, ...remarks(state, candidate)].join(" · "));
+    setText(this.value, value === null ? "no score yet" : (candidate.score === null ? "≈ " : "") + formatScore(value));
+    setText(this.gain, gain(state, candidate));
+    setText(this.calls, candidate.calls === 1 ? "1 model call" : `${candidate.calls} model calls`);
+    setText(this.family, describeFamily(family(state.byIndex, candidate.i)));
+    this.#drawParts(state.parts, candidate.scores ?? []);
   }
 
-  /** The score of each part of the verifier; nothing where there is only one, which is the score itself. */
+  /**
+   * Show the score of each part of the verifier; nothing where there is only one, which is the score itself.
+   * @param {string[]} names
+   * @param {(number|null)[]} values
+   */
   #drawParts(names, values) {
     const wanted = names.length > 1 ? names.slice(0, values.length) : [];
     const drawn = JSON.stringify([wanted, values]);
     if (drawn === this.drawnParts && this.parts.childElementCount === 2 * wanted.length) return;
     this.drawnParts = drawn;
-    const pairs = wanted.flatMap((name, i) => [el("dt", { text: name, title: name }), el("dd", { text: score(values[i]) })]);
-    this.parts.replaceChildren(...pairs);
+    const terms = wanted.map((name, i) => [el("dt", { text: name, title: name }), el("dd", { text: formatScore(values[i]) })]);
+    this.parts.replaceChildren(...terms.flat());
   }
 
-  #drawButtons(state, row) {
-    const live = isLive(state);
-    const made = Boolean(row?.name ?? row?.thumb);
-    const wanted = {
-      more: live && row && scoreOf(row) !== null && row.state !== "discarded",
-      discard: live && row && !isOut(row),
-      use: !live && made && row.score !== null && row.i !== (state.chosen ?? state.best),
-      copy: made && row.score !== null,
-      add: !live && made && row.score !== null,
-    };
-    for (const [what, is] of Object.entries(wanted)) show(this.buttons[what], Boolean(is));
+  /**
+   * @param {State} state
+   * @param {Candidate|undefined} candidate
+   */
+  #drawButtons(state, candidate) {
+    const possible = candidate ? possibleActions(state, candidate) : [];
+    for (const [action, element] of this.buttons) show(element, possible.includes(action));
   }
 }
 
-function remarks(state, row) {
+/**
+ * @param {State} state
+ * @param {Candidate} candidate
+ * @returns {Action[]}
+ */
+function possibleActions(state, candidate) {
+  const live = isLive(state);
+  const renderable = Boolean(candidate.name ?? candidate.thumb) && candidate.score !== null;
+  /** @type {Record<Action, boolean>} */
+  const possible = {
+    more: live && scoreOf(candidate) !== null && candidate.state !== "discarded",
+    discard: live && !isEliminated(candidate),
+    use: !live && renderable && candidate.i !== (state.chosen ?? state.best),
+    copy: renderable,
+    add: !live && renderable,
+  };
+  return NAMES.filter((action) => possible[action]);
+}
+
+/**
+ * @param {State} state
+ * @param {Candidate} candidate
+ * @returns {string[]} What is special about a candidate.
+ */
+function remarks(state, candidate) {
   const all = [
-    row.i === state.best && "best", row.i === state.chosen && "your choice", row.i === 0 && "your seed",
-    row.state !== "finished" && row.state,
+    candidate.i === state.best && "best", candidate.i === state.chosen && "your choice", candidate.i === 0 && "your seed",
+    candidate.state !== "finished" && candidate.state,
   ];
-  return all.filter(Boolean);
+  return all.filter((remark) => remark !== false);
 }
 
-function gain(state, row) {
-  if (row.score === null || state.baseline === null || row.i === 0) return "";
-  const more = row.score - state.baseline;
-  return `${more < 0 ? "−" : "+"}${score(Math.abs(more))} vs your seed`;
+/**
+ * @param {State} state
+ * @param {Candidate} candidate
+ * @returns {string} How much better a candidate is than the user's own seed; "" where that is not known.
+ */
+function gain(state, candidate) {
+  if (candidate.score === null || state.baseline === null || candidate.i === 0) return "";
+  const more = candidate.score - state.baseline;
+  return `${more < 0 ? "−" : "+"}${formatScore(Math.abs(more))} vs your seed`;
 }

@@ -1,33 +1,37 @@
 /** Links to the reports that Save Search wrote, on its node. */
 
-import { app } from "../../../../scripts/app.js";
-import { api } from "../../../../scripts/api.js";
+import { el } from "../common/dom.js";
+import { api, app } from "../comfyui/page.js";
 
-const FILES = "noise_search_files";
+const STYLE = "display:flex;flex-wrap:wrap;gap:4px 12px;min-height:22px;font-size:12px;overflow:auto";
+const OPTIONS = { serialize: false, getMinHeight: () => 24, getValue: () => "", setValue() {} };
 
+/** @param {Comfy.Node} node A Save Search. */
 function addLinks(node) {
-  const list = document.createElement("div");
-  list.style.cssText = "display:flex;flex-wrap:wrap;gap:4px 12px;min-height:22px;font-size:12px;overflow:auto";
-  const widget = node.addDOMWidget("reports", "noise_search_reports", list, { serialize: false, getMinHeight: () => 24, getValue: () => "", setValue() {} });
+  const list = el("div", { style: STYLE });
+  const widget = node.addDOMWidget("reports", "noise_search_reports", list, OPTIONS);
   widget.serialize = false;
   const before = node.onExecuted;
   node.onExecuted = function (output) {
     before?.call(this, output);
-    if (output?.[FILES]) list.replaceChildren(...output[FILES].map(linkTo));
+    const files = output?.noise_search_files;
+    if (files) list.replaceChildren(...files.map(linkTo));
   };
 }
 
+/**
+ * @param {Comfy.SavedFile} file
+ * @returns {HTMLAnchorElement}
+ */
 function linkTo({ filename, subfolder, type }) {
-  const link = document.createElement("a");
-  link.href = api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
-  link.download = filename;
-  link.textContent = filename.split(".").at(-1).toUpperCase();
-  link.title = filename;
-  link.style.color = "var(--fg-color)";
-  return link;
+  const href = api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+  const text = filename.slice(filename.lastIndexOf(".") + 1).toUpperCase();
+  return el("a", { href, download: filename, title: filename, text, style: "color:var(--fg-color)" });
 }
 
 app.registerExtension({
-  name: "noisesearch.saved",
-  nodeCreated: (node) => node.comfyClass === "NSSaveSearch" && addLinks(node),
+  name: "noisesearch.reports",
+  nodeCreated(node) {
+    if (node.comfyClass === "NSSaveSearch") addLinks(node);
+  },
 });
