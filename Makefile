@@ -98,6 +98,7 @@ format: setup
 # What is generated from the nodes' schemas and the graphs in tools/gallery, texts first: locales, the templates, and the
 # pictures of the help pages. Templates are made on the oldest ComfyUI, since newer pages read what older ones wrote.
 docs: setup browser
+	$(BIN)/python tools/make_node_list.py
 	$(BIN)/python tools/make_locales.py
 	$(BIN)/python tools/make_workflows.py
 	$(BIN)/python tools/make_help_pictures.py

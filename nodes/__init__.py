@@ -1,39 +1,23 @@
 """The nodes: the only part of the pack that imports ComfyUI.
 
-Each module of a family of nodes ends in an explicit list `NODES`; `MODULES` names the modules, in menu order.
+A module in `definitions/` that defines nodes ends in a list `NODES`; that is all a new one needs.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from comfy_api.latest import ComfyExtension, io
 
-from .definitions import (
-    conditioning,
-    methods,
-    methods_noise,
-    methods_particles,
-    methods_paths,
-    proposals,
-    results,
-    saving,
-    scoring,
-    search,
-)
-from .definitions.verifiers import api, basic, cascade, checks, classes, clip, graph, human, image_reward, similarity, vlm
+from ..search.spec import modules_in
+from . import definitions
+from .definitions.menu import MENU
 from .server import routes as routes  # the server gets them when the pack is loaded
-
-MODULES: list[ModuleType] = [
-    search, methods, methods_noise, methods_paths, methods_particles, proposals, basic, clip,
-    image_reward, classes, similarity, checks, vlm, api,
-    graph, human, cascade, scoring, results, saving, conditioning,
-]  # fmt: skip
 
 
 def node_list() -> list[type[io.ComfyNode]]:
-    """Return every node of the pack."""
-    return [node for module in MODULES for node in module.NODES]
+    """Return every node of the pack, in menu order."""
+    place = {node_id: number for number, node_id in enumerate(MENU)}
+    nodes = [node for module in modules_in(definitions) for node in getattr(module, "NODES", ())]
+    return sorted(nodes, key=lambda node: (place.get(node.__name__, len(MENU)), node.__name__))
 
 
 class NoiseSearchExtension(ComfyExtension):

@@ -1,6 +1,17 @@
-"""The public API of the pack's nodes: ids, inputs and outputs in order. Once released, they only grow."""
+"""The public API of the pack's nodes: ids, inputs and outputs in order. Once released, they only grow.
+
+NODES                       every node of the pack, as node_list.json has them, and its released inputs
+node_class("NSBudget")      a node's class
+"""
 
 from __future__ import annotations
+
+import functools
+import importlib
+import json
+from pathlib import Path
+
+NODE_LIST = Path(__file__).resolve().parent.parent / "node_list.json"
 
 SAMPLER_OPTIONS = [
     "method", "limits", "held_out", "preview_vae", "on_cancel", "on_verifier_error", "batching",
@@ -8,8 +19,8 @@ SAMPLER_OPTIONS = [
 ]  # fmt: skip
 SAMPLER_OUTPUTS = ["images", "latents", "noise", "sigmas", "seed", "score", "recipe", "report", "plot"]
 
-# Node id: input ids in order, or None where the design leaves them open.
-NODES: dict[str, list[str] | None] = {
+# Node id: input ids in order, or None where the design leaves them open. A new node needs no entry.
+RELEASED: dict[str, list[str] | None] = {
     "NSSearchSampler": [
         "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image",
         "denoise", "vae", "verifier", "budget", "keep", *SAMPLER_OPTIONS,
@@ -84,3 +95,13 @@ OUTPUTS: dict[str, list[str]] = {
     "NSRenderCandidate": ["image", "latent"],
     "NSBudget": ["limits"],
 }
+
+
+NODES = {node_id: RELEASED.get(node_id) for node_id in json.loads(NODE_LIST.read_text(encoding="utf-8"))}
+
+
+@functools.cache
+def node_class(node_id: str) -> type:
+    """Return the class of a node of the pack; ComfyUI is booted."""
+    nodes = importlib.import_module("noise_search.nodes").node_list()
+    return {node.__name__: node for node in nodes}[node_id]

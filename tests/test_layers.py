@@ -16,6 +16,8 @@ COMFYUI = {
 }  # fmt: skip
 OURS = {"noise_search", "search", "verifiers"}
 LAYERS = ("nodes", "search", "verifiers")
+# Calls that one file may hold.
+ALLOWED = {"search/spec.py": "importlib.import_module"}  # it imports what lies in our own packages
 STDLIB = set(sys.stdlib_module_names)
 FORBIDDEN_MODULES = {"pickle", "subprocess", "marshal", "shelve", "ctypes"}
 FORBIDDEN_CALLS = {
@@ -29,7 +31,7 @@ def sources(layer: str) -> list[Path]:
 
 # Packages from the lowest to the highest: each may import those of the lines before its own, and itself.
 ORDER = {
-    "search": ["noise", "base", "lockstep", "journal", "scoring", "core", "methods", "selection", "reporting", "run"],
+    "search": ["spec", "noise", "base", "lockstep", "journal", "scoring", "core", "methods", "selection", "reporting", "run"],
     "verifiers": ["common", "clip", "image_reward", "vlm", "api", "measures", "composite", "content", "human", ""],
     "nodes": ["weights", "adapter", "store", "server", "run", "definitions", ""],
 }
@@ -81,14 +83,14 @@ def violations(source: str, path: Path) -> list[str]:
     return found
 
 
-def misdeeds(source: str) -> list[str]:
-    """Name every call and handler that shipped code must not hold."""
+def misdeeds(source: str, allowed: str = "") -> list[str]:
+    """Name every call and handler that shipped code must not hold, but for one call that it may."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             safe = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
-            if called in FORBIDDEN_CALLS or (called == "torch.load" and not safe):
+            if called in FORBIDDEN_CALLS - {allowed} or (called == "torch.load" and not safe):
                 found.append(f"line {node.lineno}: {called}")
         if isinstance(node, ast.ExceptHandler):
             broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
@@ -186,7 +188,8 @@ def test_file_keeps_to_its_layer(path):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_file_has_no_forbidden_call(path):
-    assert misdeeds(path.read_text(encoding="utf-8")) == []
+    allowed = ALLOWED.get(path.relative_to(ROOT).as_posix(), "")
+    assert misdeeds(path.read_text(encoding="utf-8"), allowed) == []
 
 
 @pytest.mark.parametrize(
@@ -225,4 +228,5 @@ def test_the_check_of_calls_can_fail(source):
 
 
 def test_the_check_of_calls_can_pass():
+    assert misdeeds("importlib.import_module(name)", "importlib.import_module") == []
     assert misdeeds("torch.load(p, weights_only=True)\ntry:\n    f()\nexcept KeyError:\n    pass") == []

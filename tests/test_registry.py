@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node_api import NODES
+from node_api import NODES, RELEASED
 
 ROOT = Path(__file__).resolve().parent.parent
 # Exact strings: with any other, the Registry takes none of a kind.
@@ -19,8 +20,8 @@ ACCELERATORS = {
     "GPU :: NVIDIA CUDA", "GPU :: AMD ROCm", "GPU :: Intel Arc", "GPU :: Apple Metal", "NPU :: Huawei Ascend",
 }  # fmt: skip
 SHIPPED = {
-    "CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "example_workflows", "locales", "nodes", "pyproject.toml",
-    "requirements.txt", "search", "verifiers", "web",
+    "CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "example_workflows", "locales", "node_list.json", "nodes",
+    "pyproject.toml", "requirements.txt", "search", "verifiers", "web",
 }  # fmt: skip
 KINDS = {".css", ".jpg", ".js", ".json", ".md", ".png", ".py", ".svg", ".toml", ".txt", ".webp", ""}  # no weights, no binaries
 MOST = 5_500_000  # bytes, not compressed: half of them the pictures of templates
@@ -55,6 +56,12 @@ def node_ids(tree: ast.AST) -> dict[str, str | None]:
             ids = [k.value for call in ast.walk(cls) if isinstance(call, ast.Call) for k in call.keywords if k.arg == "node_id"]
             found[cls.name] = ids[0].value if ids and isinstance(ids[0], ast.Constant) else None
     return found
+
+
+def literal_ids(tree: ast.AST) -> list[str]:
+    """Return the literal node ids of schemas and of specs."""
+    named = [k.value for call in ast.walk(tree) if isinstance(call, ast.Call) for k in call.keywords if k.arg == "node_id"]
+    return [value.value for value in named if isinstance(value, ast.Constant)]
 
 
 def run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
@@ -103,12 +110,25 @@ def test_archive() -> None:
 
 
 def test_node_ids_can_be_read_off_the_source() -> None:
-    """Manager takes the literal id of `io.Schema(...)`, else the class's name: here they are the same."""
-    found: dict[str, str | None] = {}
+    """Manager takes the literal id of `io.Schema(...)`, else the class's name: here they are the same.
+
+    Nodes that are made from specs have no class in the source; Manager reads of them in node_list.json.
+    """
+    by_class: dict[str, str | None] = {}
+    literals: list[str] = []
     for path in packed():
         if path.suffix == ".py":
-            found |= node_ids(ast.parse(path.read_text(encoding="utf-8")))
-    assert {name: name for name in NODES} == found
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            by_class |= node_ids(tree)
+            literals += literal_ids(tree)
+    assert by_class == {name: name for name in by_class} and set(by_class) <= set(NODES)
+    assert sorted(literals) == sorted(NODES)
+
+
+def test_manager_reads_the_names_of_all_nodes() -> None:
+    """It takes the keys of the object in node_list.json, at the top of the repository."""
+    listed = json.loads((ROOT / "node_list.json").read_text(encoding="utf-8"))
+    assert set(RELEASED) <= set(listed) and all(isinstance(name, str) and name for name in listed.values())
 
 
 def test_the_repository_claims_no_node_of_another_pack() -> None:

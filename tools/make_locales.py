@@ -89,6 +89,14 @@ def missing(language: str, texts: dict[str, dict[str, Any]]) -> list[str]:
     return [text for text in dict.fromkeys(strings(texts)) if language != "en" and text not in known]
 
 
+def told(language: str, texts: dict[str, dict[str, Any]]) -> str:
+    """Say whether a language is complete; what it lacks, the page shows in English."""
+    lacks = len(missing(language, texts))
+    if not lacks:
+        return f"{language}: complete"
+    return f"warning: {language} lacks {lacks} strings, which stay English: see --missing {language}"
+
+
 def as_text(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
@@ -110,7 +118,7 @@ def main() -> None:
             (LOCALES / language / "strings.json").write_text(as_text(tidy), encoding="utf-8")
         for path, content in locale_files(language, texts).items():
             path.write_text(as_text(content), encoding="utf-8")
-        sys.stdout.write(f"{language}: {len(missing(language, texts))} strings to translate\n")
+        sys.stdout.write(told(language, texts) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ def draft_input() -> Any:
                "beside your own seed. Usual: a quarter to a half of the steps, with a deterministic sampler.")  # fmt: skip
 
 
+def levels_input() -> Any:
+    return inp(io.Int, "levels", default=4, min=0, max=16, tooltip="How coarse the low frequencies are: blocks of 2^levels "
+               "latent cells (4: 16 cells, 128 pixels with most models). Paper: 4; useful: 3 to 5. 0 is the whole noise. Of "
+               "small latents at least 4 blocks are kept along the shorter side.")  # fmt: skip
+
+
 def then_inputs() -> list[Any]:
     """Return the last inputs of every method node: what goes on from its winner."""
     return [

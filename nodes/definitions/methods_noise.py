@@ -9,8 +9,7 @@ from comfy_api.latest import io
 from ...search.methods.evolution import EvolutionSearch
 from ...search.methods.spectral import SpectralSearch
 from ...search.methods.trust_region import TrustRegionSearch
-from .methods import CATEGORY, chained, draft_input, then_inputs
-from .proposals import levels_input
+from .methods import CATEGORY, chained, draft_input, levels_input, then_inputs
 from .schema import inp, schema
 from .sockets import Method
 

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from inprocess import boot
+from node_api import node_class
 
 pytestmark = pytest.mark.comfy
 
@@ -21,7 +22,6 @@ from sessions import relative, session_for
 
 from noise_search.nodes.adapter.conditioning import MAX_KEPT
 from noise_search.nodes.definitions.conditioning import NSJitterConditioning
-from noise_search.nodes.definitions.proposals import NSConditioningJitterProposal
 from noise_search.search.core.replay import replay
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.path_search import PathSearch
@@ -415,9 +415,10 @@ def test_noise_of_zeros_with_other_text():
 
 
 def test_the_proposal_node():
-    (proposal,) = run_node(NSConditioningJitterProposal, cosine=0.8, same_noise=False, proposal=NeighborProposal(0.5))
+    node = node_class("NSConditioningJitterProposal")
+    (proposal,) = run_node(node, cosine=0.8, same_noise=False, proposal=NeighborProposal(0.5))
     assert proposal == JitterProposal(NeighborProposal(0.5), 0.8)
-    (proposal,) = run_node(NSConditioningJitterProposal, cosine=0.8, same_noise=True)
+    (proposal,) = run_node(node, cosine=0.8, same_noise=True)
     assert proposal == JitterProposal(None, 0.8, True)
     with pytest.raises(ValueError, match="'same_noise' keeps the noise"):
-        run_node(NSConditioningJitterProposal, cosine=0.8, same_noise=True, proposal=NeighborProposal(0.5))
+        run_node(node, cosine=0.8, same_noise=True, proposal=NeighborProposal(0.5))

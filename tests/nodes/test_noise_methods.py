@@ -7,6 +7,7 @@ import json
 import pytest
 
 from inprocess import boot
+from node_api import node_class
 
 pytestmark = pytest.mark.comfy
 
@@ -16,14 +17,6 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.definitions.methods_noise import NSEvolutionSearch, NSSpectralSearch, NSTrustRegionSearch
-from noise_search.nodes.definitions.proposals import (
-    NSAntitheticProposal,
-    NSGaussianProposal,
-    NSLowFrequencyProposal,
-    NSNeighborProposal,
-    NSOrthogonalProposal,
-)
 from noise_search.search.methods.chain import Chain
 from noise_search.search.methods.evolution import ONLY_FIRST, EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
@@ -152,22 +145,23 @@ def test_a_batch_of_two_rows(method):
 
 
 NODES = [
-    (NSEvolutionSearch, {}, EvolutionSearch()),
-    (NSEvolutionSearch, {"evolve_at": " .5;0.75, ", "elites": 5}, EvolutionSearch((0.5, 0.75), elites=5)),
-    (NSSpectralSearch, {}, SpectralSearch()),
-    (NSSpectralSearch, {"draft_steps": 4, "levels": 3, "variance_floor": 0.05}, SpectralSearch(10, 5, 3, 0.05, 4)),
-    (NSTrustRegionSearch, {}, TrustRegionSearch()),
-    (NSTrustRegionSearch, {"regions": 2, "batch": 5, "draft_steps": 3}, TrustRegionSearch(2, 5, draft_steps=3)),
-    (NSGaussianProposal, {}, GaussianProposal()),
-    (NSNeighborProposal, {}, NeighborProposal()),
-    (NSAntitheticProposal, {}, AntitheticProposal()),
-    (NSOrthogonalProposal, {}, OrthogonalProposal()),
-    (NSLowFrequencyProposal, {"cosine": 0.7}, LowFrequencyProposal(4, 0.7)),
+    ("NSEvolutionSearch", {}, EvolutionSearch()),
+    ("NSEvolutionSearch", {"evolve_at": " .5;0.75, ", "elites": 5}, EvolutionSearch((0.5, 0.75), elites=5)),
+    ("NSSpectralSearch", {}, SpectralSearch()),
+    ("NSSpectralSearch", {"draft_steps": 4, "levels": 3, "variance_floor": 0.05}, SpectralSearch(10, 5, 3, 0.05, 4)),
+    ("NSTrustRegionSearch", {}, TrustRegionSearch()),
+    ("NSTrustRegionSearch", {"regions": 2, "batch": 5, "draft_steps": 3}, TrustRegionSearch(2, 5, draft_steps=3)),
+    ("NSGaussianProposal", {}, GaussianProposal()),
+    ("NSNeighborProposal", {}, NeighborProposal()),
+    ("NSAntitheticProposal", {}, AntitheticProposal()),
+    ("NSOrthogonalProposal", {}, OrthogonalProposal()),
+    ("NSLowFrequencyProposal", {"cosine": 0.7}, LowFrequencyProposal(4, 0.7)),
 ]
 
 
 @pytest.mark.parametrize(("node", "inputs", "wanted"), NODES)
 def test_nodes_make_their_specs(node, inputs, wanted):
+    node = node_class(node)
     schema = node.GET_SCHEMA()
     defaults = {item.id: item.default for item in schema.inputs or [] if not item.optional}
     assert run_node(node, **{**defaults, **inputs})[0] == wanted
@@ -179,4 +173,4 @@ def test_nodes_make_their_specs(node, inputs, wanted):
 @pytest.mark.parametrize("text", ["0.5 0.6", "a", "0.2, x"])
 def test_what_are_no_shares_says_so(text):
     with pytest.raises(ValueError, match="^evolve_at: must be numbers between commas"):
-        run_node(NSEvolutionSearch, evolve_at=text, first_share=0.5, elites=3, mutation=0.2, tournament=0.9)
+        run_node(node_class("NSEvolutionSearch"), evolve_at=text, first_share=0.5, elites=3, mutation=0.2, tournament=0.9)
