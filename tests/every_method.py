@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from noise_search.search import methods
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -19,13 +20,16 @@ from noise_search.search.methods.rollover import RolloverSearch
 from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
+from noise_search.search.noise import proposals
 from noise_search.search.noise.proposals import (
     AntitheticProposal,
+    GaussianProposal,
     JitterProposal,
     LowFrequencyProposal,
     NeighborProposal,
     OrthogonalProposal,
 )
+from noise_search.search.spec import specs_in
 
 STEPS = 6
 METHODS: dict[str, Any] = {
@@ -51,4 +55,10 @@ METHODS: dict[str, Any] = {
     "jittered": ZeroOrderSearch(proposal=JitterProposal(NeighborProposal())),
     "jittered text alone": ZeroOrderSearch(proposal=JitterProposal(same_noise=True)),
     "orthogonal around the best": ZeroOrderSearch(neighbors=6, proposal=OrthogonalProposal()),
+}
+# Whatever is not named above joins as its node makes it.
+NAMED = {type(spec) for method in METHODS.values() for spec in (method, getattr(method, "proposal", None))}
+METHODS |= {spec.node.display_name: spec() for spec in specs_in(methods) if spec not in NAMED}
+METHODS |= {
+    spec.node.display_name: RandomSearch(spec()) for spec in specs_in(proposals) if spec not in NAMED | {GaussianProposal}
 }

@@ -58,7 +58,7 @@ def test_every_setting_needs_a_tooltip():
         settings_of(Mute)
 
 
-@pytest.mark.parametrize("package", [proposals])
+@pytest.mark.parametrize("package", [methods, proposals])
 def test_the_specs_of_a_package_are_complete(package):
     """Their defaults lie in their ranges, and each can be made without arguments."""
     specs = specs_in(package)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Annotated
 
 import torch
 
@@ -13,6 +14,7 @@ from ..base.candidate import finite_or_none
 from ..base.pool import Pool
 from ..core.search import Method, Round, Search
 from ..scoring.scorer import Shown
+from ..spec import Node, Tooltip
 from .chain import Chain
 from .draft_search import DraftSearch
 from .random_search import RandomSearch
@@ -80,7 +82,23 @@ class AutoSearch:
         stop_early: whether to compare the spread with the verifier's noise; never done where a person judges.
     """
 
-    stop_early: bool = True
+    node = Node(
+        node_id="NSAutoSearch",
+        display_name="Auto Search",
+        description="Renders your own seed, then chooses method and settings from the budget, the "
+        "steps, the sampler and what the verifier costs; the report says what it chose and "
+        "why. Ends early if the seed hardly matters.",
+        search_aliases=("automatic", "auto", "choose method", "default search"),
+    )
+
+    stop_early: Annotated[
+        bool,
+        Tooltip(
+            "End the search if the first candidates' scores differ less than the verifier's own "
+            "noise (its score of your picture moved by one pixel): with distilled models the "
+            "seed may hardly matter. Usual: on."
+        ),
+    ] = True
     name: str = field(default="auto search", init=False)
 
     def run(self, search: Search) -> Iterator[Round]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
 from ..base.candidate import Candidate, rankable
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..noise.proposals import NoiseProposal
+from ..spec import Advanced, Node, OffAtZero, Range, Tooltip
 from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
+from .settings import GaussianByDefault
 
 CHECKPOINTS = 2  # at most, in large rounds
 
@@ -46,13 +48,58 @@ class BacktrackingSearch:
         Inference-time Scaling of Diffusion Models through Classical Search (2025), arXiv 2505.23614: depth-first search
     """
 
-    checkpoints: int = 4
-    min_gain: float = 0.0
-    retries: int = 2
-    back: int = 2
-    max_back: int = 8
-    threshold: float | None = None
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSBacktrackingSearch",
+        display_name="Backtracking Search",
+        description="Looks at a picture on its way; where it gets no better, adds noise again, tries a "
+        "few other ways down, and keeps what is better (Ctrl-Z sampling, arXiv 2506.20294; "
+        "depth-first search of arXiv 2505.23614).",
+        search_aliases=("ctrl-z", "zigzag", "depth first", "renoise"),
+    )
+
+    checkpoints: Annotated[
+        int,
+        Range(1, 100),
+        Tooltip("How often a picture is looked at on its way, evenly over the steps. Usual: 3 to 8."),
+    ] = 4
+    min_gain: Annotated[
+        float,
+        Range(-1e6, 1e6, 0.01, 0.0001),
+        Tooltip(
+            "How much the score must rise from one look to the next, in the verifier's own "
+            "units; else the picture is taken back. 0: it may not fall. Usual: 0 to a tenth of "
+            "the spread of your scores."
+        ),
+    ] = 0.0
+    retries: Annotated[
+        int,
+        Range(1, 64),
+        Tooltip("Ways down that are tried each time. Usual: 2 to 4."),
+    ] = 2
+    back: Annotated[
+        int,
+        Range(1, 1000),
+        Tooltip("Steps that the noise is turned back at first. Usual: a tenth of the steps."),
+    ] = 2
+    max_back: Annotated[
+        int,
+        Range(1, 1000),
+        Tooltip(
+            "If no way is better, twice as many steps are turned back, up to this many. Usual: a quarter to a half of the steps."
+        ),
+    ] = 8
+    threshold: Annotated[
+        float | None,
+        Range(-1e6, 1e6, 0.01, 0.0001),
+        OffAtZero(),
+        Advanced(),
+        Tooltip(
+            "Take back what scores below this instead, whatever it gained, as long as that makes "
+            "it better; in the verifier's own units. 0: off (for a threshold of zero give "
+            "0.0001). Usual: what a good picture of yours scores."
+        ),
+    ] = None
+    proposal: GaussianByDefault = None
     name = "backtracking search"
 
     def __post_init__(self) -> None:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import NoiseProposal
+from ..spec import Advanced, Node, Range, Tooltip
 from .branches import become_random, has_record, leave, lowest_noise, missing_levels, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
+from .settings import GaussianByDefault, Renoise
 
 LEVELS = 4  # at which lineages branch, at most, in large rounds
 
@@ -46,12 +49,42 @@ class BranchingSearch:
         CoDe: Blockwise Control for Denoising Diffusion Models (Singh et al., 2025), arXiv 2502.00968
     """
 
-    children: int = 0
-    lineages: int = 1
-    block: int = 1
-    temperature: float = 0.0
-    renoise: int = 0
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSBranchingSearch",
+        display_name="Branching Search",
+        description="Takes every block of steps several times with different noise and goes on with "
+        "the best (SVDD, arXiv 2408.08252; CoDe, arXiv 2502.00968). For large budgets, "
+        "ancestral or SDE samplers and cheap verifiers.",
+        search_aliases=("svdd", "code", "per-step", "blockwise best of n"),
+    )
+
+    children: Annotated[
+        int,
+        Range(0, 10000),
+        Tooltip("How often each block is taken. 0: as often as the budget pays for. Papers: 4 to 25."),
+    ] = 0
+    lineages: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("How many runs go side by side, each with its own children. Usual: 1 to 4; papers: 2."),
+    ] = 1
+    block: Annotated[
+        int,
+        Range(1, 10000),
+        Tooltip(
+            "Steps of a block. 1 is SVDD: a look at every step. More is CoDe: fewer looks, better told apart. Usual: 2 to 5."
+        ),
+    ] = 1
+    temperature: Annotated[
+        float,
+        Range(0.0, 100.0, 0.05, 0.001),
+        Advanced(),
+        Tooltip(
+            "0: the best child goes on (usual). Above: a child is drawn, the better the likelier, in units of the scores' spread."
+        ),
+    ] = 0.0
+    renoise: Renoise = 0
+    proposal: GaussianByDefault = None
     name = "branching search"
 
     def __post_init__(self) -> None:

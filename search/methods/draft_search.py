@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..core.search import Round, Search
-from ..noise.proposals import NeighborProposal, NoiseProposal
+from ..noise.proposals import NeighborProposal
+from ..spec import Node, Range, Tooltip
 from .draft import Trials, check_draft_steps
+from .settings import GaussianByDefault
 
 DRAFT_SHARE = 0.25  # of the steps
 LEAST_STEPS = 4  # of a draft that shows anything
@@ -44,13 +47,49 @@ class DraftSearch:
         Scaling Image and Video Generation via Test-Time Evolutionary Search (He et al., 2025), arXiv 2505.17618
     """
 
-    draft_steps: int = 0
-    warm_up: float = 0.3
-    parents: int = 4
-    children: int = 2
-    cosine: float = 0.9
-    finals: int = 0
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSDraftSearch",
+        display_name="Draft Search",
+        description="Spends most of the budget on drafts with a quarter of the steps: first "
+        "independent ones, then neighbors of the best. The best drafts are rendered in "
+        "full. For deterministic samplers of 8 steps or more.",
+        search_aliases=("draft and commit", "preview search", "evolution", "few-step search"),
+    )
+
+    draft_steps: Annotated[
+        int,
+        Range(0, 10000),
+        Tooltip(
+            "Steps of a draft. 0: a quarter of the steps, at least 4. Fewer steps pay for more "
+            "drafts that tell less. Usual: a fifth to a half."
+        ),
+    ] = 0
+    warm_up: Annotated[
+        float,
+        Range(0.01, 1.0, 0.01),
+        Tooltip("Share of the drafts that are independent, before the best get children. 1: all of them. Usual: 0.2 to 0.5."),
+    ] = 0.3
+    parents: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("How many of the best drafts get children in each round. More is broader. Usual: 2 to 8."),
+    ] = 4
+    children: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("Children of each of them. Usual: 1 to 4."),
+    ] = 2
+    cosine: Annotated[
+        float,
+        Range(-1.0, 0.9999, 0.01, 0.0001),
+        Tooltip("How alike a child's noise is to its parent's: larger is closer. Useful: 0.8 to 0.97."),
+    ] = 0.9
+    finals: Annotated[
+        int,
+        Range(0, 100000),
+        Tooltip("How many of the best drafts are rendered in full, beside your own seed. 0: one in five images of the budget."),
+    ] = 0
+    proposal: GaussianByDefault = None
     name = "draft search"
 
     def __post_init__(self) -> None:

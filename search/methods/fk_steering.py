@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..noise.proposals import NoiseProposal
+from ..spec import Advanced, Choices, Node, Range, Tooltip
 from .branches import become_random, leave, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
+from .settings import GaussianByDefault, Renoise
 
 POTENTIALS = ("max", "difference", "sum")
 LOOKS = 2  # at most, in large rounds
@@ -58,15 +60,56 @@ class FKSteering:
             arXiv 2501.06848
     """
 
-    potential: str = "max"
-    lam: float = 10.0
-    first: float = 0.2
-    last: float = 0.8
-    times: int = 4
-    ess_threshold: float = 0.5
-    normalize: bool = True
-    renoise: int = 0
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSFKSteering",
+        display_name="FK Steering",
+        description="Runs all candidates side by side, weights them half-way by what they promise, and "
+        "replaces weak ones by copies of strong ones (Singhal et al. 2025, arXiv "
+        "2501.06848). For ancestral and SDE samplers.",
+        search_aliases=("feynman-kac", "particle", "resampling", "smc"),
+    )
+
+    potential: Annotated[
+        str,
+        Choices(POTENTIALS),
+        Tooltip(
+            "What counts: the highest score so far (max; the paper's for text-to-image), the "
+            "rise since the last look (difference), or all scores (sum)."
+        ),
+    ] = "max"
+    lam: Annotated[
+        float,
+        Range(0.0, 1000.0, 0.1, 0.001),
+        Tooltip("Lambda: how strongly the score counts. Paper: 10. 0: not at all. Usual: 1 to 20."),
+    ] = 10.0
+    first: Annotated[
+        float,
+        Range(0.01, 0.99, 0.01),
+        Tooltip("First resampling, as a share of the steps. Paper: 0.2; usual: 0.1 to 0.4."),
+    ] = 0.2
+    last: Annotated[
+        float,
+        Range(0.01, 0.99, 0.01),
+        Tooltip("Last resampling, as a share of the steps. Paper: 0.8; usual: 0.5 to 0.9."),
+    ] = 0.8
+    times: Annotated[
+        int,
+        Range(1, 1000),
+        Tooltip("How often in all, evenly spread. Each time all candidates are decoded and scored. Paper: 4; usual: 2 to 6."),
+    ] = 4
+    ess_threshold: Annotated[
+        float,
+        Range(0.0, 1.0, 0.05),
+        Advanced(),
+        Tooltip("Resample only if the effective number of candidates falls below this share. 1: always. Usual: 0.5."),
+    ] = 0.5
+    normalize: Annotated[
+        bool,
+        Advanced(),
+        Tooltip("Divide scores by their spread at the first look, so that lambda means the same for every verifier. Usual: on."),
+    ] = True
+    renoise: Renoise = 0
+    proposal: GaussianByDefault = None
     name = "FK steering"
 
     def __post_init__(self) -> None:

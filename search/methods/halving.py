@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..noise.proposals import NoiseProposal
+from ..spec import Choices, Node, Range, Tooltip
 from .branches import become_random
 from .random_search import RandomSearch
+from .settings import GaussianByDefault
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,34 @@ class HalvingSearch:
         Progressive seed pruning (Guimaraes and Perona, 2026), arXiv 2607.21591
     """
 
-    first_cut: float = 0.25
-    second_cut: float = 0.5
-    cut_by: str = "steps"
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSHalvingSearch",
+        display_name="Halving Search",
+        description="Starts twice as many seeds as the budget pays for, looks at them half-finished, "
+        "and drops the worse ones at two cuts (Guimaraes and Perona 2026, arXiv "
+        "2607.21591). The same cost as random search.",
+        search_aliases=("early pruning", "successive halving", "seed pruning"),
+    )
+
+    first_cut: Annotated[
+        float,
+        Range(0.0, 100000.0, 0.01, 0.0001),
+        Tooltip("Where the first half is dropped: a share of the steps (paper: 0.25), or a noise level (sigma)."),
+    ] = 0.25
+    second_cut: Annotated[
+        float,
+        Range(0.0, 100000.0, 0.01, 0.0001),
+        Tooltip("Where half of the rest is dropped: a share of the steps (paper: 0.5), or a noise level (sigma)."),
+    ] = 0.5
+    cut_by: Annotated[
+        str,
+        Choices(("steps", "sigma")),
+        Tooltip(
+            "What the cuts are given in. By sigma for strongly shifted schedules, where a "
+            "quarter of the steps is still all noise."
+        ),
+    ] = "steps"
+    proposal: GaussianByDefault = None
     name = "halving search"
 
     def __post_init__(self) -> None:

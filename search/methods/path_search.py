@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..noise.proposals import NoiseProposal
+from ..spec import Node, Range, Tooltip
 from .branches import become_random, has_record, leave, lowest_noise, one_by_one, why_not_left
 from .random_search import RandomSearch
+from .settings import GaussianByDefault
 
 LOOPS = 2  # at most, in large rounds
 
@@ -53,12 +54,51 @@ class PathSearch:
         Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
     """
 
-    survivors: int = 2
-    branches: int = 0
-    start: float = 0.11
-    forward: float = 0.78
-    backward: float = 0.81
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSPathSearch",
+        display_name="Path Search",
+        description="Takes a few nearly finished pictures back up into the noise, branches there, "
+        "comes down a little further than before and keeps the best, until they are "
+        "finished (Ma et al. 2025, arXiv 2501.09732). For budgets from about 8.",
+        search_aliases=("search over paths", "renoise", "paths"),
+    )
+
+    survivors: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("How many go on after each loop (the paper's N). Few for small budgets. Usual: 2 to 4."),
+    ] = 2
+    branches: Annotated[
+        int,
+        Range(0, 256),
+        Tooltip("Branches of each survivor in each loop (the paper's M). 0: as many as the budget pays for. Usual: 2 to 8."),
+    ] = 0
+    start: Annotated[
+        float,
+        Range(0.01, 0.99, 0.01),
+        Tooltip(
+            "Noise level to which the first pictures are denoised, as a share of noise: 1 is all "
+            "noise, 0 the picture. Paper: 0.11; useful: 0.05 to 0.6."
+        ),
+    ] = 0.11
+    forward: Annotated[
+        float,
+        Range(0.0, 0.99, 0.01),
+        Tooltip(
+            "How far up a loop goes, as a share of noise: 1 is all noise, 0 the picture. Paper: "
+            "0.78, which redraws nearly all of the picture; useful: 0.2 to 0.8. 0: no loops, "
+            "which is random search. Start and forward together: at most 1."
+        ),
+    ] = 0.78
+    backward: Annotated[
+        float,
+        Range(0.01, 1.0, 0.01),
+        Tooltip(
+            "How far down it comes again, as a share of noise: 1 is all noise, 0 the picture. "
+            "More than forward; the smaller the difference, the more loops. Paper: 0.81."
+        ),
+    ] = 0.81
+    proposal: GaussianByDefault = None
     name = "path search"
 
     def __post_init__(self) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.search import Round, Search
-from ..noise.proposals import NoiseProposal
+from ..spec import Node
 from .draft import Trials, check_draft_steps
+from .settings import DraftSteps, GaussianByDefault
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,16 @@ class RandomSearch:
         Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
     """
 
-    proposal: NoiseProposal | None = None
-    draft_steps: int = 0
+    node = Node(
+        node_id="NSRandomSearch",
+        display_name="Random Search",
+        description="Renders as many independent seeds as the budget pays for and keeps the best (Ma "
+        "et al. 2025, arXiv 2501.09732).",
+        search_aliases=("best of n", "random search", "reroll", "many seeds"),
+    )
+
+    proposal: GaussianByDefault = None
+    draft_steps: DraftSteps = 0
     name = "random search"
 
     def __post_init__(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..core.search import Round, Search
+from ..spec import Node, Range, Tooltip
 from .branches import become_random, leave
 
 
@@ -32,8 +34,25 @@ class RefinementSearch:
             search over paths
     """
 
-    start: float = 0.75
-    children: int = 4
+    node = Node(
+        node_id="NSRefinementSearch",
+        display_name="Refinement Search",
+        description="Improves details of a picture: redraws the end of its run several times, goes on "
+        "from what is better. Alone it keeps the layout of your seed; as then of another "
+        "method it polishes that one's winner. Part of the default.",
+        search_aliases=("polish", "details", "hill climbing", "late mutation", "renoise"),
+    )
+
+    start: Annotated[
+        float,
+        Range(0.01, 0.99, 0.01),
+        Tooltip("Where the redrawn part begins, as a share of the steps. Later is cheaper and changes less. Usual: 0.6 to 0.85."),
+    ] = 0.75
+    children: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("How many ends are tried before the best of them is gone on from. Usual: 2 to 8."),
+    ] = 4
     name = "refinement search"
 
     def __post_init__(self) -> None:

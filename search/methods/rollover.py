@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
 from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import NoiseProposal
+from ..spec import Node, Range, Tooltip
 from .branches import become_random, leave
 from .branching import Ladder
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins
+from .settings import GaussianByDefault, Renoise
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,22 @@ class RolloverSearch:
         arXiv 2503.19385
     """
 
-    block: int = 1
-    renoise: int = 0
-    proposal: NoiseProposal | None = None
+    node = Node(
+        node_id="NSRolloverSearch",
+        display_name="Rollover Search",
+        description="Tries each block of steps until it comes out better than before, and saves what "
+        "it did not need for later blocks (rollover budget forcing, arXiv 2503.19385). One "
+        "candidate at a time; for large budgets.",
+        search_aliases=("rbf", "rollover budget forcing"),
+    )
+
+    block: Annotated[
+        int,
+        Range(1, 10000),
+        Tooltip("Steps of a block. Paper: 1, of 10 steps in all. Usual: 1 to 5."),
+    ] = 1
+    renoise: Renoise = 0
+    proposal: GaussianByDefault = None
     name = "rollover search"
 
     def __post_init__(self) -> None:

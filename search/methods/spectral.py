@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
 
 from ..core.search import Round, Search
 from ..noise.moves import MAX_LINEAGE, Ancestor
 from ..noise.proposals import EliteProposal, LowFrequencyProposal, NoiseProposal, check_levels
+from ..noise.proposals.base import Levels
 from ..noise.recipe import MAX_LENGTH
+from ..spec import Advanced, InputId, Node, Range, Tooltip
 from .draft import Trials, check_draft_steps
+from .settings import DraftSteps
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,39 @@ class SpectralSearch:
             arXiv 2602.03208
     """
 
-    population: int = 10
-    elites: int = 5
-    levels: int = 4
-    least_variance: float = 0.1
-    draft_steps: int = 0
+    node = Node(
+        node_id="NSSpectralSearch",
+        display_name="Spectral Search",
+        description="Learns which low frequencies of the noise give good pictures, and leaves its fine "
+        "grain alone (SES, arXiv 2602.03208). For composition, budgets from about 30 "
+        "candidates, and deterministic samplers.",
+        search_aliases=("ses", "spectral evolution", "cross-entropy method", "cem", "wavelet"),
+    )
+
+    population: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("Candidates per generation. Paper: 10; useful: 6 to 16."),
+    ] = 10
+    elites: Annotated[
+        int,
+        Range(2, 32),
+        Tooltip(
+            "The next generation is drawn from so many of the best so far, your own seed among them. Paper: 5; useful: 3 to 8."
+        ),
+    ] = 5
+    levels: Levels = 4
+    least_variance: Annotated[
+        float,
+        InputId("variance_floor"),
+        Range(0.0, 1.0, 0.01, 0.001),
+        Advanced(),
+        Tooltip(
+            "Least variance of what is drawn. The paper has none, and its search ends after some "
+            "three generations. Useful: 0.05 to 0.2."
+        ),
+    ] = 0.1
+    draft_steps: DraftSteps = 0
     name = "spectral search"
 
     def __post_init__(self) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..base.candidate import Candidate
 from ..core.search import Round, Search
 from ..noise.proposals import BoxProposal
+from ..spec import Advanced, Node, Range, Tooltip
 from .draft import Trials, check_draft_steps
+from .settings import DraftSteps
 
 GROWTH = 1.5
+SIDE = Range(0.001, 100.0, 0.05, 0.001)  # of a box
 IN_A_ROW = 3  # successes or failures that change a side
 
 
@@ -49,13 +53,51 @@ class TrustRegionSearch:
             arXiv 2603.14504
     """
 
-    regions: int = 3
-    batch: int = 6
-    warm_up: float = 0.2
-    side: float = 0.8
-    side_min: float = 0.05
-    side_max: float = 2.4
-    draft_steps: int = 0
+    node = Node(
+        node_id="NSTrustRegionSearch",
+        display_name="Trust-Region Search",
+        description="Tries random noises first, then small steps around several of the best at once, "
+        "with a step size that follows success (TRS, Schweiger et al. 2026, arXiv "
+        "2603.14504). For large budgets and deterministic samplers.",
+        search_aliases=("trs", "turbo", "trust region", "local search"),
+    )
+
+    regions: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("Around how many of the best it searches. Paper: 15 for 400 candidates; useful: 1 for each 10 to 25 candidates."),
+    ] = 3
+    batch: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip(
+            "Candidates per iteration, dealt to the regions in turn. Paper: 20 for 15 regions; useful: 1 to 3 for each region."
+        ),
+    ] = 6
+    warm_up: Annotated[
+        float,
+        Range(0.0, 1.0, 0.05, 0.001),
+        Tooltip("Share of the candidates that are random, before the first step. Paper: 0.2; useful: 0.1 to 0.5."),
+    ] = 0.2
+    side: Annotated[
+        float,
+        SIDE,
+        Advanced(),
+        Tooltip("Side of a region's box at first, in standard deviations of the noise. Paper: 0.8; useful: 0.4 to 1.6."),
+    ] = 0.8
+    side_min: Annotated[
+        float,
+        SIDE,
+        Advanced(),
+        Tooltip("A box below this starts again. Paper: 0.05; useful: 0.02 to 0.2."),
+    ] = 0.05
+    side_max: Annotated[
+        float,
+        SIDE,
+        Advanced(),
+        Tooltip("The largest box. Paper: 2.4; useful: 1 to 4."),
+    ] = 2.4
+    draft_steps: DraftSteps = 0
     name = "trust-region search"
 
     def __post_init__(self) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import GaussianProposal, NeighborProposal, NoiseProposal
+from ..spec import Choices, Node, Range, Tooltip
 from .draft import Trials, check_draft_steps
+from .settings import DraftSteps
 
 STALLS = ("keep", "restart", "shrink")
 
@@ -33,11 +36,41 @@ class ZeroOrderSearch:
         Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps (Ma et al., 2025), arXiv 2501.09732
     """
 
-    neighbors: int = 4
-    cosine: float = 0.95
-    on_stall: str = "keep"
-    proposal: NoiseProposal | None = None
-    draft_steps: int = 0
+    node = Node(
+        node_id="NSZeroOrderSearch",
+        display_name="Zero-Order Search",
+        description="Looks around the best noise so far and steps to what is better (Ma et al. 2025, "
+        "arXiv 2501.09732). Keeps the layout of your seed and improves on it. For budgets "
+        "from about 16, and deterministic samplers.",
+        search_aliases=("local search", "hill climbing", "zero order", "seed variations"),
+    )
+
+    neighbors: Annotated[
+        int,
+        Range(1, 256),
+        Tooltip("Candidates per round. Paper: 2 or 4."),
+    ] = 4
+    cosine: Annotated[
+        float,
+        Range(-1.0, 0.9999, 0.01, 0.0001),
+        Tooltip(
+            "How alike a neighbor's noise is to the best so far: larger is closer. Paper: 0.95; "
+            "useful: 0.8 to 0.99. 0 is as far as fresh noise."
+        ),
+    ] = 0.95
+    on_stall: Annotated[
+        str,
+        Choices(STALLS),
+        Tooltip(
+            "When all neighbors are worse: keep the best noise and try others (the paper), "
+            "restart from fresh noise, or shrink the distance by half."
+        ),
+    ] = "keep"
+    proposal: Annotated[
+        NoiseProposal | None,
+        Tooltip("How new noise is drawn. Without one: neighbors at this cosine."),
+    ] = None
+    draft_steps: DraftSteps = 0
     name = "zero-order search"
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from inprocess import boot
+from node_api import node_class
 
 pytestmark = pytest.mark.comfy
 
@@ -35,7 +36,7 @@ from searching import (
 from sessions import relative
 
 from noise_search.nodes.adapter import memory
-from noise_search.nodes.definitions.methods import NSBudget, NSRandomSearch, NSZeroOrderSearch
+from noise_search.nodes.definitions.limits import NSBudget
 from noise_search.search.base.budget import StopRules
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
@@ -342,12 +343,12 @@ def test_nothing_to_do_is_refused(inputs, says):
 
 
 @pytest.mark.parametrize(("node", "inputs", "says"), [
-    (NSRandomSearch, {"draft_steps": 6}, "'draft_steps' must be from 1 to 5 for a run of 6 steps, not 6"),
-    (NSRandomSearch, {"draft_steps": 60}, "'draft_steps'.* not 60"),
-    (NSZeroOrderSearch, {"neighbors": 4, "cosine": 0.95, "on_stall": "keep", "draft_steps": 6}, "'draft_steps'.* not 6"),
+    ("NSRandomSearch", {"draft_steps": 6}, "'draft_steps' must be from 1 to 5 for a run of 6 steps, not 6"),
+    ("NSRandomSearch", {"draft_steps": 60}, "'draft_steps'.* not 60"),
+    ("NSZeroOrderSearch", {"neighbors": 4, "cosine": 0.95, "on_stall": "keep", "draft_steps": 6}, "'draft_steps'.* not 6"),
 ])  # fmt: skip
 def test_drafts_must_be_shorter_than_runs(node, inputs, says):
-    (method,) = run_node(node, **inputs)
+    (method,) = run_node(node_class(node), **inputs)
     with pytest.raises(ValueError, match=says), counted() as calls:
         search("eps", method=method)
     assert calls.rows == 0

@@ -18,7 +18,7 @@ from comfy.k_diffusion.sampling import sample_euler_ancestral
 from searching import FarFrom, decoded, parts, render, search, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.definitions.methods_particles import NSStochasticSampler
+from noise_search.nodes.definitions.stochastic_sampler import NSStochasticSampler
 from noise_search.search.lockstep.samplers import step_noise
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.fk_steering import FKSteering

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from inprocess import boot
+from node_api import node_class
 
 pytestmark = pytest.mark.comfy
 
@@ -17,7 +18,6 @@ import torch
 from searching import FarFrom, decoded, noise_of, parts, render, search_with, stock_with
 from sessions import relative
 
-from noise_search.nodes.definitions.methods_paths import NSBacktrackingSearch, NSPathSearch
 from noise_search.search.lockstep.noise_scaling import coefficients
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.chain import Chain
@@ -171,15 +171,17 @@ def test_a_first_stage_is_searched_at_random_and_a_second_one_is_not(method):
 
 
 def test_nodes_make_the_methods_of_the_paper():
-    assert run_node(NSPathSearch, survivors=2, branches=0, start=0.11, forward=0.78, backward=0.81)[0] == PathSearch()
+    path, backtracking = node_class("NSPathSearch"), node_class("NSBacktrackingSearch")
+    assert run_node(path, survivors=2, branches=0, start=0.11, forward=0.78, backward=0.81)[0] == PathSearch()
     given = {"checkpoints": 4, "min_gain": 0.0, "retries": 2, "back": 2, "max_back": 8}
-    assert run_node(NSBacktrackingSearch, **given)[0] == BacktrackingSearch()
-    assert run_node(NSBacktrackingSearch, **given, threshold=0.0)[0].threshold is None
-    assert run_node(NSBacktrackingSearch, **given, threshold=0.4)[0].threshold == 0.4
+    assert run_node(backtracking, **given)[0] == BacktrackingSearch()
+    assert run_node(backtracking, **given, threshold=0.0)[0].threshold is None
+    assert run_node(backtracking, **given, threshold=0.4)[0].threshold == 0.4
 
 
-@pytest.mark.parametrize(("node", "spec"), [(NSPathSearch, PathSearch()), (NSBacktrackingSearch, BacktrackingSearch())])
+@pytest.mark.parametrize(("node", "spec"), [("NSPathSearch", PathSearch()), ("NSBacktrackingSearch", BacktrackingSearch())])
 def test_node_defaults_are_the_spec_s_and_every_input_has_a_tooltip(node, spec):
+    node = node_class(node)
     for item in node.define_schema().inputs:
         assert item.tooltip
         if item.id not in ("proposal", "then", "then_after", "threshold"):

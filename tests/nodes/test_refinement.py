@@ -8,6 +8,7 @@ import math
 import pytest
 
 from inprocess import boot
+from node_api import node_class
 
 pytestmark = pytest.mark.comfy
 
@@ -18,7 +19,6 @@ from searching import Broken, FarFrom, at_call, decoded, interrupt, noise_of, pa
 from sessions import relative
 
 from noise_search.nodes.definitions.conditioning import NSJitterConditioning
-from noise_search.nodes.definitions.methods_noise import NSSpectralSearch
 from noise_search.nodes.definitions.results import LEAVE_OUT, NSNoiseFromRecipe
 from noise_search.nodes.definitions.verifiers.cascade import NSVerifierCascade
 from noise_search.search.base.budget import StopRules
@@ -224,7 +224,9 @@ def test_runs_that_go_alone_are_not_refined():
 
 def test_spectral_search_goes_on_from_any_method():
     """Its spec has 'levels' of its own."""
-    inputs = {i.id: i.default for i in NSSpectralSearch.define_schema().inputs if i.id not in ("then", "then_after")}
-    (spectral,) = run_node(NSSpectralSearch, **inputs)
+    inputs = {
+        i.id: i.default for i in node_class("NSSpectralSearch").define_schema().inputs if i.id not in ("then", "then_after")
+    }
+    (spectral,) = run_node(node_class("NSSpectralSearch"), **inputs)
     report = searched(parts("eps", steps=STEPS), Chain(REFINE, spectral, 0.5)).report
     assert report["model_calls"] <= BUDGET * STEPS and any("moves" in json.loads(c["recipe"]) for c in report["candidates"])
