@@ -100,6 +100,7 @@ format: setup
 docs: setup browser
 	$(BIN)/python tools/make_node_list.py
 	$(BIN)/python tools/make_locales.py
+	$(BIN)/python tools/make_keys.py --add
 	$(BIN)/python tools/make_workflows.py
 	$(BIN)/python tools/make_help_pictures.py
 

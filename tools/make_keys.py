@@ -1,6 +1,7 @@
 """What searches are recalled by, as it was written down once: `tests/keys.json`.
 
-python tools/make_keys.py       writes the file anew
+python tools/make_keys.py         writes the file anew
+python tools/make_keys.py --add   writes down what is new, and leaves the rest as it is
 
 Whoever searched before has journals on disk. A search finds them by the key of its set-up and the signature of its verifier,
 which are made of names (classes, attributes, inputs) as much as of values; a picture is found again by its recipe. So what
@@ -10,6 +11,7 @@ Only what was not there before may be added.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import json
@@ -279,9 +281,19 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
+def added(written: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was written down, part by part, and after it what was found beside."""
+    return {part: {**found[part], **written.get(part, {})} for part in found}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--add", action="store_true", help="only add what is new")
+    add = parser.parse_args().add
     with fixed_files():
         found = {name: make() for name, make in PARTS.items()}
+    if add:
+        found = added(json.loads(FIXTURE.read_text(encoding="utf-8")), found)
     FIXTURE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
