@@ -25,16 +25,10 @@ from noise_search.nodes.adapter.graph_links import Chain
 from noise_search.nodes.adapter.noise import BatchNoise, RecipeNoise, SegmentNoise
 from noise_search.nodes.adapter.subgraph import SubGraph
 from noise_search.search.base.budget import StopRules
-from noise_search.search.noise.proposals import (
-    AntitheticProposal,
-    GaussianProposal,
-    JitterProposal,
-    LowFrequencyProposal,
-    NeighborProposal,
-    OrthogonalProposal,
-)
+from noise_search.search.noise import proposals
 from noise_search.search.noise.recipe import Recipe
 from noise_search.search.noise.recipe_text import GIVEN
+from noise_search.search.spec import specs_in
 from noise_search.verifiers.api.judge import ApiJudge
 from noise_search.verifiers.clip.aesthetic import Aesthetic
 from noise_search.verifiers.clip.clip_score import ClipScore
@@ -182,9 +176,7 @@ HELD_BY_OTHERS: dict[str, Keyed] = {
     ),
     "LoRAAdapter": Keyed(lora, {}, {"weights": {"value": 0.25}}),
 }  # fmt: skip
-PROPOSALS = (
-    GaussianProposal(), NeighborProposal(), AntitheticProposal(), OrthogonalProposal(), LowFrequencyProposal(), JitterProposal(),
-)  # fmt: skip
+PROPOSALS = [spec() for spec in specs_in(proposals)]
 
 
 def by_class(objects: Iterable[Any]) -> dict[str, Keyed]:
