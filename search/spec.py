@@ -130,6 +130,14 @@ def _setting(spec: type, name: str, default: Any, hint: Any) -> Setting:
     )  # fmt: skip
 
 
+def check_least(made: Any, *names: str) -> None:
+    """Raise a ValueError if a setting of a spec's object, of those named, is below the least of its range."""
+    for setting in settings_of(type(made)):
+        if setting.name in names and getattr(made, setting.name) < setting.range.min:
+            least, value = setting.range.min, getattr(made, setting.name)
+            raise ValueError(f"'{setting.id}' must be at least {least:g}, not {value}")
+
+
 def _without_none(type_: Any) -> Any:
     """Return X for X | None, and any other type as it is."""
     if get_origin(type_) not in (Union, UnionType):

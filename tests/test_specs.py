@@ -18,6 +18,7 @@ from noise_search.search.spec import (
     OffAtZero,
     Range,
     Tooltip,
+    check_least,
     modules_in,
     settings_of,
     specs_in,
@@ -56,6 +57,12 @@ def test_every_setting_needs_a_tooltip():
 
     with pytest.raises(TypeError, match=r"^Mute\.count needs an annotation with a tooltip"):
         settings_of(Mute)
+
+
+def test_the_least_of_a_range_is_checked():
+    check_least(Toy(count=1, share=-1.0), "count")
+    with pytest.raises(ValueError, match="^'count' must be at least 1, not 0$"):
+        check_least(Toy(count=0), "share", "count")
 
 
 @pytest.mark.parametrize("package", [methods, proposals])

@@ -12,7 +12,7 @@ import torch
 from ..base.candidate import Candidate, rankable
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..spec import Advanced, Node, OffAtZero, Range, Tooltip
+from ..spec import Advanced, Node, OffAtZero, Range, Tooltip, check_least
 from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
 from .random_search import RandomSearch
 from .settings import GaussianByDefault
@@ -103,9 +103,7 @@ class BacktrackingSearch:
     name = "backtracking search"
 
     def __post_init__(self) -> None:
-        for name in ("checkpoints", "retries", "back"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
+        check_least(self, "checkpoints", "retries", "back")
         if self.max_back < self.back:
             raise ValueError(f"'max_back' must be at least 'back' ({self.back} steps), not {self.max_back}")
         for name in ("min_gain", "threshold"):

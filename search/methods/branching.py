@@ -11,7 +11,7 @@ from typing import Annotated
 from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import NoiseProposal
-from ..spec import Advanced, Node, Range, Tooltip
+from ..spec import Advanced, Node, Range, Tooltip, check_least
 from .branches import become_random, has_record, leave, lowest_noise, missing_levels, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
@@ -90,9 +90,7 @@ class BranchingSearch:
     def __post_init__(self) -> None:
         if self.children < 0:
             raise ValueError(f"'children' must be 0 (as many as the budget pays for) or more, not {self.children}")
-        for name in ("lineages", "block"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
+        check_least(self, "lineages", "block")
         if not 0.0 <= self.temperature < math.inf:
             raise ValueError(f"'temperature' must be a finite number, 0 (the best) or more, not {self.temperature}")
         check_renoise(self.renoise)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from ..core.search import Round, Search
 from ..noise.proposals import NeighborProposal
-from ..spec import Node, Range, Tooltip
+from ..spec import Node, Range, Tooltip, check_least
 from .draft import Trials, check_draft_steps
 from .settings import GaussianByDefault
 
@@ -96,9 +96,7 @@ class DraftSearch:
         check_draft_steps(self.draft_steps)
         if not 0.0 < self.warm_up <= 1.0:
             raise ValueError(f"'warm_up' must be above 0 and at most 1, not {self.warm_up:g}; 0.3 is usual")
-        for name in ("parents", "children"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
+        check_least(self, "parents", "children")
         if self.finals < 0:
             raise ValueError(f"'finals' must be 0 (one in five images) or more, not {self.finals}")
         NeighborProposal(self.cosine)

@@ -12,7 +12,7 @@ from ..base.candidate import Candidate
 from ..core.search import Round, Search
 from ..noise.proposals import NeighborProposal
 from ..noise.recipe import ZERO, derived_seed
-from ..spec import Node, Range, Tooltip
+from ..spec import Node, Range, Tooltip, check_least
 from .branches import has_record
 
 GENERATIONS = 2  # after the first, at most, in large rounds
@@ -100,8 +100,7 @@ class EvolutionSearch:
         if not shares or not all(0.0 <= a < 1.0 for a in shares) or list(shares) != sorted(set(shares)):
             said = ", ".join(f"{share:g}" for share in shares)
             raise ValueError(f"'evolve_at' must be ascending shares of the steps from 0 to below 1, not {said or 'nothing'}")
-        if self.elites < 1:
-            raise ValueError(f"'elites' must be at least 1, not {self.elites}")
+        check_least(self, "elites")
         for name, usual in (("first_share", 0.5), ("mutation", 0.2), ("tournament", 0.9)):
             value = getattr(self, name)
             if not 0.0 < value <= 1.0:

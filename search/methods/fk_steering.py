@@ -10,7 +10,7 @@ from typing import Annotated
 from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..spec import Advanced, Choices, Node, Range, Tooltip
+from ..spec import Advanced, Choices, Node, Range, Tooltip, check_least
 from .branches import become_random, leave, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
@@ -119,8 +119,7 @@ class FKSteering:
             raise ValueError(f"'lam' must be a finite number, 0 or more, not {self.lam:g}")
         if not 0.0 < self.first <= self.last < 1.0:
             raise ValueError(f"resampling needs 0 < first <= last < 1, not {self.first:g} and {self.last:g}")
-        if self.times < 1:
-            raise ValueError(f"'times' must be at least 1, not {self.times}")
+        check_least(self, "times")
         check_renoise(self.renoise)
         if not 0.0 <= self.ess_threshold <= 1.0:
             raise ValueError(f"'ess_threshold' must be from 0 to 1, not {self.ess_threshold:g}")

@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
-from ..spec import Node, Range, Tooltip
+from ..spec import Node, Range, Tooltip, check_least
 from .branches import become_random, has_record, leave, lowest_noise, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .settings import GaussianByDefault
@@ -102,8 +102,7 @@ class PathSearch:
     name = "path search"
 
     def __post_init__(self) -> None:
-        if self.survivors < 1:
-            raise ValueError(f"'survivors' must be at least 1, not {self.survivors}")
+        check_least(self, "survivors")
         if self.branches < 0:
             raise ValueError(f"'branches' must be 0 (as many as the budget pays for) or more, not {self.branches}")
         start, forward, backward = self.start, self.forward, self.backward

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ..core.search import Round, Search
-from ..spec import Node, Range, Tooltip
+from ..spec import Node, Range, Tooltip, check_least
 from .branches import become_random, leave
 
 
@@ -58,8 +58,7 @@ class RefinementSearch:
     def __post_init__(self) -> None:
         if not 0.0 < self.start < 1.0:
             raise ValueError(f"'start' must be above 0 and below 1, not {self.start:g}; 0.75 is usual")
-        if self.children < 1:
-            raise ValueError(f"'children' must be at least 1, not {self.children}")
+        check_least(self, "children")
 
     def wanted_levels(self, search: Search) -> tuple[float, ...]:
         """Return the noise level at which children leave; a method before it in a chain has its runs recorded there."""

@@ -12,7 +12,7 @@ import torch
 from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import NoiseProposal
-from ..spec import Node, Range, Tooltip
+from ..spec import Node, Range, Tooltip, check_least
 from .branches import become_random, leave
 from .branching import Ladder
 from .random_search import RandomSearch
@@ -65,8 +65,7 @@ class RolloverSearch:
     name = "rollover search"
 
     def __post_init__(self) -> None:
-        if self.block < 1:
-            raise ValueError(f"'block' must be at least 1, not {self.block}")
+        check_least(self, "block")
         check_renoise(self.renoise)
 
     def run(self, search: Search) -> Iterator[Round]:

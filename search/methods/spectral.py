@@ -12,7 +12,7 @@ from ..noise.moves import MAX_LINEAGE, Ancestor
 from ..noise.proposals import EliteProposal, LowFrequencyProposal, NoiseProposal, check_levels
 from ..noise.proposals.base import Levels
 from ..noise.recipe import MAX_LENGTH
-from ..spec import Advanced, InputId, Node, Range, Tooltip
+from ..spec import Advanced, InputId, Node, Range, Tooltip, check_least
 from .draft import Trials, check_draft_steps
 from .settings import DraftSteps
 
@@ -79,8 +79,7 @@ class SpectralSearch:
     name = "spectral search"
 
     def __post_init__(self) -> None:
-        if self.population < 1:
-            raise ValueError(f"'population' must be at least 1, not {self.population}")
+        check_least(self, "population")
         if not 2 <= self.elites <= 32:
             raise ValueError(f"'elites' must be from 2 (one has no variance) to 32, not {self.elites}")
         if not 0.0 <= self.least_variance <= 1.0:

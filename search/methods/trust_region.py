@@ -10,7 +10,7 @@ from typing import Annotated
 from ..base.candidate import Candidate
 from ..core.search import Round, Search
 from ..noise.proposals import BoxProposal
-from ..spec import Advanced, Node, Range, Tooltip
+from ..spec import Advanced, Node, Range, Tooltip, check_least
 from .draft import Trials, check_draft_steps
 from .settings import DraftSteps
 
@@ -101,9 +101,7 @@ class TrustRegionSearch:
     name = "trust-region search"
 
     def __post_init__(self) -> None:
-        for name in ("regions", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1, not {getattr(self, name)}")
+        check_least(self, "regions", "batch")
         if not 0.0 <= self.warm_up <= 1.0:
             raise ValueError(f"'warm_up' must be in [0, 1], not {self.warm_up:g}; 0.2 is usual")
         if not 0.0 < self.side_min <= self.side <= self.side_max:

@@ -10,7 +10,7 @@ from typing import Annotated
 from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import GaussianProposal, NeighborProposal, NoiseProposal
-from ..spec import Choices, Node, Range, Tooltip
+from ..spec import Choices, Node, Range, Tooltip, check_least
 from .draft import Trials, check_draft_steps
 from .settings import DraftSteps
 
@@ -74,8 +74,7 @@ class ZeroOrderSearch:
     name = "zero-order search"
 
     def __post_init__(self) -> None:
-        if self.neighbors < 1:
-            raise ValueError(f"'neighbors' must be at least 1, not {self.neighbors}")
+        check_least(self, "neighbors")
         if self.on_stall not in STALLS:
             raise ValueError(f"'on_stall' must be one of {', '.join(STALLS)}, not {self.on_stall!r}")
         check_draft_steps(self.draft_steps)
