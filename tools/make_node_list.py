@@ -40,7 +40,8 @@ def node_list(schemas: list[Any]) -> str:
 def row(schema: Any) -> str:
     """Return a node's row: its name, its id as a link to its help page, and the first sentence of its description."""
     node_id, does = schema.node_id, re.split(r"(?<=[.:]) ", schema.description)[0].rstrip(".:")
-    return f"| {schema.display_name} | [`{node_id}`](../web/docs/{node_id}/en.md) | {does[0].lower()}{does[1:]} |"
+    name = schema.display_name.removesuffix(" (verifier)")
+    return f"| {name} | [`{node_id}`](../web/docs/{node_id}/en.md) | {does[0].lower()}{does[1:]} |"
 
 
 def with_rows(text: str, schemas: list[Any]) -> str:
