@@ -113,7 +113,7 @@ def imported_modules(source: str, path: Path, known: Set[str]) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.level:
             base = ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
             for alias in node.names:
-                tried = (f"{base}.{alias.name}", base, f"{base}.__init__")
+                tried = (f"{base}.{alias.name}", f"{base}.{alias.name}.__init__", base, f"{base}.__init__")
                 found.update([name for name in tried if name in known][:1])
     return found
 
@@ -164,6 +164,7 @@ def test_no_file_imports_itself_by_way_of_others():
 def test_the_checks_of_arrows_and_cycles_can_fail():
     path = ROOT / "search" / "base" / "module.py"
     known = {"search.core.search", "search.noise.recipe", "search.noise.__init__"}
+    assert imported_modules("from .. import noise", path, {*known, "search.__init__"}) == {"search.noise.__init__"}
     source = "from ..core.search import Search\nfrom ..noise import recipe\nif TYPE_CHECKING:\n    from ..noise import x"
     assert imported_modules(source, path, known) == known
     graph = {

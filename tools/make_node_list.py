@@ -59,7 +59,7 @@ def with_rows(text: str, schemas: list[Any]) -> str:
 
 def _added(text: str, schema: Any) -> str:
     title = TITLES.get(schema.category, "")
-    table = re.search(rf"^## {title}\n.*?((?:^\|.*\n)+)", text, re.MULTILINE | re.DOTALL) if title else None
+    table = re.search(rf"^## {title}\n.*?((?:^\|[^\n]*\n)+)", text, re.MULTILINE | re.DOTALL) if title else None
     if table is None:
         raise ValueError(f"{schema.node_id}: docs/nodes.md has no table for the category {schema.category!r}")
     return f"{text[: table.end()]}{row(schema)}\n{text[table.end() :]}"
