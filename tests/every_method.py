@@ -56,9 +56,8 @@ METHODS: dict[str, Any] = {
     "jittered text alone": ZeroOrderSearch(proposal=JitterProposal(same_noise=True)),
     "orthogonal around the best": ZeroOrderSearch(neighbors=6, proposal=OrthogonalProposal()),
 }
-# Whatever is not named above joins as its node makes it.
+# Whatever is not named above, nor drawn by a method of its own accord, joins as its node makes it.
 NAMED = {type(spec) for method in METHODS.values() for spec in (method, getattr(method, "proposal", None))}
 METHODS |= {spec.node.display_name: spec() for spec in specs_in(methods) if spec not in NAMED}
-METHODS |= {
-    spec.node.display_name: RandomSearch(spec()) for spec in specs_in(proposals) if spec not in NAMED | {GaussianProposal}
-}
+DRAWN = [spec for spec in specs_in(proposals) if spec not in {*NAMED, GaussianProposal, NeighborProposal}]
+METHODS |= {spec.node.display_name: RandomSearch(spec()) for spec in DRAWN}

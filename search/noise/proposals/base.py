@@ -23,9 +23,11 @@ class NoiseProposal(Protocol):
 
     def propose(self, seed: int, index: int, pivot: Recipe) -> Recipe:
         """Return the recipe of candidate `index` of the search with `seed`, near or far from `pivot`."""
+        ...
 
     def closer(self) -> NoiseProposal:
         """Return the proposal with half its step; itself where a step means nothing."""
+        ...
 
 
 def check_levels(levels: int) -> None:

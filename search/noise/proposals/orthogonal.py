@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ...spec import Node, Range, Tooltip
+from ..linked import Linked
 from ..moves import Ancestor, Move
 from ..recipe import Recipe, derived_seed
 from .base import fresh, refuse_zero
@@ -51,7 +52,7 @@ class OrthogonalProposal:
         if index == first:
             return base
         members = range(first + 1, index + 1)
-        lineage = tuple(Ancestor(derived_seed(seed, k), tuple(range(k - first))) for k in members)
+        lineage = Linked(Ancestor(derived_seed(seed, k), tuple(range(k - first))) for k in members)
         return base.moved(Move("orthogonal", lineage[-1].seed, 0.0, lineage=lineage))
 
     def closer(self) -> OrthogonalProposal:
