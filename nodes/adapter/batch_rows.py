@@ -82,13 +82,13 @@ def row_control(control: Any, row: int) -> Any:
     before = getattr(control, "previous_controlnet", None)
     previous = None if before is None else row_control(before, row)
     hint = getattr(control, "cond_hint_original", None)
-    has_rows = isinstance(hint, Tensor) and hint.shape[0] > 1 and not _hint_is_a_video(control)
-    if not has_rows and previous is before:
+    rows = hint if isinstance(hint, Tensor) and hint.shape[0] > 1 and not _hint_is_a_video(control) else None
+    if rows is None and previous is before:
         return control
     clone = control.copy()
-    if has_rows:
-        own = row % hint.shape[0]
-        clone.cond_hint_original = hint[own : own + 1]
+    if rows is not None:
+        own = row % rows.shape[0]
+        clone.cond_hint_original = rows[own : own + 1]
         clone.extra_concat_orig = [_cut(extra, lambda rows: own % rows) for extra in getattr(control, "extra_concat_orig", [])]
     clone.previous_controlnet = previous
     return clone

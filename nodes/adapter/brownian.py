@@ -33,19 +33,21 @@ INIT_A, MULT_A, INIT_B, MULT_B, MIX_L, MIX_R = 0x43B0D7E5, 0x931E8875, 0x8B51F9D
 class Interval:
     """A node of the binary tree over the noise levels of a schedule: an interval, halved where somebody asked within."""
 
-    __slots__ = ("depth", "end", "key", "left", "middle", "parent", "right", "start")
+    __slots__ = ("_halves", "depth", "end", "key", "parent", "start")
 
     def __init__(self, start: float, end: float, parent: Interval | None = None, key: int = 0, depth: int = 0) -> None:
         self.start, self.end, self.parent, self.key, self.depth = start, end, parent, key, depth
-        self.middle: float | None = None
-        self.left: Interval | None = None
-        self.right: Interval | None = None
+        self._halves: tuple[Interval, Interval] | None = None
 
-    def halve(self, digits: int) -> None:
-        """Make the two halves, their border rounded to so many digits."""
-        self.middle = round(0.5 * (self.end + self.start), digits)
-        self.left = Interval(self.start, self.middle, self, 2 * self.key, self.depth + 1)
-        self.right = Interval(self.middle, self.end, self, 2 * self.key + 1, self.depth + 1)
+    def halves(self, digits: int) -> tuple[Interval, Interval]:
+        """Return the two halves, their border rounded to so many digits; they are made where they are missing."""
+        if self._halves is None:
+            middle = round(0.5 * (self.end + self.start), digits)
+            self._halves = (
+                Interval(self.start, middle, self, 2 * self.key, self.depth + 1),
+                Interval(middle, self.end, self, 2 * self.key + 1, self.depth + 1),
+            )
+        return self._halves
 
 
 class Forest:
@@ -70,15 +72,15 @@ class Forest:
             for other, own in zip(cohort, self._increments(cohort, low, high), strict=True):
                 other.ready = ((low, high), own)
         tree.asked = (tree.asked[0] + 1, (low, high))
-        (_, found), tree.ready = tree.ready, None
-        return found
+        ready, tree.ready = tree.ready, None
+        return None if ready is None else ready[1]
 
     def _increments(self, trees: Sequence[SharedTree], low: float, high: float) -> Tensor:
         """Return the increments of some trees (n, ...), summed over the intervals that make up the one asked for."""
-        total: Tensor | None = None
-        for interval in self._within(low, high):
-            part = self._of(trees, interval, high)
-            total = part if total is None else total + part
+        first, *others = self._within(low, high)
+        total = self._of(trees, first, high)
+        for interval in others:
+            total = total + self._of(trees, interval, high)
         for tree in trees:
             tree.forget()
         return total
@@ -91,12 +93,11 @@ class Forest:
             if (low, high) == (interval.start, interval.end):
                 found.append(interval)
                 continue
-            if interval.middle is None:
-                interval.halve(self.digits)
-            if high > interval.middle:
-                todo.append((interval.right, max(low, interval.middle), high))
-            if low < interval.middle:
-                todo.append((interval.left, low, min(high, interval.middle)))
+            left, right = interval.halves(self.digits)
+            if high > right.start:
+                todo.append((right, max(low, right.start), high))
+            if low < left.end:
+                todo.append((left, low, min(high, left.end)))
         return found
 
     def _of(self, trees: Sequence[SharedTree], interval: Interval, high: float) -> Tensor:
@@ -108,21 +109,21 @@ class Forest:
         values = torch.stack([tree.known_of(above) for tree in trees])
         for below in reversed(path):
             left, right = self._halves(trees, above, values, high)
-            above, values = below, left if below is above.left else right
+            above, values = below, left if below is above.halves(self.digits)[0] else right
         return values
 
     def _halves(
         self, trees: Sequence[SharedTree], interval: Interval, values: Tensor, high: float
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return the increments (n, ...) over the two halves of an interval, given those over all of it; have them remembered."""
-        part = 1 / (interval.end - interval.start)
-        before, after = interval.middle - interval.start, interval.end - interval.middle
+        halves, part = interval.halves(self.digits), 1 / (interval.end - interval.start)
+        before, after = (half.end - half.start for half in halves)
         mean = before * values * part
         mixed = mixed_in(self.pool_size, (interval.key, interval.depth))
         noise = torch.stack([tree.draw(mixed) for tree in trees])
         left = mean + math.sqrt(before * after * part) * noise
         right = values - left
-        for half, increments in ((interval.left, left), (interval.right, right)):
+        for half, increments in zip(halves, (left, right), strict=True):
             if half.start < high:
                 for tree, own in zip(trees, increments, strict=True):
                     tree.known[half] = own
@@ -151,8 +152,9 @@ class SharedTree(_STOCK):
         self._pool = np.random.SeedSequence(entropy=entropy, pool_size=top._pool_size).pool[0].item()
         self._size, self._generator = top._size, torch.Generator(top._device)
         digits = -int(math.log10(top._tol))
-        self.forest = forests.of((top._start, top._end, digits, top._pool_size, top._size, top._dtype, str(top._device)))
-        self.forest.trees.add(self)
+        forest = forests.of((top._start, top._end, digits, top._pool_size, top._size, top._dtype, str(top._device)))
+        forest.trees.add(self)
+        self.forest = forest
 
     def __call__(self, t: Any, tb: Any = None, return_U: bool = False, return_A: bool = False) -> Any:  # noqa: N803 - stock names
         """Return what the stock tree does; see there."""
@@ -163,7 +165,7 @@ class SharedTree(_STOCK):
         if found is None or not forest.checked:
             stock = super().__call__(t, tb)
             if found is not None:
-                forest.checked, forest.off = True, not torch.equal(found, stock)
+                forest.checked, forest.off = True, not (isinstance(stock, Tensor) and torch.equal(found, stock))
                 if forest.off:
                     log.warning("step noise of SDE samplers is drawn for each candidate alone: drawn together it is another")
             return stock

@@ -25,7 +25,7 @@ def observed_forwards(guider: Any, rows: int) -> Iterator[list[Hashable]]:
     models = [guider.inner_model, getattr(guider, "uncond_inner", None)]  # one of its own for the negative prompt
     with ExitStack() as observed:
         for model in dict.fromkeys(model for model in models if model is not None):
-            observed.enter_context(_observed(model, lambda *call: found.append(_forward(*call, rows))))
+            observed.enter_context(_observed(model, lambda x, t, args, more: found.append(_forward(x, t, args, more, rows))))
         yield found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management as mm
 import comfy.samplers
@@ -87,7 +87,7 @@ def usable_bytes(guider: Any) -> tuple[float, float]:
     device = guider.model_patcher.load_device
     models, controls = models_and_controls(guider)
     if mm.is_device_cpu(device):
-        return mm.get_free_memory(device) * HEADROOM - controls, 0.0
+        return _unused_bytes(device) * HEADROOM - controls, 0.0
     weights = sum({patcher.model: patcher.model_size() for patcher in models}.values())
     return free_bytes(device) * HEADROOM - weights - mm.extra_reserved_memory() - controls, weights
 
@@ -113,7 +113,11 @@ def asked_bytes(guider: Any, shape: tuple[int, ...]) -> float:
 def free_bytes(device: torch.device) -> float:
     """Return the bytes of a device that are free, or held by models that ComfyUI can evict."""
     held = (one.model_loaded_memory() for one in mm.current_loaded_models if one.device == device and one.model is not None)
-    return mm.get_free_memory(device) + sum(held)
+    return _unused_bytes(device) + sum(held)
+
+
+def _unused_bytes(device: torch.device) -> float:
+    return cast(float, mm.get_free_memory(device))  # two numbers only for who asks for torch's own, too
 
 
 def calls_uncond(guider: Any, sampler: Any) -> bool:

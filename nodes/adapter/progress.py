@@ -29,7 +29,7 @@ class Progress:
     def __init__(self, guider: Any, searches: int, images: int, steps: int) -> None:
         """Prepare a bar over `searches` searches of `images` whole images of about `steps` model calls."""
         patcher = guider.model_patcher
-        self._previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
+        self._previewer: Any = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
         self._searches, self._images, self._steps = searches, images, steps
         self._bar = comfy.utils.ProgressBar(searches * images * steps)
         self._best: Image.Image | None = None
@@ -60,6 +60,8 @@ class Progress:
         self._update(self._beside(None))
 
     def _update(self, preview: Image.Image | None) -> None:
+        if self.budget is None:
+            return
         total = self._images * (self.budget.run_cost or self._steps) * self._searches
         shown = None if preview is None else ("JPEG", preview, PREVIEW_SIDE * 2)
         value = min(self.done + self.budget.nfe, total)

@@ -94,7 +94,7 @@ class ComfySession:
             shared = shared_calls(graph.guider, graph.latent, compares=batching == "auto")
         share = share and not (shared is not None and shared.reason)
         self._room = None if self.why_alone else memory.Room(graph.guider, graph.sampler, self.shape, pack(graph.given).nbytes)
-        rows = self._room.rows() if share else 1
+        rows = self._room.rows() if share and self._room is not None else 1
         self.limits = CallPolicy(
             max_rows=rows, before_call=self._before_call, may_call=self._may_call, called=self._count,
             is_oom=memory.is_oom, on_oom=comfy.model_management.soft_empty_cache, shared=shared,
@@ -184,7 +184,7 @@ class ComfySession:
 
     @property
     def wave(self) -> int:
-        return ALONE_WAVE if self.why_alone else min(max(MIN_WAVE, self.max_rows), self.limits.most_in_flight)
+        return ALONE_WAVE if self.why_alone else int(min(max(MIN_WAVE, self.max_rows), self.limits.most_in_flight))
 
     def draw(self, seed: int) -> Tensor:
         """Return the noise (R, ...) that the stock noise node gives for `seed`, packed, and leave the state that it leaves."""
@@ -229,7 +229,7 @@ class ComfySession:
             self._refuse_same([run.pending.x for run in todo if run.pending is not None])
         self._advance(todo, until_sigma)
         if self._nothing_drawn:
-            self._ended += [run.result for run in todo if run.finished]
+            self._ended += [run.result for run in todo if run.result is not None]
             self._refuse_same(self._ended)
 
     def decode(self, latent: Any, preview: bool = False) -> Tensor:
@@ -404,7 +404,7 @@ class ComfySession:
         first = [run for run in runs if not run.repeats]
         if not first:
             return self.budget.allows_repeats()
-        rows = sum(run.pending.x.shape[0] for run in first)
+        rows = sum(run.request.x.shape[0] for run in first)
         allowed = self.budget.allows(rows, math.inf if self.budget.run_cost is not None else self._least(first, rows))
         if not (allowed or self.limits.uneven) and self.budget.run_cost is None:
             self.limits.uneven, self.budget.refused = MORE_CALLS, False
@@ -420,12 +420,12 @@ class ComfySession:
             rows: latent rows of that call.
         """
         leader = self._leading
-        leading = sum(run.pending.x.shape[0] for run in runs if run is leader)
+        leading = sum(run.request.x.shape[0] for run in runs if run is leader)
         if leader is None or leading == rows or getattr(leader, "repeats", False):
             return math.inf
         least = leader.nfe + leading
         if self.known_steps:
-            done = [*leader.levels, *([float(leader.pending.sigma.max())] if leading else [])]
+            done = [*leader.levels, *([float(leader.request.sigma.max())] if leading else [])]
             below = min(done, default=math.inf) * (1 - 1e-5)
             ahead = sum(level < below for level in self.sigmas[:-1].tolist())
             least += ahead * (leading or leader.nfe // max(len(leader.levels), 1))
@@ -444,7 +444,7 @@ class ComfySession:
         self.checkpoint()
 
     def _count(self, runs: Sequence[Trajectory], denoised: Tensor) -> None:
-        repeated = sum(run.pending.x.shape[0] for run in runs if run.repeats)
+        repeated = sum(run.request.x.shape[0] for run in runs if run.repeats)
         self.budget.count(denoised.shape[0] - repeated, repeated)
         self._weigh(runs[0])
         if self.gaps_for and keeps_guidance(self.graph.guider) and all(map(math.isnan, runs[0].gaps)):

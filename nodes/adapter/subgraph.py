@@ -102,7 +102,7 @@ class _Run:
     def __init__(self, sub: SubGraph, images: Tensor | None) -> None:
         """Prepare a run; without images, one that only asks what its nodes will ask for."""
         self.sub = sub
-        self.done: dict[str, Sequence[Any]] = {node_id: _Slots(slots) for node_id, slots in sub.given.items()}
+        self.done: dict[str, Sequence[Any] | _Slots] = {node_id: _Slots(slots) for node_id, slots in sub.given.items()}
         self.done.update(sub.kept)
         self.done.update({node_id: [[images]] for node_id in sub.chain.pictures if images is not None})
         self.linked: set[tuple[str, str]] = set()  # which node gets the outputs of which
@@ -112,7 +112,7 @@ class _Run:
         outputs = self.done.get(from_node_id) if (from_node_id, to_node_id) in self.linked else None
         return None if outputs is None else SimpleNamespace(outputs=outputs)
 
-    def outputs(self, node_id: str) -> Sequence[Any]:
+    def outputs(self, node_id: str) -> Sequence[Any] | _Slots:
         """Return a node's outputs, one list of values each."""
         if node_id not in self.done:
             for source, _ in links(self.sub.graph, node_id, lazy=False):
@@ -160,7 +160,8 @@ class _Run:
         answers = self._call(node_id, data, "check_lazy_status", {**(hidden or {}), "create_dynamic_tuple": True})
         names = {name for answer in answers if isinstance(answer, list) for name in answer}
         there = {name for name in names if name in data and name not in missing}
-        asked = [(value[0], value[1]) for name in sorted(names - there) if is_link(value := inputs.get(name))]
+        values = [inputs[name] for name in sorted(names - there) if name in inputs]
+        asked = [(value[0], value[1]) for value in values if is_link(value)]
         return [link for link in asked if (link[0], node_id) not in self.linked]
 
     def _execute(self, node_id: str) -> Sequence[Any]:

@@ -21,7 +21,8 @@ SEARCH_NODES = ("NSSearchSampler", "NSSearchSamplerAdvanced")
 def keep_found(output: io.NodeOutput, caller: PromptContext, reports: list[dict[str, Any]]) -> io.NodeOutput:
     """Have a search node's output, and the pictures that are saved later in the run, tell what was found."""
     carry(caller.extra, caller.node, carried_summary(reports), caller.display)
-    output.ui = {**(output.ui or {}), FOUND: [winner_summary(reports)]}
+    shown: dict[str, Any] = output.ui or {}
+    output.ui = {**shown, FOUND: [winner_summary(reports)]}
     return output
 
 

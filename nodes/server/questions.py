@@ -186,7 +186,7 @@ def wait_for_page(finishing: Callable[[], bool]) -> None:
     """
     running = server()
     client = None if running is None else running.client_id
-    if client is None:
+    if running is None or client is None:
         raise Absent("nobody can be asked, since no page queued this (it came over HTTP without a client id)")
     deadline = time.monotonic() + GRACE
     while client not in running.sockets:

@@ -88,7 +88,7 @@ def _read(path: Path, size: int) -> str:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
-            if large:
+            if progress is not None:
                 mm.throw_exception_if_processing_interrupted()
                 progress.update(len(block))
     return digest.hexdigest()

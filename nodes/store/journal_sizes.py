@@ -207,5 +207,6 @@ def _said(line: bytes) -> tuple[str, Size | None]:
     place, size = entry.get("place"), entry.get("size")
     if not isinstance(place, str) or not PLACE.fullmatch(place):
         return "", None
-    whole = isinstance(size, list) and len(size) == len(Size._fields) and all(type(one) is int for one in size)
-    return place, Size(*size) if whole else None
+    if isinstance(size, list) and len(size) == len(Size._fields) and all(type(one) is int for one in size):
+        return place, Size(*size)
+    return place, None

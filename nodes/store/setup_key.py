@@ -182,12 +182,16 @@ class Signatures:
 
     def _builder(self, node: str) -> Made:
         """Return the node that built a node and gave it objects, without what it only handed on of the user's choices."""
-        builder = self._prompt.builder(node) if hasattr(self._prompt, "builder") else None
+        builder = getattr(self._prompt, "builder", _built_by_nobody)(node)
         if builder is None:
             raise Unreadable(f"node {node} holds a value that no node gave it")
         own, its = (_node(self._prompt, one).get("inputs", {}) for one in (node, builder))
         shared = self._choices & own.keys() & its.keys()
         return Made(builder, frozenset(name for name in shared if _handed_on(its[name], own[name])))
+
+
+def _built_by_nobody(node: str) -> None:
+    return None
 
 
 def _handed_on(value: Any, inner: Any) -> bool:

@@ -121,7 +121,7 @@ class Thumbnails:
         try:
             data = encoded(pixels)
             if self.folder is not None and name not in self._written and not self._is_there(name):
-                self._write(name, data)
+                self._write(self.folder, name, data)
         except Exception as error:
             said = f"a small picture could not be made: {cut(f'{type(error).__name__}: {error}')}"
             self.problems += [said] * (said not in self.problems)
@@ -141,9 +141,8 @@ class Thumbnails:
             self._written.add(name)
         return True
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, folder: Path, name: str, data: bytes) -> None:
         """Write a file whole or not at all; a disk that is full costs later searches their pictures, not this one."""
-        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / f"{name}.jpg", data, lasting=False)
@@ -171,7 +170,7 @@ def jpeg(picture: Tensor) -> bytes:
 
 def encoded(pixels: np.ndarray) -> bytes:
     """Return a JPEG file of pixels (h, w, 3), uint8, in as good a quality as its size allows."""
-    image = Image.fromarray(pixels)
+    image, out = Image.fromarray(pixels), io.BytesIO()
     for quality in QUALITIES:
         out = io.BytesIO()
         image.save(out, "JPEG", quality=quality)

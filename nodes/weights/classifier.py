@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from ...verifiers.common.image_processor import Processor, read_processor
 from .files import HeldModel, Wanted, held, repository_path
@@ -18,7 +18,7 @@ class HeldClassifier(HeldModel):
         prepare: from images to what it takes.
     """
 
-    def __init__(self, module: nn.Module, prepare: Processor) -> None:
+    def __init__(self, module: Any, prepare: Processor) -> None:
         """Hold a transformers image classifier and what its folder says of pictures."""
         super().__init__(module)
         names = module.config.id2label

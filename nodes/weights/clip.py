@@ -21,7 +21,7 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.utils
 from torch import Tensor
-from transformers import CLIPTokenizerFast
+from transformers import CLIPTokenizerFast  # pyright: ignore[reportAttributeAccessIssue] - transformers makes its names when asked
 
 from ...verifiers.common.preprocess import CLIP_MEAN, CLIP_STD
 from .clip_settings import KNOWN, ClipSettings, Tower, assumed_activation, find_settings, notes_on, settings_stamp
@@ -202,7 +202,9 @@ def _check_text(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> None:
 def _settings(wanted: Wanted, path: str, sd: dict[str, Tensor]) -> ClipSettings | None:
     """Return the settings beside a file that fit it."""
     found = find_settings(path, None if _lacking(sd, TEXT_KEYS) else text_config(sd), vision_config(sd))
-    for name in found.activations if found else ():
+    if found is None:
+        return None
+    for name in found.activations:
         if name not in KNOWN:
             raise wanted.refused(
                 os.path.basename(path),
@@ -254,7 +256,8 @@ def _vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]], ac
 
 def _build_vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor]], activation: str | None) -> Any:
     sd = read()
-    plain = vision_config(sd) | {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+    sizes = vision_config(sd)
+    plain, width = sizes | {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}, sizes["projection_dim"]
     settings = None if activation else _settings(wanted, path, sd)
     config = _told(plain, settings.vision if settings else None, activation)
     if settings is not None:
@@ -270,7 +273,7 @@ def _build_vision(wanted: Wanted, path: str, read: Callable[[], dict[str, Tensor
         raise _unusable(wanted, path, "lacks vision weights", missing)
     if activation is None:
         _versions[model] = _differences("vision", plain, config)
-        _notes[model] = tuple(notes_on(os.path.basename(path), settings, plain["projection_dim"]))
+        _notes[model] = tuple(notes_on(os.path.basename(path), settings, width))
         for note in _notes[model]:
             log.info("%s", note)
     return model

@@ -139,7 +139,7 @@ def _hugging_face(said: Mapping[str, Any], folder: str, name: str) -> ClipSettin
 def _open_clip(said: Mapping[str, Any], name: str) -> ClipSettings:
     model, pictures = _model(said), said.get("preprocess_cfg")
     pictures = pictures if isinstance(pictures, Mapping) else {}
-    text, vision = (model.get(key) if isinstance(model.get(key), Mapping) else {} for key in ("text_cfg", "vision_cfg"))
+    text, vision = (said if isinstance(said := model.get(key), Mapping) else {} for key in ("text_cfg", "vision_cfg"))
     plain = QUICK_GELU if model.get("quick_gelu") else GELU
     wide = vision.get("width", OPEN_VISION[0])
     head = vision.get("head_width", OPEN_HEAD)

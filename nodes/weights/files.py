@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Hashable
@@ -216,7 +217,7 @@ class HeldModel:
         """
         mm.throw_exception_if_processing_interrupted()  # each slice, picture or question comes by here
         # Whole: parameters outside of leaf modules are left behind by a partial load.
-        mm.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
+        mm.load_models_gpu([self.patcher], memory_required=math.ceil(memory), force_full_load=True)
         return work(self.module, self.patcher.load_device)
 
 

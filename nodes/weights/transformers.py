@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from torch import nn
-
 from .files import CONFIG, Wanted, said
 
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
@@ -92,7 +90,7 @@ def read_config(wanted: Wanted, name: str, path: str) -> Any:
     return config
 
 
-def read_model(wanted: Wanted, name: str, load: Callable[..., Any], path: str | None, what: str, **how: Any) -> nn.Module:
+def read_model(wanted: Wanted, name: str, load: Callable[..., Any], path: str | None, what: str, **how: Any) -> Any:
     """Load weights, and refuse what transformers would replace by random numbers.
 
     Args:

@@ -82,7 +82,8 @@ def _load_hps_v3(wanted: Wanted, name: str, path: str, base: Wanted, base_name: 
     processor.tokenizer.add_tokens([REWARD], special_tokens=True)
     text, token = config.get_text_config(), processor.tokenizer.convert_tokens_to_ids(REWARD)
     sd = below(read_weights(wanted, name, path), EMBEDDINGS)
-    widths = tuple(sd[f"{HEAD}{i}.bias"].numel() if f"{HEAD}{i}.bias" in sd else 0 for i in (0, 3))
+    first, second = (sd[f"{HEAD}{i}.bias"].numel() if f"{HEAD}{i}.bias" in sd else 0 for i in (0, 3))
+    widths = first, second
     check_keys(wanted, name, sd, _expected(token + 1, text.hidden_size, widths))
     head = {key.removeprefix(HEAD): sd.pop(key) for key in list(sd) if key.startswith(HEAD)}
     text.vocab_size = token + 1  # the published code cuts the table off after its own token

@@ -212,7 +212,7 @@ def read_access(path: str | os.PathLike[str]) -> Access:
 
 
 def _section(text: str, source: str) -> Mapping[str, object]:
-    where = ""
+    where, settings = "", None
     try:
         settings = json.loads(text)
     except RecursionError:

@@ -58,7 +58,7 @@ class Exchange:
         self._endpoint, self._key, self._body, self._seconds = endpoint, key, body, seconds
         self._socket: socket.socket | None = None
         self._cut = False
-        self._outcome: Reply | Failure | None = None
+        self._outcome: Reply | Failure = Failure("its thread ended without an outcome", False)
         self._done = threading.Event()
 
     def run(self, check: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> Reply | Failure:
@@ -123,17 +123,17 @@ class Exchange:
 
     def _connected(self) -> http.client.HTTPConnection:
         host, port, encrypted = self._endpoint.host, self._endpoint.port, self._endpoint.scheme == "https"
-        self._hold(_connect(self._endpoint, self._seconds))
-        if not encrypted and not is_own(self._socket.getpeername()[0]):  # a name leads where its resolver says
+        sock = _connect(self._endpoint, self._seconds)
+        self._hold(sock)
+        if not encrypted and not is_own(sock.getpeername()[0]):  # a name leads where its resolver says
             raise NotOwn(f"{host} is not on your own network, and was sent nothing: such machines are asked over https only")
+        connection = http.client.HTTPConnection(host, port)
         if encrypted:
-            self._hold(tls().wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False))
-            self._socket.do_handshake()
-        if encrypted:
+            sock = secured = tls().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            self._hold(secured)
+            secured.do_handshake()
             connection = http.client.HTTPSConnection(host, port, context=tls())
-        else:
-            connection = http.client.HTTPConnection(host, port)
-        connection.sock = self._socket  # so that it neither looks up nor connects by itself
+        connection.sock = sock  # so that it neither looks up nor connects by itself
         return connection
 
     def _hold(self, sock: socket.socket) -> None:

@@ -137,7 +137,7 @@ class ApiJudge:
 
     def _asked(self, question: Question, pictures: list[dict[str, Any]]) -> Any:
         """Ask until the answer is what was asked for, at most `ANSWERS` times."""
-        text = question.text
+        text, wrong = question.text, ""
         for _ in range(ANSWERS):
             messages = [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
             try:

@@ -76,7 +76,7 @@ class SigLIP:
     def _embed(self, images: Tensor) -> Tensor:
         pixels = self.pixels(images)  # where the images are: a large one would take more of the device than the model
 
-        def work(model: nn.Module, device: torch.device) -> Tensor:
+        def work(model: Any, device: torch.device) -> Tensor:
             return _unit(model.get_image_features(pixel_values=pixels.to(device, self.model.dtype)))
 
         vision = self.model.module.config.vision_config

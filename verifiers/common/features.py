@@ -98,5 +98,5 @@ def _unit_rows(clip_vision: Any, kind: str, encode: Callable[[Tensor], Tensor], 
 def _content(images: Tensor) -> bytes:
     digest = hashlib.blake2b(f"{images.dtype} {tuple(images.shape)}".encode())
     for image in images:  # one by one: no second copy of a large batch
-        digest.update(image.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(image.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.digest()

@@ -49,17 +49,21 @@ class Processor:
         """Return pixel values (B, 3, h, w), float32, of images (B, H, W, 3) in [0, 1]."""
         pixels = to_bchw(images)
         if self.size is not None:
-            pixels = torch.nn.functional.interpolate(pixels, self._resized(pixels), mode=self.mode, antialias=True).clamp(0, 1)
+            pixels = torch.nn.functional.interpolate(pixels, _resized(pixels, self.size), mode=self.mode, antialias=True).clamp(
+                0, 1
+            )
         if self.crop is not None:
             pixels = _middle(pixels, self.crop)
         return normalized(self.scale * pixels, self.mean, self.std)
 
-    def _resized(self, pixels: Tensor) -> tuple[int, int]:
-        if not isinstance(self.size, int):
-            return self.size
-        height, width = pixels.shape[-2:]
-        short = min(height, width)
-        return int(self.size * height / short), int(self.size * width / short)
+
+def _resized(pixels: Tensor, size: tuple[int, int] | int) -> tuple[int, int]:
+    """Return the (H, W) that pixels (B, C, H, W) are resized to; a single number is that of the shortest edge."""
+    if not isinstance(size, int):
+        return size
+    height, width = pixels.shape[-2:]
+    short = min(height, width)
+    return int(size * height / short), int(size * width / short)
 
 
 def read_processor(settings: Mapping[str, Any]) -> Processor:
@@ -89,16 +93,17 @@ def read_processor(settings: Mapping[str, Any]) -> Processor:
     if family == "ConvNext" and isinstance(size, int):
         size, crop = (int(size / share), (size, size)) if size < WARPED_FROM else ((size, size), None)
     return Processor(
-        size if resize else None, crop, mode or "bilinear", 255 * factor if settings.get("do_rescale", True) else 255.0,
-        mean if normalize else (0.0,) * 3, std if normalize else (1.0,) * 3,
+        size if resize else None, crop if isinstance(crop, tuple) else None, mode or "bilinear",
+        255 * factor if settings.get("do_rescale", True) else 255.0,
+        mean if normalize and mean else (0.0,) * 3, std if normalize and std else (1.0,) * 3,
     )  # fmt: skip
 
 
 def _size(value: Any, square: bool) -> tuple[int, int] | int | None:
     """Read a size: {"height", "width"}, {"shortest_edge"} or one number; None for another."""
     if isinstance(value, Mapping) and "height" in value and "width" in value:
-        sides = _side(value["height"]), _side(value["width"])
-        return sides if all(sides) else None
+        height, width = _side(value["height"]), _side(value["width"])
+        return (height, width) if height and width else None
     if isinstance(value, Mapping):
         return _side(value.get("shortest_edge"))
     side = _side(value)

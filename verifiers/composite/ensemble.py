@@ -325,7 +325,7 @@ def leaves_of(verifier: Any) -> list[Any]:
 def models_of(verifier: Verifier) -> list[Any]:
     """Return the model patchers that a verifier shows by `patcher` or `get_models()`."""
     get_models = getattr(verifier, "get_models", None)
-    if callable(get_models):
+    if get_models is not None:
         return list(get_models())
     patcher = getattr(verifier, "patcher", None)
     return [] if patcher is None else [patcher]

@@ -48,8 +48,13 @@ def _rapidocr() -> Reader:
     import onnxruntime  # noqa: F401  # the engine would ask for it at the first picture only
     from rapidocr import RapidOCR
 
-    engine = RapidOCR(params=_models_of("rapidocr"))
+    reader = _reader(RapidOCR(params=_models_of("rapidocr")))
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # else one warning for each picture without text
+    return reader
+
+
+def _reader(engine: Any) -> Reader:
+    """Return the reader that is a `RapidOCR`, whose results have as many types as it has parts."""
 
     def read(pixels: Any) -> list[Line]:
         found = engine(pixels)

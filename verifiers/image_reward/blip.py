@@ -93,8 +93,8 @@ def _depth(sd: dict[str, Tensor], prefix: str) -> int:
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention with heads 64 wide: (B, N, W) to (B, M, W) gives (B, N, W)."""
-    heads = (x.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2) for x in (query, key, value))
-    return nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    q, k, v = (x.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2) for x in (query, key, value))
+    return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class VisionBlock(nn.Module):
@@ -188,7 +188,7 @@ class TextEncoder(nn.Module):
         places = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.embeddings["word_embeddings"](tokens) + self.embeddings["position_embeddings"](places)
         x = self.embeddings["LayerNorm"](x.to(image)).expand(len(image), -1, -1)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder["layer"].children():
             x = layer(x, image)
         return x
 
@@ -230,7 +230,7 @@ class ImageRewardNetwork(nn.Module):
         """
         image = self.blip["visual_encoder"](pixels)
         reward = self.blip["text_encoder"](tokens, image)[:, 0].float()  # in half precision, close scores would tie
-        for layer in self.mlp["layers"].values():
+        for layer in self.mlp["layers"].children():
             reward = layer(reward)
         return (reward[:, 0] - REWARD_MEAN) / REWARD_STD
 

@@ -75,7 +75,7 @@ class RewardModel(nn.Module):
         rm_head: the head of mu and ln sigma, float32.
     """
 
-    def __init__(self, vlm: nn.Module, widths: tuple[int, int]) -> None:
+    def __init__(self, vlm: Any, widths: tuple[int, int]) -> None:
         """Take the word head off and put a fresh one on.
 
         Args:
@@ -167,4 +167,5 @@ def size_of(height: int, width: int) -> tuple[int, int]:
         return rounded[0], rounded[1]
     scale = math.sqrt(height * width / PIXELS)
     towards = math.floor if math.prod(rounded) > PIXELS else math.ceil
-    return tuple(max(FACTOR, towards(side / scale / FACTOR) * FACTOR) for side in (height, width))
+    high, wide = (max(FACTOR, towards(side / scale / FACTOR) * FACTOR) for side in (height, width))
+    return high, wide

@@ -93,7 +93,7 @@ def forward(held: Any, inputs: dict[str, Tensor], last: bool = True) -> Tensor:
         (1, 1, V), or (1, L, V) of all L tokens.
     """
 
-    def work(module: torch.nn.Module, device: torch.device) -> Tensor:
+    def work(module: Any, device: torch.device) -> Tensor:
         head = module.get_output_embeddings()
         hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, -1:],)) if last else None
         moved = {key: value.to(device, held.dtype if value.is_floating_point() else None) for key, value in inputs.items()}
