@@ -55,8 +55,8 @@ from noise_search.search.journal.score_cache import ScoreCache  # noqa: E402
 from noise_search.search.noise.bounded_cache import BoundedCache  # noqa: E402
 from noise_search.search.noise.recipe import Recipe  # noqa: E402
 from noise_search.search.reporting.live_feed import ENDED, LiveFeed  # noqa: E402
-from noise_search.search.run import steered  # noqa: E402
-from noise_search.search.scoring.scorer import Judge  # noqa: E402
+from noise_search.search.run import run_search  # noqa: E402
+from noise_search.search.scoring.scorer import Scorer  # noqa: E402
 from noise_search.verifiers.composite.ensemble import RANK_MEAN, Ensemble  # noqa: E402
 
 PLAIN = JournalFile.append, journal_module.write_whole
@@ -202,7 +202,7 @@ class Session(AnalyticSession):
         return run
 
 
-class Timed(Judge):
+class Timed(Scorer):
     """A judge whose verifiers' time is counted apart.
 
     Attributes:
@@ -328,28 +328,28 @@ def measure(name: str, verifier: str, size: int, kept: bool) -> dict[str, Any]:
 def measure_once(made: Any, verifier: Any, images: int, folder: Path | None) -> tuple[dict[str, Any], Search]:
     """Run one search; return what was measured, and the search that ended."""
     clock, budget, sent = Clock(), Budget(images), [0]
-    judge = Timed(verifier)
-    judge.clock = clock
+    scorer = Timed(verifier)
+    scorer.clock = clock
     session: Any = Session(budget, steps=STEPS, wave=WAVE, clock=clock)
     journal = None
     if folder is not None:
         journal = Journal(folder, "a set-up")
-        judge.book = ScoreCache(journal, "verifier", judge.names)
-        session = CachingSession(session, CacheContext(journal, AnalyticCodec(), budget, judge.book))
+        scorer.book = ScoreCache(journal, "verifier", scorer.names)
+        session = CachingSession(session, CacheContext(journal, AnalyticCodec(), budget, scorer.book))
     time_disk(clock)
-    search = Search(session, judge, budget, Recipe(7, 7), 7)
+    search = Search(session, scorer, budget, Recipe(7, 7), 7)
     loop = Loop() if folder is not None else None
     if loop is not None:
         about = {"id": "1d", "node": "1", "workflow": "w", "prompt_id": "p", "row": 0, "rows": 1}
-        feed = search.watcher = LiveFeed(about, Names(), lambda event: sent.append(len(json.dumps(event))), loop.later)
-    for _ in steered(search, made):
+        feed = search.observer = LiveFeed(about, Names(), lambda event: sent.append(len(json.dumps(event))), loop.later)
+    for _ in run_search(search, made):
         pass
     search.close()
     if loop is not None:
         feed.end(ENDED)
         loop.end()
         journal.close()
-    clock.samples.append((judge.scored, clock.seconds))
+    clock.samples.append((scorer.scored, clock.seconds))
     count = len(search.candidates)
     return {
         "ms_a_candidate": round(clock.seconds * 1000 / count, 3), "last_over_first_fifth": round(clock.growth(), 2),

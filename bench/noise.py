@@ -32,15 +32,15 @@ def pack(name: str) -> Any:
 
 def graph_of(rig: Rig, latent: dict[str, Any]) -> Any:
     """Return what a search of a latent works on."""
-    noise = pack("nodes.noise").RecipeNoise(pack("search.recipes").Recipe(5, 5))
-    return next(pack("nodes.runner").graphs(noise, rig.guider, rig.sampler, rig.sigmas, latent, None))
+    noise = pack("nodes.adapter.noise").RecipeNoise(pack("search.noise.recipe").Recipe(5, 5))
+    return next(pack("nodes.run.runner").graphs(noise, rig.guider, rig.sampler, rig.sigmas, latent, None))
 
 
 def by_depth(rig: Rig, shape: tuple[int, ...], depth: int) -> list[tuple[float, float]]:
     """Return for each depth the milliseconds of a neighbor's start, and of a stock draw."""
     latent = {"samples": torch.zeros(shape)}
-    session = pack("nodes.session").ComfySession(graph_of(rig, latent), pack("search.budget").Budget(1))
-    recipes = pack("search.recipes")
+    session = pack("nodes.adapter.session").ComfySession(graph_of(rig, latent), pack("search.base.budget").Budget(1))
+    recipes = pack("search.noise.recipe")
     pivot, times = recipes.Recipe(5, 5), []
     for level in range(depth):
         around = [pivot.moved(recipes.Move("neighbor", recipes.derived_seed(5, level, k), COSINE)) for k in range(NEIGHBORS)]
@@ -82,10 +82,10 @@ class Rising:
 
 def measure_search(rig: Rig, count: int) -> list[Any]:
     """Return the row of a zero-order search."""
-    session = pack("nodes.session").ComfySession(graph_of(rig, rig.latent), pack("search.budget").Budget(count))
+    session = pack("nodes.adapter.session").ComfySession(graph_of(rig, rig.latent), pack("search.base.budget").Budget(count))
     session.decode = lambda latent, preview=False: torch.zeros(1, 1, 1, 3)
-    recipe = pack("search.recipes").Recipe(5, 5)
-    search = pack("search.engine").Search(session, pack("search.judge").Judge(Rising()), session.budget, recipe, 5)
+    recipe = pack("search.noise.recipe").Recipe(5, 5)
+    search = pack("search.core.search").Search(session, pack("search.scoring.scorer").Scorer(Rising()), session.budget, recipe, 5)
     times, before = [], time.process_time()
     for told in pack("search.methods.zero_order").ZeroOrderSearch(NEIGHBORS, COSINE).run(search):
         now = time.process_time()

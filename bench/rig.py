@@ -47,14 +47,14 @@ class Rig:
         noise_module = importlib.import_module("noise_search.nodes.adapter.noise")
         budget = importlib.import_module("noise_search.search.base.budget").Budget(count)
         engine = importlib.import_module("noise_search.search.core.search")
-        judge = importlib.import_module("noise_search.search.scoring.scorer").Judge(NoVerifier())
+        scorer = importlib.import_module("noise_search.search.scoring.scorer").Scorer(NoVerifier())
         method = importlib.import_module("noise_search.search.methods.random_search").RandomSearch()
         recipe = importlib.import_module("noise_search.search.noise.recipe").Recipe(0, 0)
         noise = noise_module.RecipeNoise(recipe)
         (graph,) = runner.graphs(noise, self.guider, self.sampler, self.sigmas, self.latent, None)
         session = session_module.ComfySession(graph, budget)
         session.decode = lambda latent, preview=False: torch.zeros(1, 1, 1, 3)
-        search = engine.Search(session, judge, budget, recipe, 0)
+        search = engine.Search(session, scorer, budget, recipe, 0)
         for _ in method.run(search):
             pass
         search.close()

@@ -34,7 +34,7 @@ from contenders import CONTENDERS, REFINEMENT, STOCHASTIC, Contender  # noqa: E4
 from swapping import Card, on_card  # noqa: E402
 
 from noise_search.search.methods.auto_search import choose_for  # noqa: E402
-from noise_search.search.run import steered  # noqa: E402
+from noise_search.search.run import run_search  # noqa: E402
 
 METHODS = {**CONTENDERS, "refinement": Contender(REFINEMENT)}
 SPREAD_OF = 500  # independent candidates, whose deviation is the unit of a gain
@@ -69,7 +69,7 @@ class Analytic:
         card, stochastic = Card(), contender.sampler == STOCHASTIC
         search = on_card(card, self._args.images, large_rounds=rounds == LARGE, seed=number, wanted=50_000 + number,
                          steps=self._args.steps, stochastic=stochastic)  # fmt: skip
-        for _ in steered(search, contender.make() or choose_for(search, self._args.images)[0]):
+        for _ in run_search(search, contender.make() or choose_for(search, self._args.images)[0]):
             pass
         search.close()
         return Found(card.swaps, (search.ranked[0][1] - search.baseline.score) / self._units[stochastic])
@@ -101,7 +101,7 @@ class Demo:
 def spread(stochastic: bool) -> float:
     """Return the deviation of independent candidates' scores."""
     search = on_card(Card(), SPREAD_OF, large_rounds=False, wanted=50_000, steps=4, stochastic=stochastic)
-    for _ in steered(search, CONTENDERS["random"].make()):
+    for _ in run_search(search, CONTENDERS["random"].make()):
         pass
     return stdev(candidate.score for candidate in search.candidates)
 

@@ -15,14 +15,14 @@ from .methods.chain import begins
 from .methods.zero_order import ZeroOrderSearch
 
 
-def steered(search: Search, method: Method) -> Iterator[Round]:
+def run_search(search: Search, method: Method) -> Iterator[Round]:
     """Run a method; when the user wants more like a candidate, spend the rest of the budget around that one.
 
     That is done by zero-order search, with the settings of the method where it is or begins with one.
     """
     search.method = method.name
     search.commands.begin(repr(method), repr((search.budget.images, search.budget.rules)))
-    search.watcher.begin(search)
+    search.observer.begin(search)
     while True:
         search.method = method.name
         with suppress(Halted):

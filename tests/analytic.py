@@ -20,7 +20,7 @@ from noise_search.search.base.candidate import Candidate, finite_or_none
 from noise_search.search.core.search import Search
 from noise_search.search.noise.bounded_cache import BoundedCache
 from noise_search.search.noise.recipe import BranchPoint, Recipe, derived_seed, make_noise
-from noise_search.search.scoring.scorer import Judge
+from noise_search.search.scoring.scorer import Scorer
 
 SIZE = 48  # of a latent; a picture is 4 x 4 x 3
 SEED = 7
@@ -345,9 +345,9 @@ def prepare(
     """Return a search that has not begun."""
     clock = clock or Clock()
     budget = Budget(images, rules or StopRules(), clock=clock)
-    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
+    scorer = Scorer(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
     return Search(
-        AnalyticSession(budget, **session), judge, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best,
+        AnalyticSession(budget, **session), scorer, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best,
         large_rounds=large_rounds,
     )  # fmt: skip
 
@@ -404,8 +404,8 @@ def said(search: Search) -> dict[str, Any]:
     return {
         "candidates": [as_dict(candidate) for candidate in search.candidates],
         "order": [(candidate.index, score) for candidate, score in search.ranked],
-        "spent": (search.budget.nfe, search.decodes, search.judge.calls),
-        "said": (search.stopped, list(search.notes), list(search.judge.problems)),
+        "spent": (search.budget.nfe, search.decodes, search.scorer.calls),
+        "said": (search.stopped, list(search.notes), list(search.scorer.problems)),
     }
 
 

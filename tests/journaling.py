@@ -34,8 +34,8 @@ from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.proposals import JitterProposal
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.run import steered
-from noise_search.search.scoring.scorer import Judge
+from noise_search.search.run import run_search
+from noise_search.search.scoring.scorer import Scorer
 
 KEY = "a set-up"
 AUTO = None  # as the search nodes run without a method
@@ -108,12 +108,12 @@ def prepare(
     """Return a search with a journal in a folder that has not begun."""
     clock = clock or Clock()
     budget = Budget(images, rules or StopRules(), clock=clock)
-    judge = Judge(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
+    scorer = Scorer(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
     journal = Journal(folder, key)
-    judge.book = ScoreCache(journal, by, judge.names)
+    scorer.book = ScoreCache(journal, by, scorer.names)
     inner = AnalyticSession(budget, **session)
-    recalling = CachingSession(inner, CacheContext(journal, AnalyticCodec(), budget, judge.book))
-    search = Search(recalling, judge, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
+    recalling = CachingSession(inner, CacheContext(journal, AnalyticCodec(), budget, scorer.book))
+    search = Search(recalling, scorer, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
     search.commands = log_in(journal, by, [str(seed)])
     return search
 
@@ -122,7 +122,7 @@ def go(search: Search, method: Any) -> Search:
     """Run a search to its end."""
     method = method or choose_for(search, search.budget.images)[0]
     try:
-        for _ in steered(search, method):
+        for _ in run_search(search, method):
             pass
     finally:
         search.close()
@@ -158,8 +158,8 @@ def said(search: Search) -> dict[str, Any]:
         "order": [(candidate.index, score) for candidate, score in search.ranked],
         "rounds": [(r.candidates, r.best, r.score, r.nfe) for r in search.rounds],
         "nfe": search.budget.nfe,
-        "scored": search.judge.scored,
-        "said": (search.stopped, list(search.notes), list(search.judge.problems)),
+        "scored": search.scorer.scored,
+        "said": (search.stopped, list(search.notes), list(search.scorer.problems)),
     }
 
 

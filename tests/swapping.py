@@ -16,7 +16,7 @@ from analytic import SEED, AnalyticSession, Quadratic
 from noise_search.search.base.budget import Budget
 from noise_search.search.core.search import Search
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.scoring.scorer import Judge
+from noise_search.search.scoring.scorer import Scorer
 
 
 @dataclass
@@ -76,5 +76,5 @@ class Judging(Quadratic):
 def on_card(card: Card, images: int, *, large_rounds: bool, seed: int = SEED, wanted: int = 12345, **session: Any) -> Search:
     """Return a search that has not begun; `wanted` is the seed of the noise that gives the best score."""
     budget = Budget(images)
-    judge = Judge(Judging(seed=wanted, card=card))
-    return Search(OnCard(budget, card=card, **session), judge, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
+    scorer = Scorer(Judging(seed=wanted, card=card))
+    return Search(OnCard(budget, card=card, **session), scorer, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)

@@ -17,7 +17,7 @@ from noise_search.search.methods.refinement import RefinementSearch
 
 def test_what_a_draft_takes_of_a_candidate_s_time():
     """8 s of sampling for 20 steps, 2 s for the rest: a draft of 5 steps takes 2 + 2 of 10."""
-    search = SimpleNamespace(steps=20, seconds={"sampling": 8.0, "decoding": 1.5}, judge=SimpleNamespace(seconds=0.5))
+    search = SimpleNamespace(steps=20, seconds={"sampling": 8.0, "decoding": 1.5}, scorer=SimpleNamespace(seconds=0.5))
     assert AutoSearch._share_of_time(search) == pytest.approx(0.4)
 
 
@@ -62,7 +62,7 @@ def test_says_what_it_chose():
 def test_is_the_chosen_method(session, first):
     """The same candidates, costs and winner, but for four verifier calls."""
     auto, alone = run(AutoSearch(), 16, **session), run(Chain(first, RefinementSearch(), 0.7), 16, **session)
-    assert auto.judge.calls == alone.judge.calls + 4
+    assert auto.scorer.calls == alone.scorer.calls + 4
     assert [(c, s) for c, s in said(auto)["order"]][:1] == [(c, s) for c, s in said(alone)["order"]][:1]
     if not session:
         assert said(auto)["candidates"] == said(alone)["candidates"]
@@ -97,7 +97,7 @@ def test_goes_on_if_told_to():
     search = run(AutoSearch(stop_early=False), 16, Constant())
     assert search.stopped == ""
     assert search.budget.nfe == run(Chain(DraftSearch(), RefinementSearch(), 0.7), 16, Constant()).budget.nfe
-    assert search.judge.calls == run(Chain(DraftSearch(), RefinementSearch(), 0.7), 16, Constant()).judge.calls
+    assert search.scorer.calls == run(Chain(DraftSearch(), RefinementSearch(), 0.7), 16, Constant()).scorer.calls
 
 
 @pytest.mark.parametrize(("spread", "noise", "stops"), [(1.0, 0.0, False), (1.0, 0.01, False), (0.001, 10.0, True)])

@@ -273,13 +273,13 @@ def test_patience_counts_in_the_order_of_rendering():
     list(search.render([second]))
     list(search.render([first]))
     assert [c.index for c, _ in search.ranked] == [1, 2, 0]
-    assert not search.over()
+    assert not search.should_stop()
     search = prepare(8, Listed(numbers=[1, 3, 2, 0]), rules=StopRules(patience=2), wave=1)
     first, second, third = (search.propose() for _ in range(3))
     for candidate in (search.baseline, third, first, second):
         list(search.render([candidate]))
     assert [c.index for c, _ in search.ranked] == [3, 1, 0, 2]
-    assert search.over()
+    assert search.should_stop()
 
 
 # Runs that differ in cost.

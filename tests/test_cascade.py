@@ -75,7 +75,7 @@ def test_every_method_runs_by_the_cheap_one_and_the_dear_one_is_asked_once_each(
     assert search.budget.nfe == alone.budget.nfe and search.rounds[-1].score == alone.ranked[0][1]
     wanted = list(dict.fromkeys([*order(alone)[:3], 0]))
     assert sorted(c.index for c in search.finalists.members) == sorted(wanted)
-    assert dear.pictures == search.judge.dear.calls == search.judge.dear.scored == len(wanted)
+    assert dear.pictures == search.scorer.dear.calls == search.scorer.dear.scored == len(wanted)
     # The order: finalists by the dear one, the others as they were.
     scores = {k: dear.values(picture_of(search.candidates[k].latent)).item() for k in wanted}
     assert order(search)[: len(wanted)] == sorted(wanted, key=lambda k: (-scores[k], k))
@@ -105,7 +105,7 @@ def test_how_many_are_asked(count, share, asked):
     """Of 12 candidates whose last is best: so many finalists, and candidate 0."""
     dear = Constant()
     search = ended(RandomSearch(), 12, Cascade(Listed(numbers=range(12)), dear, count, share))
-    assert (dear.pictures, search.judge.dear.scored, search.judge.scored) == (asked, asked, 12)
+    assert (dear.pictures, search.scorer.dear.scored, search.scorer.scored) == (asked, asked, 12)
 
 
 def test_among_finalists_the_dear_one_decides_and_ties_go_to_the_earlier():
@@ -150,7 +150,7 @@ def test_an_ensemble_may_be_the_dear_one():
     search = ended(RandomSearch(), 5, Cascade(Listed(numbers=range(5)), Ensemble(parts, mode=RANK_MEAN), 2))
     # Asked in the order 4, 3, 0: ranks (1, 2), (2, 1), (3, 3).
     assert [(c.index, score) for c, score in search.ranked[:3]] == [(0, 3), (3, 1.5), (4, 1.5)]
-    assert (search.judge.dear.calls, search.judge.dear.scored) == (6, 3)
+    assert (search.scorer.dear.calls, search.scorer.dear.scored) == (6, 3)
 
 
 # Stop rules, looks
@@ -170,7 +170,7 @@ def test_only_the_cheap_one_looks():
     dear = LowFrequency(trusts_previews=False)
     search = ended(HalvingSearch(), 8, Cascade(Quadratic(), dear, 2))
     assert search.notes == [] and any(c.looks for c in search.candidates)
-    assert dear.pictures <= 3 < search.judge.scored
+    assert dear.pictures <= 3 < search.scorer.scored
     search = ended(HalvingSearch(), 8, Cascade(Quadratic(trusts_previews=False), LowFrequency(), 2))
     assert "cannot be trusted" in search.notes[0]
 
@@ -181,7 +181,7 @@ def test_only_the_cheap_one_looks():
 def test_a_finalist_without_a_score_stays_among_the_others():
     search = ended(RandomSearch(), 4, Cascade(Listed(numbers=range(4)), Listed(numbers=[math.nan, 5, 6, 4]), 3))
     assert [(c.index, score) for c, score in search.ranked] == [(1, 6), (2, 5), (0, 4), (3, 3)]
-    assert search.judge.dear.problems == ["verifier 'part' returned nan for candidate 3: it ranks last"]
+    assert search.scorer.dear.problems == ["verifier 'part' returned nan for candidate 3: it ranks last"]
 
 
 @pytest.mark.parametrize("dear", [Constant(number=math.nan), Throwing()])
@@ -223,7 +223,7 @@ def test_it_is_the_same_every_time_and_for_every_wave():
 def test_what_was_discarded_is_not_judged_again():
     search = run(RandomSearch(), 6, Cascade(Quadratic(), dear := Stripes("dear"), 6))
     for index in (0, 3):
-        search.controls.discard(index)
+        search.user_requests.discard(index)
     search.checkpoint()
     judge_finalists(search)
     assert dear.pictures == 4
@@ -234,7 +234,7 @@ def test_what_was_discarded_is_not_judged_again():
 def test_a_discard_after_the_dear_judge_mixes_no_scores():
     search = ended(RandomSearch(), 6, Cascade(Quadratic(), Stripes("dear"), 6))
     before, (first, second) = {c.index: c.score for c in search.candidates}, (c for c, _ in search.ranked[:2])
-    search.controls.discard(first.index)
+    search.user_requests.discard(first.index)
     search.checkpoint()
     assert search.ranked[0][0] is second
     assert {c.index: c.score for c in search.candidates if c is not first} == {

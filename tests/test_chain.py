@@ -125,13 +125,13 @@ def test_any_method_goes_on_from_any_other(first, then):
 @pytest.mark.parametrize("first", ALL, ids=ids)
 def test_refinement_after_any_method(first, verifier, trusts_previews):
     """The run of the first winner, or where that branched too late the best that can be left, is kept."""
-    judge = verifier()
-    judge.trusts_previews = trusts_previews
-    search = run(Chain(first, RefinementSearch(0.6), 0.5), 24, judge, stochastic=True)
+    scorer = verifier()
+    scorer.trusts_previews = trusts_previews
+    search = run(Chain(first, RefinementSearch(0.6), 0.5), 24, scorer, stochastic=True)
     step = pytest.approx(tuple(search.session.sigmas[[13, 12]].tolist()))
     children = [c for c in search.candidates if c.recipe.cuts and (c.recipe.cuts[-1].sigma, c.recipe.cuts[-1].renoise_to) == step]
     assert len(children) > 20 and not any(note.startswith("refinement search became") for note in search.notes)
-    if not isinstance(judge, Quadratic):
+    if not isinstance(scorer, Quadratic):
         assert {child.parent for child in children} == {0}
 
 

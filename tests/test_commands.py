@@ -7,7 +7,7 @@ from analytic import SEED, AnalyticSession
 from journaling import METHODS, Killed, go, killed_at, made, prepare, said
 
 from noise_search.search.core.control import FINISHED
-from noise_search.search.core.user_requests import Controls
+from noise_search.search.core.user_requests import UserRequests
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
@@ -16,10 +16,10 @@ STEPS, IMAGES = AnalyticSession.steps, 12
 COMMANDS = {
     "more": [lambda controls: controls.favor(2)],
     "discard": [lambda controls: controls.discard(1)],
-    "finish": [Controls.finish],
+    "finish": [UserRequests.finish],
     "discard, more, more, finish": [
         lambda controls: (controls.discard(3), controls.favor(2)), lambda controls: None, lambda controls: controls.favor(1),
-        *[lambda controls: None] * STEPS, Controls.finish,
+        *[lambda controls: None] * STEPS, UserRequests.finish,
     ],
 }  # fmt: skip
 
@@ -30,7 +30,7 @@ def commanded(folder, method, commands, after, images=IMAGES):
 
     def on_call():
         if search.budget.nfe >= after and waiting:
-            waiting.pop(0)(search.controls)
+            waiting.pop(0)(search.user_requests)
 
     search.session.on_call = on_call
     return go(search, method)
@@ -86,7 +86,7 @@ def test_a_kill_after_a_command_loses_the_calls_under_way_only(tmp_path, method)
     def on_call():
         kill()
         if search.budget.nfe >= 4 * STEPS + 3 and waiting:
-            waiting.pop(0)(search.controls)
+            waiting.pop(0)(search.user_requests)
 
     search.session.on_call = on_call
     with pytest.raises(Killed):
@@ -99,6 +99,6 @@ def test_a_kill_after_a_command_loses_the_calls_under_way_only(tmp_path, method)
 def test_what_is_commanded_while_it_is_repeated_comes_in_the_place_of_what_followed(tmp_path):
     commanded(tmp_path, RandomSearch(), COMMANDS["more"], 4 * STEPS + 3)
     other = prepare(tmp_path, IMAGES)
-    other.controls.finish()
+    other.user_requests.finish()
     go(other, RandomSearch())
     assert other.stopped == FINISHED and not any(note.startswith("you asked for more") for note in other.notes)

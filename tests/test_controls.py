@@ -9,7 +9,7 @@ import pytest
 from analytic import AnalyticSession, Clock, Listed, Quadratic, best, prepare, run, said, statuses, winner
 
 from noise_search.search.core.control import FINISHED
-from noise_search.search.core.user_requests import Controls
+from noise_search.search.core.user_requests import UserRequests
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.backtracking import BacktrackingSearch
 from noise_search.search.methods.branching import BranchingSearch
@@ -25,7 +25,7 @@ from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.run import steered
+from noise_search.search.run import run_search
 
 STEPS = AnalyticSession.steps
 METHODS = {
@@ -43,13 +43,13 @@ def ask_at(search, calls, *asks):
 
     def on_call():
         if search.budget.nfe >= calls and waiting:
-            waiting.pop(0)(search.controls)
+            waiting.pop(0)(search.user_requests)
 
     search.session.on_call = on_call
 
 
 def drive(search, method):
-    for _ in steered(search, method):
+    for _ in run_search(search, method):
         pass
     search.close()
     assert all(run.closed or run.finished for run in search.session.runs)
@@ -86,7 +86,7 @@ def test_finish_ends_within_one_call_and_keeps_the_best(method, after):
 
 def test_finish_before_the_first_picture_renders_candidate_0_alone():
     search = prepare(12)
-    ask_at(search, 3, Controls.finish)
+    ask_at(search, 3, UserRequests.finish)
     drive(search, RandomSearch())
     assert [c.nfe for c in search.candidates] == [STEPS, 1, 1, 0, 0, 0, 0, 0, *[0] * (len(search.candidates) - 8)]
     assert statuses(search).count("finished") == 1
@@ -94,7 +94,7 @@ def test_finish_before_the_first_picture_renders_candidate_0_alone():
 
 def test_finish_while_drafting_renders_the_leading_draft():
     search = prepare(20)
-    ask_at(search, STEPS + 40, Controls.finish)
+    ask_at(search, STEPS + 40, UserRequests.finish)
     drive(search, DraftSearch())
     drafts = [(c.looks[-1]["score"], c.index) for c in search.candidates if c.looks]
     leader = search.candidates[max(drafts)[1]]
@@ -182,7 +182,7 @@ def test_what_is_asked_of_no_candidate_is_said():
 def test_a_pause_waits_and_its_time_does_not_count():
     search = prepare(4)
     told = []
-    search.watcher.changed = lambda search: told.append(search.controls.paused)
+    search.observer.changed = lambda search: told.append(search.user_requests.paused)
 
     def pause(controls):
         controls.pause()
@@ -190,7 +190,7 @@ def test_a_pause_waits_and_its_time_does_not_count():
 
     ask_at(search, 5, pause)
     calls = []
-    search.session.on_call, inner = (lambda: (inner(), calls.append(search.controls.paused))), search.session.on_call
+    search.session.on_call, inner = (lambda: (inner(), calls.append(search.user_requests.paused))), search.session.on_call
     drive(search, RandomSearch())
     assert 0.15 < search.budget.waited < 20
     assert True in told
@@ -205,7 +205,7 @@ def test_a_paused_search_can_be_cancelled_and_told():
     def cancel():
         raise Cancel
 
-    controls = Controls(cancel)
+    controls = UserRequests(cancel)
     controls.pause()
     with pytest.raises(Cancel):
         controls.wait()
@@ -239,7 +239,7 @@ def test_choosing_a_pruned_candidate_renders_it_beyond_the_budget():
 
 def asking_when_scored(search, call, ask):
     """Have the user ask something while the verifier looks for the `call`-th time; return the search."""
-    inner, calls = search.judge.verifier.score, []
+    inner, calls = search.scorer.verifier.score, []
 
     def score(images, latents=None):
         calls.append(len(images))
@@ -247,7 +247,7 @@ def asking_when_scored(search, call, ask):
             ask(search)
         return inner(images, latents)
 
-    search.judge.verifier.score = score
+    search.scorer.verifier.score = score
     return search
 
 
@@ -255,7 +255,7 @@ def asking_when_scored(search, call, ask):
 def test_a_run_that_waits_half_way_is_no_picture_when_it_is_discarded(look):
     def ask(search):
         for index in search.running - {0}:
-            search.controls.discard(index)
+            search.user_requests.discard(index)
 
     search = drive(asking_when_scored(prepare(8), look, ask), HalvingSearch())
     dropped = [c for c in search.candidates if c.discarded]
@@ -284,11 +284,11 @@ def test_backtracking_goes_on_without_what_was_discarded(asked):
 
 @every_method
 @pytest.mark.parametrize("after", [1, STEPS + 1, STEPS + 60])
-@pytest.mark.parametrize("again", [Controls.finish, lambda controls: controls.favor(0)], ids=["finish", "more"])
+@pytest.mark.parametrize("again", [UserRequests.finish, lambda controls: controls.favor(0)], ids=["finish", "more"])
 def test_what_is_asked_after_finish_changes_nothing(method, after, again):
     once, more = prepare(20), prepare(20)
-    ask_at(once, after, Controls.finish)
-    ask_at(more, after, Controls.finish, lambda controls: None, again, again)
+    ask_at(once, after, UserRequests.finish)
+    ask_at(more, after, UserRequests.finish, lambda controls: None, again, again)
     for search in (once, more):
         drive(search, method)
     assert said(more) == said(once)
@@ -298,7 +298,7 @@ def test_what_is_asked_after_finish_changes_nothing(method, after, again):
 def test_finish_after_the_drafts_renders_no_other():
     method = Chain(DraftSearch(), RefinementSearch(), 0.5)
     search = prepare(20)
-    search.watcher.doing = lambda words: search.controls.finish() if words.startswith("refinement") else None
+    search.observer.doing = lambda words: search.user_requests.finish() if words.startswith("refinement") else None
     drive(search, method)
     drafts = [(c.looks[-1]["score"], c.status) for c in search.candidates if c.looks]
     assert max(drafts)[1] == "finished" and ("draft" in dict(drafts).values())
@@ -308,7 +308,7 @@ def test_finish_after_the_drafts_renders_no_other():
 
 def test_finish_while_the_best_draft_is_rendered_ends_with_it():
     search = prepare(20)
-    search.watcher.doing = lambda words: search.controls.finish() if "in full" in words else None
+    search.observer.doing = lambda words: search.user_requests.finish() if "in full" in words else None
     drive(search, DraftSearch())
     drafts = [(c.looks[-1]["score"], -c.index) for c in search.candidates if c.looks]
     assert search.candidates[-max(drafts)[1]].status == "finished"
@@ -317,12 +317,12 @@ def test_finish_while_the_best_draft_is_rendered_ends_with_it():
 
 def test_discard_is_heard_while_the_last_pictures_are_scored():
     search = prepare(8, Listed(numbers=range(8)))
-    drive(asking_when_scored(search, 1, lambda search: search.controls.discard(7)), RandomSearch())
+    drive(asking_when_scored(search, 1, lambda search: search.user_requests.discard(7)), RandomSearch())
     assert winner(search) == 6 and search.candidates[7].discarded
 
 
 def test_finish_is_heard_while_the_last_pictures_are_scored():
     search = prepare(4)
-    search.watcher.doing = lambda words: search.controls.finish() if "scoring" in words else None
+    search.observer.doing = lambda words: search.user_requests.finish() if "scoring" in words else None
     drive(search, RandomSearch())
-    assert search.stopped == FINISHED and not search.controls.finishing
+    assert search.stopped == FINISHED and not search.user_requests.finishing

@@ -93,7 +93,7 @@ def test_finished_candidates_are_not_rendered_again():
 def test_a_run_that_was_looked_at_goes_on_where_it_waits():
     search = prepare(4)
     others = [search.propose(), search.propose()]
-    search.look([search.baseline, *others], 0.5)
+    search.preview([search.baseline, *others], 0.5)
     assert search.budget.nfe == 3 * 11
     search.prune(others[:1])
     list(search.render([search.baseline, others[1]]))
@@ -106,11 +106,11 @@ def test_a_run_that_was_looked_at_goes_on_where_it_waits():
 def test_looks_are_compared_with_all_of_their_pool():
     """Candidate 0's rank of 1 among 1 becomes its rank among all."""
     search = prepare(4, Ranks())
-    pool = search.look([search.baseline], 0.5)
+    pool = search.preview([search.baseline], 0.5)
     assert search.baseline.looks[0]["score"] == 1
-    search.look([search.baseline], 0.3)
+    search.preview([search.baseline], 0.3)
     others = [search.propose() for _ in range(4)]
-    assert search.look(others, 0.5, pool) is pool
+    assert search.preview(others, 0.5, pool) is pool
     assert sorted(c.looks[0]["score"] for c in search.candidates) == [1, 2, 3, 4, 5]
     assert search.baseline.looks[1]["score"] == 1
     assert [c.looks[0]["score"] for c, _ in pool.ranked()] == [5, 4, 3, 2, 1]
@@ -118,7 +118,7 @@ def test_looks_are_compared_with_all_of_their_pool():
 
 def test_a_look_holds_level_and_scores():
     search = prepare(4, Listed(numbers=[3]))
-    search.look([search.baseline], 0.5)
+    search.preview([search.baseline], 0.5)
     assert search.baseline.looks == [{"sigma": 0.5, "scores": {"part": 3.0}, "score": 3.0}]
 
 
@@ -131,7 +131,7 @@ def test_scores_of_finished_candidates_follow_the_pool():
 def test_a_draft_does_not_undo_a_finished_candidate():
     search = prepare(4)
     list(search.render([search.baseline]))
-    pool = search.sketch([search.baseline, search.propose()], 5)
+    pool = search.draft([search.baseline, search.propose()], 5)
     assert statuses(search) == ["finished", "draft"]
     assert len(pool.members) == 2
     assert [c.nfe for c in search.candidates] == [25, 5]
@@ -140,7 +140,7 @@ def test_a_draft_does_not_undo_a_finished_candidate():
 def test_drafts_that_are_cut_off():
     search = prepare(2, rules=StopRules(max_model_calls=28))
     list(search.render([search.baseline]))
-    pool = search.sketch([search.propose(), search.propose()], 5)
+    pool = search.draft([search.propose(), search.propose()], 5)
     assert statuses(search) == ["finished", "cut off", "cut off"]
     assert pool.members == []
     assert search.budget.nfe == 28
@@ -200,7 +200,7 @@ def test_rounds_tell_what_happened():
 def test_several_frames_per_candidate():
     search = run(RandomSearch(), 3, frames=4)
     assert search.pictures(search.ranked[0][0]).shape == (4, 4, 4, 3)
-    assert (search.decodes, search.judge.calls) == (3, 12)
+    assert (search.decodes, search.scorer.calls) == (3, 12)
 
 
 def test_an_exception_mid_run_keeps_what_was_found_and_counted():
@@ -230,8 +230,8 @@ def test_what_a_failed_round_holds_of_an_earlier_look_is_no_result():
             raise KeyboardInterrupt
 
     search = prepare(8, steps=4, on_call=interrupt)
-    others = [search.origin, *(search.propose() for _ in range(5))]
-    search.look(others, 0.75)
+    others = [search.start_candidate, *(search.propose() for _ in range(5))]
+    search.preview(others, 0.75)
     with pytest.raises(KeyboardInterrupt):
         list(search.render(others))
     assert [run.finished for run in search.session.runs].count(True) == 1
@@ -240,7 +240,7 @@ def test_what_a_failed_round_holds_of_an_earlier_look_is_no_result():
 
 def test_close_ends_runs_that_wait():
     search = prepare(4)
-    search.look([search.baseline, search.propose()], 0.5)
+    search.preview([search.baseline, search.propose()], 0.5)
     search.close()
     assert all(run.closed for run in search.session.runs)
 

@@ -92,7 +92,7 @@ def test_cost_is_the_closed_form(images, steps, heun, stochastic):
     found = {start: len(some) for start, some in generations(search, steps).items()}
     assert found.pop(None) == population and found == {k: n for k, n in children if n}
     assert statuses(search) == ["finished"] * len(search.candidates) and search.stopped == "" and search.notes == []
-    assert search.decodes == search.judge.calls == len(search.session.runs) == len(search.candidates)
+    assert search.decodes == search.scorer.calls == len(search.session.runs) == len(search.candidates)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def never(error: BaseException) -> bool:
 
 def test_the_winner_of_the_finals_wins_the_search() -> None:
     search = ended(verifier := Pairwise())
-    before = search.judge.calls, search.budget.nfe
+    before = search.scorer.calls, search.budget.nfe
     compare_finalists(search, never)
     firsts = [latent_of(search.pictures(candidate))[0, 0].item() for candidate in search.candidates]
     finalists = sorted(range(4), key=lambda i: -firsts[i])
@@ -139,7 +139,7 @@ def test_the_winner_of_the_finals_wins_the_search() -> None:
     refined = [0.5 + 0.5 * (1 - finalists.index(i) / 3) if i < 4 else 0.5 for i in range(6)]
     assert [c.score for c in search.candidates] == pytest.approx(refined)
     assert [c.index for c, _ in search.ranked] == sorted(range(6), key=lambda i: (-refined[i], i))
-    assert (search.judge.calls, search.budget.nfe) == before
+    assert (search.scorer.calls, search.budget.nfe) == before
     assert all(c.scores == {"part": 0.5} for c in search.candidates)  # raw ones stay
 
 
@@ -195,14 +195,14 @@ def test_a_failure_does_not_cost_the_winner() -> None:
     compare_finalists(search, never)
     assert search.ranked[0][0].index == 0 and search.ranked[0][1] == 0.5
     assert search.finals is None
-    assert search.judge.problems == ["verifier 'part' could not compare the finalists: out of order"]
+    assert search.scorer.problems == ["verifier 'part' could not compare the finalists: out of order"]
 
 
 def test_cancel_passes() -> None:
     search = ended(Pairwise(error=RuntimeError("cancel")))
     with pytest.raises(RuntimeError, match="cancel"):
         compare_finalists(search, lambda error: True)
-    assert search.judge.problems == []
+    assert search.scorer.problems == []
 
 
 def test_a_search_without_any_candidate() -> None:

@@ -33,8 +33,8 @@ from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.run import steered
-from noise_search.search.scoring.scorer import Judge
+from noise_search.search.run import run_search
+from noise_search.search.scoring.scorer import Scorer
 from noise_search.verifiers.composite.ensemble import (
     CALIBRATED,
     GATE,
@@ -146,9 +146,9 @@ VERIFIERS = {
 @pytest.mark.parametrize("verifier", VERIFIERS.values(), ids=VERIFIERS)
 def test_the_best_are_the_first_of_all_whatever_happens(verifier):
     """Against the order of all scores, combined anew after every step; indices do not follow the order of entry."""
-    judge, lots, discards = Judge(verifier()), random.Random(1), [0]
-    columns = len(judge.names)
-    pool, plain = judge.pool(lambda: discards[0]), []
+    scorer, lots, discards = Scorer(verifier()), random.Random(1), [0]
+    columns = len(scorer.names)
+    pool, plain = scorer.pool(lambda: discards[0]), []
     indices = lots.sample(range(1000), 300)
     numbers = values(300, columns, seed=2).float()
     numbers[lots.sample(range(300), 9)] = math.nan
@@ -157,7 +157,7 @@ def test_the_best_are_the_first_of_all_whatever_happens(verifier):
         count = min(len(indices), lots.choice((1, 1, 3, 40)))
         some, indices = [Candidate(index, Recipe(index, index)) for index in indices[:count]], indices[count:]
         raw = numbers[len(plain) : len(plain) + count]
-        judge.enter(some, raw)
+        scorer.enter(some, raw)
         pool.add(some, raw)
         assert pool.add([], torch.tensor([])) == []  # none of a method's children came to their end
         plain += some
@@ -167,7 +167,7 @@ def test_the_best_are_the_first_of_all_whatever_happens(verifier):
         if not indices:
             refined = {plain[3].index: 1e6, plain[5].index: -1e6}
             pool.refine(refined)
-        scores = judge.combine(numbers[: len(plain)]).tolist()
+        scores = scorer.combine(numbers[: len(plain)]).tolist()
         scores = [math.nan if c.discarded else refined.get(c.index, s) for c, s in zip(plain, scores, strict=True)]
         want = sorted(zip(plain, scores, strict=True), key=lambda p: (p[1] != p[1], -p[1] if p[1] == p[1] else 0, p[0].index))
         for wanted in (1, 4, len(plain) + 1):
@@ -179,8 +179,8 @@ def test_the_best_are_the_first_of_all_whatever_happens(verifier):
 
 
 def test_scores_of_a_person_that_are_revised_change_the_order():
-    judge = Judge(Quadratic())
-    pool = judge.pool()
+    scorer = Scorer(Quadratic())
+    pool = scorer.pool()
     some = [Candidate(index, Recipe(index, index)) for index in range(3)]
     standings = pool.add(some, torch.tensor([[1.0], [2.0], [3.0]]))
     assert pool.best()[0][0] is some[2]
@@ -195,7 +195,7 @@ def test_scores_of_a_person_that_are_revised_change_the_order():
 @every_method
 def test_one_verifier_combines_every_candidate_once(monkeypatch, method):
     added = Counted(monkeypatch, Alone, "add")
-    combined = Counted(monkeypatch, Judge, "combine")
+    combined = Counted(monkeypatch, Scorer, "combine")
     search = run(method, 60)
     assert added.sizes == combined.sizes >= len(search.finished.members)
     scored = sum(len(c.looks) + (c.status == "finished") for c in search.candidates)
@@ -277,7 +277,7 @@ def holders(search: Any) -> list[Candidate]:
 @every_method
 def test_few_candidates_hold_latents(method, verifier):
     most, search = 0, prepare(120, verifier(), keep=2, wave=4)
-    for _ in steered(search, method):
+    for _ in run_search(search, method):
         most = max(most, len(holders(search)))
     search.close()
     likely = method.likely_parents() if isinstance(method, EvolutionSearch) else 1  # of this generation, and of the next
@@ -293,7 +293,7 @@ def test_what_was_dropped_is_made_again_and_counted_apart(method):
     dropped = next(c for c in search.candidates if c.status == "finished" and c.latent is None)
     spent, calls = search.budget.nfe, dropped.nfe
     pictures = search.pictures(dropped)
-    score = float(search.judge.verifier.values(pictures)[0])
+    score = float(search.scorer.verifier.values(pictures)[0])
     assert score == pytest.approx(dropped.score, abs=1e-4)
     assert search.budget.nfe == spent and dropped.nfe == calls and search.budget.redone >= 20
     assert dropped.latent.shape == (1, SIZE)
@@ -308,7 +308,7 @@ def test_a_chosen_candidate_holds_its_latent_again():
 
 def test_what_the_journal_has_is_not_rendered_again(tmp_path):
     search = journaling.prepare(tmp_path, 40)
-    for _ in steered(search, RandomSearch()):
+    for _ in run_search(search, RandomSearch()):
         pass
     dropped = next(c for c in search.candidates if c.latent is None)
     made, before = len(search.session.runs), (search.budget.nfe, search.budget.recalled, search.session.ledger.candidates)
@@ -324,8 +324,8 @@ def test_a_parent_that_was_dropped_is_left_all_the_same():
     method = EvolutionSearch(tournament=0.05)
     kept = run(method, 60)
     search = prepare(60)
-    shed = search.holdings.shed
-    search.holdings.shed = lambda pool, latents, parents, always: shed(pool, latents, -SPARE, always)
+    shed = search.latent_store.shed
+    search.latent_store.shed = lambda pool, latents, parents, always: shed(pool, latents, -SPARE, always)
     for _ in method.run(search):
         pass
     search.close()
@@ -349,7 +349,7 @@ def test_no_candidate_is_made_that_is_not_begun(method, rules):
     search = prepare(48, rules=rules)
     clock = search.budget.clock
     search.session.on_call = clock.tick
-    for _ in steered(search, method):
+    for _ in run_search(search, method):
         pass
     search.close()
     assert [c.index for c in search.candidates if c.nfe == 0] == []

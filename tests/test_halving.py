@@ -50,7 +50,7 @@ def test_20_steps_cost_exactly_as_many_full_runs(images):
     assert search.budget.nfe == images * 20
     assert widths(search) == wanted
     assert len(search.session.started) == wanted[0]
-    assert search.decodes == search.judge.calls == sum(wanted)
+    assert search.decodes == search.scorer.calls == sum(wanted)
     assert statuses(search).count("finished") == wanted[-1]
     assert statuses(search).count("pruned") == wanted[0] - wanted[-1]
     assert search.stopped == ""
@@ -59,7 +59,7 @@ def test_20_steps_cost_exactly_as_many_full_runs(images):
 
 def test_verifier_calls_are_three_and_a_half_per_image():
     search = run(HalvingSearch(), 8)
-    assert search.judge.calls == search.judge.verifier.pictures == 28
+    assert search.scorer.calls == search.scorer.verifier.pictures == 28
     assert Counter(c.nfe for c in search.candidates) == {5: 8, 10: 4, 20: 4}
     assert Counter(looked(search)) == {1: 8, 2: 8}
     assert [cut for _, cut in search.session.rounds] == pytest.approx([0.8, 0.55, 0.0])
@@ -79,7 +79,7 @@ def test_other_steps_cost_at_most_as_many(steps, images, wanted, calls):
     search = run(HalvingSearch(), images, steps=steps)
     assert widths(search) == wanted
     assert search.budget.nfe == calls <= images * steps
-    assert search.judge.calls == sum(wanted)
+    assert search.scorer.calls == sum(wanted)
 
 
 @pytest.mark.parametrize("fixed", [True, False])
@@ -98,7 +98,7 @@ def test_unknown_cost_is_measured_on_candidate_0():
     search = run(HalvingSearch(), 8, fixed_steps=False)
     assert widths(search) == (1, 1, 1, 15, 7, 1, 2)
     assert search.budget.nfe == 160
-    assert search.judge.calls == 28
+    assert search.scorer.calls == 28
     known = run(HalvingSearch(), 8)
     assert said(search) == said(known)
 

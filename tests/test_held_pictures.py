@@ -14,7 +14,7 @@ from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.scoring import image_cache
-from noise_search.search.scoring.scorer import Judge
+from noise_search.search.scoring.scorer import Scorer
 from noise_search.search.selection.cascade import judge_finalists
 from noise_search.search.selection.pairwise import compare_finalists
 from noise_search.verifiers.composite.cascade import Cascade
@@ -82,8 +82,8 @@ def searched(budget: int, verifier: Any, held: Held, method: Any, keep: int) -> 
         compare_finalists(search, lambda error: False)
         search.close()
         best = [candidate for candidate, _ in search.ranked[:keep]]
-        pictures = search.gallery.joined(best)
-        search.scored_by(Judge(Watching("held out", held=held, seed=9)), [search.baseline, *best])
+        pictures = search.image_cache.joined(best)
+        search.scored_by(Scorer(Watching("held out", held=held, seed=9)), [search.baseline, *best])
     return search, pictures
 
 
@@ -100,7 +100,7 @@ def test_videos_are_scored_one_by_one(monkeypatch, method, verifier, budget, kee
     assert held.most <= keep + ALLOWED < plain.most
     spent = {"spent": None}
     assert said(got) | spent == said(want) | spent and got.budget.nfe == want.budget.nfe
-    assert got.judge.calls == want.judge.calls
+    assert got.scorer.calls == want.scorer.calls
     assert torch.equal(pictures, wanted) and len(pictures) == keep * FRAMES
 
 
@@ -123,8 +123,8 @@ def test_as_many_pictures_as_fit_are_scored_together(monkeypatch, fits, groups):
 
     search = prepare(12, Two())
     monkeypatch.setattr(image_cache, "PICTURE_BYTES", fits * 4 * 4 * 3 * 4)
-    plain = search.judge.ask
-    search.judge.ask = lambda shown: asked.append(len(shown)) or plain(shown)
+    plain = search.scorer.ask
+    search.scorer.ask = lambda shown: asked.append(len(shown)) or plain(shown)
     for _ in RandomSearch().run(search):
         pass
     assert asked == groups and len(search.rounds) == 2
@@ -144,7 +144,7 @@ def test_what_was_scored_before_a_failure_is_kept_with_its_round(monkeypatch):
         list(RandomSearch().run(search))
     assert sorted(c.index for c in search.finished.members) == [0, 1, 2, 3, 4]
     assert [told.candidates for told in search.rounds] == [(0, 1, 2, 3, 4)]
-    assert search.judge.scored == 5
+    assert search.scorer.scored == 5
 
 
 def test_a_picture_that_cannot_be_decoded_leaves_no_look_as_a_score(monkeypatch):

@@ -8,14 +8,14 @@ from analytic import LowFrequency, Quadratic, Throwing, best, latent_of, prepare
 from persons import Person, Scripted
 
 from noise_search.search.base.budget import StopRules
-from noise_search.search.core.user_requests import Controls
+from noise_search.search.core.user_requests import UserRequests
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.evolution import EvolutionSearch
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
-from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.search.scoring.scorer import Scorer, VerifierError
 from noise_search.search.selection.cascade import judge_finalists
 from noise_search.verifiers.composite.cascade import Cascade
 from noise_search.verifiers.composite.ensemble import Ensemble
@@ -32,7 +32,7 @@ def oracle(taste=None, **more) -> Person:
 
 
 def sitting(search):
-    return next(iter(search.judge.sittings.values()))
+    return next(iter(search.scorer.sittings.values()))
 
 
 def truth(search, taste=None) -> float:
@@ -99,7 +99,7 @@ def test_time_spent_waiting_does_not_count():
         pass
     assert len(search.finished.members) == 13 and len(waited) == 4
     assert search.budget.seconds == pytest.approx(0, abs=5)
-    assert search.judge.seconds < 100
+    assert search.scorer.seconds < 100
 
 
 def test_the_model_takes_over_and_agrees_with_the_taste():
@@ -162,7 +162,7 @@ def test_an_assistant_scores_in_the_persons_place():
 def test_an_assistant_that_fails_is_gone_on_without():
     search = run(ZERO_ORDER, 13, HumanVerifier(oracle(), assistant=Throwing()), skip_errors=True)
     assert [c.recipe for c in search.candidates] == [c.recipe for c in run(ZERO_ORDER, 13, HumanVerifier(oracle())).candidates]
-    assert search.judge.problems == ["verifier 'your choice' could not be helped by its assistant: RuntimeError: out of order"]
+    assert search.scorer.problems == ["verifier 'your choice' could not be helped by its assistant: RuntimeError: out of order"]
     nobody = run(ZERO_ORDER, 13, HumanVerifier(oracle(patience=0), assistant=Throwing()), skip_errors=True)
     assert nobody.stopped.endswith("and the 'assistant' failed: the search ended with the best so far")
     with pytest.raises(VerifierError, match="could not be helped by its assistant.*set on_verifier_error to 'skip'"):
@@ -171,7 +171,7 @@ def test_an_assistant_that_fails_is_gone_on_without():
 
 def test_ending_the_search_while_it_asks():
     """The question is withdrawn at once, though a model call is far."""
-    controls = Controls()
+    controls = UserRequests()
 
     class Ending(Person):
         def ask(self, question, finishing):
@@ -183,7 +183,7 @@ def test_ending_the_search_while_it_asks():
             return super().ask(question, finishing)
 
     search = prepare(25, HumanVerifier(Ending(oracle().taste)))
-    search.controls = controls
+    search.user_requests = controls
     list(ZERO_ORDER.run(search))
     assert search.stopped == "you ended it" and winner(search) == winner(run(ZERO_ORDER, 7))
 
@@ -195,7 +195,7 @@ def test_what_was_discarded_is_not_shown_again():
     next(rounds)
     next(rounds)
     gone = winner(search)
-    search.controls.discard(gone)
+    search.user_requests.discard(gone)
     list(rounds)
     assert all(gone not in question.candidates for question in person.asked[-2:])
     assert winner(search) != gone
@@ -226,7 +226,7 @@ def test_as_a_part_of_an_ensemble():
     person = oracle()
     ensemble = Ensemble((HumanVerifier(person), LowFrequency()))
     search = run(ZERO_ORDER, 22, ensemble)
-    assert search.judge.names == ["your choice", "part"]
+    assert search.scorer.names == ["your choice", "part"]
     strengths = bradley_terry([pair for choice in sitting(search).choices for pair in choice.comparisons])
     raw = torch.stack([row for _, row in search.finished.entries])
     assert raw[:, 0].tolist() == pytest.approx([strengths[c.index] for c in search.finished.members], abs=1e-5)
@@ -255,7 +255,7 @@ def test_as_the_last_word_of_a_cascade():
     tastes = {index: person.taste(search.pictures(search.candidates[index])) for index in shown}
     assert winner(search) == max(tastes, key=tastes.get)
     scores = dict(zip([c.index for c in search.finalists.members], search.finalists.combined().tolist(), strict=True))
-    choices = search.judge.sittings["finalists: your choice"].choices
+    choices = search.scorer.sittings["finalists: your choice"].choices
     want = bradley_terry([pair for choice in choices for pair in choice.comparisons])
     assert scores == pytest.approx({index: want[index] for index in scores}, abs=1e-5)
 
@@ -286,6 +286,6 @@ def test_a_broken_asker_is_not_taken_for_absence():
 
 
 def test_a_judge_without_people_has_none_to_wait_for():
-    judge = Judge(Throwing())
-    assert (judge.asks_people, judge.set_size, judge.waited, judge.ended, judge.sittings) == (False, 0, 0, "", {})
+    scorer = Scorer(Throwing())
+    assert (scorer.asks_people, scorer.set_size, scorer.waited, scorer.ended, scorer.sittings) == (False, 0, 0, "", {})
     assert issubclass(Ended, Absent) and latent_of(torch.full((1, 4, 4, 3), 0.5)).abs().max() == 0

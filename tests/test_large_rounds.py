@@ -15,7 +15,7 @@ from noise_search.search.core.control import FINISHED
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.methods.branching import BranchingSearch
 from noise_search.search.methods.random_search import RandomSearch
-from noise_search.search.run import steered
+from noise_search.search.run import run_search
 from noise_search.search.scoring import image_cache
 
 IMAGES = 16
@@ -24,7 +24,7 @@ EVERY = [(name, stochastic) for name in METHODS for stochastic in (False, True) 
 
 
 def ended(search, method):
-    for _ in steered(search, method or choose_for(search, search.budget.images)[0]):
+    for _ in run_search(search, method or choose_for(search, search.budget.images)[0]):
         pass
     search.close()
     return search
@@ -101,8 +101,8 @@ def test_what_waits_to_be_scored_is_scored_when_the_user_ends_the_search():
 
     def on_call():
         if search.budget.nfe == 25:
-            scored.append(search.judge.scored)
-            search.controls.finish()
+            scored.append(search.scorer.scored)
+            search.user_requests.finish()
 
     search.session.on_call = on_call
     ended(search, BranchingSearch())

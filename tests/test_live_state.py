@@ -36,7 +36,7 @@ from noise_search.search.reporting.snapshot import (
     merged,
     thinned,
 )
-from noise_search.search.run import steered
+from noise_search.search.run import run_search
 from noise_search.verifiers.composite.ensemble import RANK_MEAN, WEIGHTED_SUM, Ensemble
 
 STEPS = AnalyticSession.steps
@@ -104,7 +104,7 @@ class Wire:
 def followed(search: Any, wire: Wire, pace: float = 0.05) -> LiveFeed:
     """Have a search, whose clock each model call moves, tell its states."""
     feed = LiveFeed(ABOUT, Names(), wire.send, wire.later, lambda: wire.now)
-    search.watcher, before = feed, search.session.on_call
+    search.observer, before = feed, search.session.on_call
 
     def on_call() -> None:
         search.budget.clock.now += pace
@@ -118,7 +118,7 @@ def followed(search: Any, wire: Wire, pace: float = 0.05) -> LiveFeed:
 
 def drive(search: Any, method: Any, wire: Wire, **options: Any) -> LiveFeed:
     feed = followed(search, wire, **options)
-    for _ in steered(search, method):
+    for _ in run_search(search, method):
         pass
     search.close()
     feed.end(ENDED, stopped=search.stopped)
@@ -267,11 +267,11 @@ def test_pausing_asking_and_going_on():
     search.budget.clock.now = 2.0
     feed.touch()
     wire.wait(1.0)
-    search.controls.pause()
+    search.user_requests.pause()
     search.budget.clock.now = 7.0
     feed.touch()
     wire.wait(1.0)
-    search.controls.resume()
+    search.user_requests.resume()
     question = {"id": "9", "kind": "pick", "candidates": [0]}
     feed.question = lambda: question
     feed.touch()
@@ -290,7 +290,7 @@ def test_pausing_asking_and_going_on():
 def test_a_search_that_breaks_off(phase, words):
     wire, search = Wire(), prepare(8, listed(0.25, *[0.5] * 7), wave=1)
     feed = followed(search, wire)
-    rounds = steered(search, RandomSearch())
+    rounds = run_search(search, RandomSearch())
     next(rounds), next(rounds)
     feed.end(phase, words)
     wire.wait(1.0)
@@ -311,8 +311,8 @@ def test_a_search_that_never_began_tells_nothing():
 def test_an_ended_search_says_why():
     wire, search = Wire(), prepare(8)
     feed = followed(search, wire)
-    search.controls.finish()
-    for _ in steered(search, RandomSearch()):
+    search.user_requests.finish()
+    for _ in run_search(search, RandomSearch()):
         pass
     feed.end(ENDED, stopped=search.stopped, chosen=0)
     wire.wait(1.0)
@@ -325,9 +325,9 @@ def test_an_ended_search_says_why():
 def test_a_discarded_candidate_is_shown_as_such():
     wire, search = Wire(), prepare(4, listed(0.25, 0.5, 0.125, 0.75), wave=4)
     feed = followed(search, wire)
-    for _ in steered(search, RandomSearch()):
+    for _ in run_search(search, RandomSearch()):
         pass
-    search.controls.discard(3)
+    search.user_requests.discard(3)
     search.checkpoint()
     feed.end(ENDED)
     assert [(r["state"], r["score"]) for r in feed.final["candidates"]][2:] == [("finished", 0.125), ("discarded", None)]
@@ -372,7 +372,7 @@ def test_an_output_replaces_no_state_of_an_event():
     """It may be shortened, and comes before the last event or after it."""
     wire, search = Wire(), prepare(4)
     feed = followed(search, wire)
-    for _ in steered(search, RandomSearch()):
+    for _ in run_search(search, RandomSearch()):
         pass
     search.close()
     wire.wait(1.0)

@@ -22,7 +22,7 @@ from noise_search.search.methods.spectral import SpectralSearch
 from noise_search.search.methods.trust_region import TrustRegionSearch
 from noise_search.search.methods.zero_order import ZeroOrderSearch
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.search.scoring.scorer import Scorer, VerifierError
 from noise_search.verifiers.common.base import PredictionVerifier, Verifier
 from noise_search.verifiers.composite.ensemble import WEIGHTED_SUM, Ensemble
 
@@ -69,7 +69,7 @@ def test_it_costs_a_decode_for_each_candidate_and_no_model_call():
     plain, kept = run(RandomSearch(), 6, Constant()), run(RandomSearch(), 6, Kept())
     assert kept.budget.nfe == plain.budget.nfe == 6 * 20
     assert kept.decodes == 2 * plain.decodes == 12
-    assert kept.judge.calls == 6
+    assert kept.scorer.calls == 6
 
 
 def test_without_such_a_verifier_nothing_is_noted():
@@ -86,7 +86,7 @@ def test_the_best_is_the_one_that_kept_its_promise():
 
 def test_frames_are_averaged():
     one, four = run(RandomSearch(), 4, Kept()), run(RandomSearch(), 4, Kept(), frames=4)
-    assert four.judge.calls == 16
+    assert four.scorer.calls == 16
     assert [c.score for c in four.candidates] == pytest.approx([c.score for c in one.candidates])
 
 
@@ -123,7 +123,7 @@ def test_automatic_search_makes_no_drafts():
 def test_the_noise_of_the_verifier_moves_both_pictures():
     """Moved alike, a prediction is as far from its picture as before."""
     search = prepare(4, Kept())
-    list(search.render([search.origin]))
+    list(search.render([search.start_candidate]))
     assert verifier_noise(search).tolist() == pytest.approx([0.0], abs=1e-7)
 
 
@@ -133,8 +133,8 @@ def test_branches_have_the_prediction_of_the_run_they_left_or_their_own(up, cut,
     search = prepare(4, kept := Kept(level), stochastic=True)
     at, back = float(search.session.sigmas[cut]), float(search.session.sigmas[cut - 4])
     search.branch_levels = (at,)
-    list(search.render([search.origin]))
-    branch = search.branch(search.origin, at, back if up else None)
+    list(search.render([search.start_candidate]))
+    branch = search.branch(search.start_candidate, at, back if up else None)
     list(search.render([branch]))
     (_, before), (_, after) = kept.given
     start = back if up else at
@@ -148,10 +148,10 @@ def test_branches_have_the_prediction_of_the_run_they_left_or_their_own(up, cut,
 
 def test_drafts_leave_the_prediction_of_the_full_run():
     search = prepare(6, Kept())
-    list(search.render([search.origin]))
-    before = search.origin.predictions
-    search.sketch([search.origin], 5)
-    assert search.origin.predictions is before and 0.4 in before
+    list(search.render([search.start_candidate]))
+    before = search.start_candidate.predictions
+    search.draft([search.start_candidate], 5)
+    assert search.start_candidate.predictions is before and 0.4 in before
 
 
 @pytest.mark.parametrize("level", [0.05, 0.01, 1.1])
@@ -170,15 +170,15 @@ def test_drafts_that_are_too_short_for_it_are_refused():
 
 def test_levels_of_several_parts_and_of_one_that_judges_at_the_end():
     parts = Ensemble((Kept(0.4), Quadratic(), Kept(0.8), Kept(0.4)), (1, 1, 1, 1), WEIGHTED_SUM)
-    judge = Judge(parts)
-    assert judge.needs_predictions == {"kept": 0.4, "kept 2": 0.8, "kept 3": 0.4} and judge.needs_pictures
+    scorer = Scorer(parts)
+    assert scorer.needs_predictions == {"kept": 0.4, "kept 2": 0.8, "kept 3": 0.4} and scorer.needs_pictures
     search = prepare(3, parts)
-    search.expect(Judge(Kept(0.2)))
+    search.expect(Scorer(Kept(0.2)))
     assert search.session.prediction_levels == (0.4, 0.8, 0.2)
     list(RandomSearch().run(search))
     assert search.decodes == 3 * 3  # 0.2 is decoded for those that are judged at the end only
     assert set(search.candidates[2].predictions) == {0.4, 0.8, 0.2}
-    held_out = Judge(Kept(0.2))
+    held_out = Scorer(Kept(0.2))
     raw = held_out.score(
         [search.candidates[2]], [search.pictures(search.candidates[2])], [None], search.promised([search.candidates[2]], held_out)
     )
@@ -188,19 +188,19 @@ def test_levels_of_several_parts_and_of_one_that_judges_at_the_end():
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_candidate_without_a_prediction_is_named(skip):
-    judge = Judge(Kept(), skip_errors=skip)
+    scorer = Scorer(Kept(), skip_errors=skip)
     some = [Candidate(index, Recipe(index, index)) for index in range(2)]
     pictures, shown = [torch.zeros(1, 4, 4, 3)] * 2, [{0.4: torch.zeros(1, 4, 4, 3)}, {}]
     if not skip:
         with pytest.raises(VerifierError, match="'kept' failed on candidate 1.*no model call at or above the noise level 0.4"):
-            judge.score(some, pictures, [None] * 2, shown)
+            scorer.score(some, pictures, [None] * 2, shown)
         return
-    raw = judge.score(some, pictures, [None] * 2, shown)
-    assert raw[0].item() == 0 and raw[1].isnan().all() and len(judge.problems) == 1
+    raw = scorer.score(some, pictures, [None] * 2, shown)
+    assert raw[0].item() == 0 and raw[1].isnan().all() and len(scorer.problems) == 1
 
 
 def test_the_report_does_not_depend_on_what_was_noted():
     search = prepare(4, Quadratic())
-    search.expect(Judge(Kept()))
+    search.expect(Scorer(Kept()))
     list(RandomSearch().run(search))
     assert said(search) == said(run(RandomSearch(), 4, Quadratic()))

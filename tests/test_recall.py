@@ -18,7 +18,7 @@ from noise_search.search.journal.journal import LOST
 from noise_search.search.journal.score_cache import ScoreCache
 from noise_search.search.methods.auto_search import choose_for
 from noise_search.search.methods.chain import Chain
-from noise_search.search.run import steered
+from noise_search.search.run import run_search
 from noise_search.search.scoring.scorer import VerifierError
 from noise_search.search.selection.cascade import judge_finalists
 from noise_search.search.selection.pairwise import compare_finalists
@@ -197,10 +197,10 @@ def test_a_search_can_be_ended_while_the_parent_of_a_run_is_made_again(tmp_path,
     def on_call():
         made_so_far.append(search.budget.redone)
         if len(made_so_far) == call:
-            search.controls.finish()
+            search.user_requests.finish()
 
     search = prepare(tmp_path, 8, stochastic=True, on_call=on_call)
-    list(steered(search, METHODS[name]))
+    list(run_search(search, METHODS[name]))
     assert search.stopped == FINISHED and search.ranked and search.budget.redone > 0
     assert made_so_far[call - 1] > made_so_far[call - 2]  # it was
     assert len(made_so_far) <= call + 1
@@ -217,10 +217,10 @@ def test_a_run_that_is_brought_back_can_be_discarded(tmp_path):
         if search.budget.redone and not redone:
             redone.extend(index for index in search.running if index)
             for index in redone:
-                search.controls.discard(index)
+                search.user_requests.discard(index)
 
     search = prepare(tmp_path, 6, on_call=on_call)
-    list(steered(search, METHODS["halving"]))
+    list(run_search(search, METHODS["halving"]))
     given_up = [search.candidates[index] for index in redone]
     assert given_up and all(candidate.status == "discarded" for candidate in given_up)
 
@@ -282,7 +282,7 @@ def test_drafts_and_answers_of_a_wave_that_was_cut_while_it_was_scored_are_kept(
 def test_one_failing_picture_has_no_other_judged_again(tmp_path):
     verifier = OneByOne(7, RuntimeError("it shows a face"))
     search = run(METHODS["random"], 8, tmp_path, verifier, skip_errors=True)
-    assert verifier.reached == 8 and len(verifier.answered) == 7 and len(search.judge.problems) == 1
+    assert verifier.reached == 8 and len(verifier.answered) == 7 and len(search.scorer.problems) == 1
     run(METHODS["random"], 8, tmp_path, again := OneByOne(), skip_errors=True)
     assert again.answered == [tuple(search.pictures(search.candidates[6]).flatten().tolist())]
 
@@ -328,7 +328,7 @@ def test_a_cascade_asks_neither_judge_again(tmp_path):
         cheap, dear = Quadratic(name="cheap"), LowFrequency(name="dear")
         search = prepare(tmp_path, 8, Cascade(cheap, dear, share=0.5))
         journal = search.session.ledger.journal
-        search.judge.dear.book = ScoreCache(journal, "verifier-dear", search.judge.dear.names)
+        search.scorer.dear.book = ScoreCache(journal, "verifier-dear", search.scorer.dear.names)
         for _ in METHODS["random"].run(search):
             pass
         judge_finalists(search)
@@ -339,7 +339,7 @@ def test_a_cascade_asks_neither_judge_again(tmp_path):
     again, *nothing = searched()
     assert asked[0] == 8 and asked[1] >= 4 and nothing == [0, 0]
     assert [c.index for c, _ in again.ranked] == [c.index for c, _ in first.ranked]
-    assert (again.judge.scored, again.judge.dear.scored) == (first.judge.scored, first.judge.dear.scored)
+    assert (again.scorer.scored, again.scorer.dear.scored) == (first.scorer.scored, first.scorer.dear.scored)
 
 
 class Undecided(Quadratic):
@@ -457,7 +457,7 @@ def test_failures_that_were_passed_over_are_asked_again_where_there_is_a_picture
             return super().values(images)
 
     broken = Failing()
-    assert len(run(METHODS["random"], 4, tmp_path, broken, skip_errors=True).judge.problems) == 4
+    assert len(run(METHODS["random"], 4, tmp_path, broken, skip_errors=True).scorer.problems) == 4
     broken.fails = False
     again = run(METHODS["random"], 4, tmp_path, broken, skip_errors=True)
     assert said(again) == said(plain(METHODS["random"], 4)) and made(again) == 0

@@ -37,7 +37,7 @@ def test_cost_is_the_closed_form(images, steps, heun, stochastic):
     search = run(RefinementSearch(), images, steps=steps, heun=heun, stochastic=stochastic)
     assert search.budget.nfe == whole + count * child <= images * whole
     assert statuses(search) == ["finished"] * (1 + count)
-    assert search.judge.calls == search.decodes == 1 + count
+    assert search.scorer.calls == search.decodes == 1 + count
     assert search.notes == []
 
 
@@ -139,7 +139,7 @@ def test_where_the_best_changes_as_the_pool_grows_it_begins_at_the_best_whose_ru
     low = [-float(k) for k in range(200)]
     parts = Listed("one", numbers=[10, 9, *low]), Listed("two", numbers=[5, 6, *low[:6], 5.5, *low[6:]])
     search = run(Chain(RandomSearch(), RefinementSearch(), 9 / 12), 12, Ensemble(parts))
-    assert search.origin.index == 1 and [c.parent for c in search.candidates[9:13]] == [0] * 4
+    assert search.start_candidate.index == 1 and [c.parent for c in search.candidates[9:13]] == [0] * 4
     (note,) = search.notes
     assert note.startswith("refinement search began at candidate 0: the run of the best, candidate 1, cannot be left")
 

@@ -48,7 +48,7 @@ def back(candidates: list[Candidate], names: list[str], calls: int | None) -> li
 @pytest.mark.parametrize("name", METHODS)
 def test_every_candidate_is_read_back_whole(name):
     search = run(METHODS[name], 40, steps=STEPS)
-    found = back(search.candidates, search.judge.names, search.budget.run_cost)
+    found = back(search.candidates, search.scorer.names, search.budget.run_cost)
     assert found == [as_dict(one) for one in search.candidates] and len(found) >= 20
 
 

@@ -70,7 +70,7 @@ def test_cost_if_no_child_is_ever_better(images, steps, block, heun):
     spent = full + sum(n * c for n, c in zip(wanted, costs, strict=True))
     assert images * full - spent < 1 + sum(costs)  # no second lineage
     assert search.budget.nfe == spent <= images * full and "cut off" not in statuses(search)
-    assert search.judge.calls == 1 + sum(wanted)
+    assert search.scorer.calls == 1 + sum(wanted)
 
 
 @pytest.mark.parametrize("images", [2, 3, 8, 20])
@@ -212,7 +212,7 @@ def test_in_a_chain():
     assert not search.candidates[4].recipe.cuts and search.candidates[4].status == "pruned"
     search = rolled(Chain(RolloverSearch(), RandomSearch(), 0.5), 8)
     assert search.budget.nfe <= 160 and search.branch_levels == ()
-    assert [c.index for c in search.candidates if c.records] in ([], [search.origin.index])
+    assert [c.index for c in search.candidates if c.records] in ([], [search.start_candidate.index])
 
 
 def test_stop_rules():

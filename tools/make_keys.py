@@ -49,7 +49,7 @@ from noise_search.search.core.search import Search
 from noise_search.search.journal.lines import SETTLED
 from noise_search.search.journal.reading import FILE, STATES
 from noise_search.search.methods.auto_search import choose_for
-from noise_search.search.run import steered
+from noise_search.search.run import run_search
 from noise_search.verifiers.composite.cascade import Cascade
 from noise_search.verifiers.measures.statistics import ImageStatistics
 from toys import guider, run_node, toy_model
@@ -204,7 +204,7 @@ def searched(search: Search, method: Any) -> dict[str, Any]:
     """Run a search; return what tells it from others where commands are kept, its best candidate, and its recipes."""
     begun: list[str] = []
     search.commands = CommandLog(lambda text: begun.append(text) or [])
-    for _ in steered(search, method):
+    for _ in run_search(search, method):
         pass
     search.close()
     best = search.ranked[0][0].index

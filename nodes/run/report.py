@@ -11,7 +11,7 @@ from ...search.base.candidate import Candidate, finite_or_none
 from ...search.core.search import Method, Search
 from ...search.reporting.checks import VERSION
 from ...search.reporting.rows import rows_of, shortest
-from ...search.scoring.scorer import Judge
+from ...search.scoring.scorer import Scorer
 from ...search.selection.cascade import final_score
 from ..adapter.session import ComfySession
 
@@ -39,8 +39,8 @@ def report(
         "noise_search": VERSION,
         "method": {"name": method.name, **_plain(dataclasses.asdict(method))},
         "seed": str(search.seed),
-        "verifier": search.judge.name,
-        "parts": search.judge.names,
+        "verifier": search.scorer.name,
+        "parts": search.scorer.names,
         "baseline": _summary(search, search.baseline),
         "best": None if best is None else _summary(search, best),
         "gain": gain,
@@ -55,15 +55,15 @@ def report(
         "recalled": recalled,
         "model_calls_per_image": search.budget.run_cost,
         "sigmas": session.sigmas.tolist(),
-        "verifier_calls": search.judge.calls,
+        "verifier_calls": search.scorer.calls,
         "decodes": search.decodes,
         "seconds": {
             "total": round(search.budget.seconds, 3),
             **{name: round(value, 3) for name, value in search.seconds.items()},
-            "scoring": round(search.judge.seconds, 3),
+            "scoring": round(search.scorer.seconds, 3),
             "waiting": round(search.budget.waited, 3),
         },
-        "choices": [choice.as_dict() for sitting in search.judge.sittings.values() for choice in sitting.choices],
+        "choices": [choice.as_dict() for sitting in search.scorer.sittings.values() for choice in sitting.choices],
         "batch": session.max_rows,
         "one_by_one_because": [*session.why_one_by_one, *[search.uneven] * bool(search.uneven)],
         "check_calls": session.check_calls,
@@ -73,13 +73,13 @@ def report(
         "repeated_calls": search.budget.repeated,
         "stopped": search.stopped,
         "notes": list(search.notes),
-        "problems": list(search.judge.problems),
+        "problems": list(search.scorer.problems),
         "rounds": [
             {"candidates": list(r.candidates), "best": r.best, "score": shortest(r.score),
              "model_calls": r.nfe, "seconds": round(r.seconds, 3)}
             for r in search.rounds
         ],
-        "candidates": rows_of(search.candidates, search.judge.names, search.budget.run_cost),
+        "candidates": rows_of(search.candidates, search.scorer.names, search.budget.run_cost),
     }  # fmt: skip
 
 
@@ -99,32 +99,32 @@ def _line(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-def score_held_out(search: Search, judge: Judge, finalists: list[Candidate]) -> dict[str, Any]:
+def score_held_out(search: Search, scorer: Scorer, finalists: list[Candidate]) -> dict[str, Any]:
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    scores = judge.combine(search.scored_by(judge, chosen)).tolist()
+    scores = scorer.combine(search.scored_by(scorer, chosen)).tolist()
     return {
-        "verifier": judge.verifier.name,
+        "verifier": scorer.verifier.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},
-        "verifier_calls": judge.calls,
-        "problems": list(judge.problems),
+        "verifier_calls": scorer.calls,
+        "problems": list(scorer.problems),
     }
 
 
 def _cascade(search: Search) -> dict[str, Any] | None:
-    """Return what the dear judge of a cascade said, and how often it was not asked; None without a cascade."""
-    judge, finalists = search.judge.dear, search.finalists
-    if judge is None or finalists is None:
+    """Return what the dear scorer of a cascade said, and how often it was not asked; None without a cascade."""
+    scorer, finalists = search.scorer.dear, search.finalists
+    if scorer is None or finalists is None:
         return None
     return {
-        "verifier": judge.name,
+        "verifier": scorer.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in finalists.ranked()},
-        "verifier_calls": judge.calls,
-        "candidates_scored": judge.scored,
-        "candidates_saved": max(0, search.judge.scored - judge.scored),
-        "seconds": round(judge.seconds, 3),
-        "problems": list(judge.problems),
+        "verifier_calls": scorer.calls,
+        "candidates_scored": scorer.scored,
+        "candidates_saved": max(0, search.scorer.scored - scorer.scored),
+        "seconds": round(scorer.seconds, 3),
+        "problems": list(scorer.problems),
     }
 
 

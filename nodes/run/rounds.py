@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import comfy.model_management as mm
 import torch
 
-from ...search.scoring.scorer import Judge
+from ...search.scoring.scorer import Scorer
 from ...verifiers.composite.ensemble import models_of
 from ..adapter.memory import asked_bytes, free_bytes, models_and_controls
 from ..adapter.session import ComfySession
@@ -55,7 +55,7 @@ class Turn(NamedTuple):
     work: float = 0.0
 
 
-def decide(wanted: str, session: ComfySession, judge: Judge) -> Decided:
+def decide(wanted: str, session: ComfySession, scorer: Scorer) -> Decided:
     """Return the size of a search's rounds, as the user wants it, or as it was, or is, by what fits.
 
     Where the search keeps a journal, what was decided first holds. One that was begun before anything was decided had
@@ -64,17 +64,17 @@ def decide(wanted: str, session: ComfySession, judge: Judge) -> Decided:
     Args:
         wanted: the search node's input.
         session: of the search.
-        judge: of the search, with its journal.
+        scorer: of the search, with its journal.
     """
-    if judge.asks_people:
+    if scorer.asks_people:
         return Decided(False, "a person is asked")
     if wanted != AUTO:
         return Decided(wanted == LARGE, FIXED)
-    known = judge.settled({"rounds": AUTO}, lambda: {"because": "" if judge.knows_scores else why_swapped(session, judge)})
+    known = scorer.settled({"rounds": AUTO}, lambda: {"because": "" if scorer.knows_scores else why_swapped(session, scorer)})
     return Decided(bool(known["because"]), known["because"])
 
 
-def why_swapped(session: ComfySession, judge: Judge) -> str:
+def why_swapped(session: ComfySession, scorer: Scorer) -> str:
     """Return why denoiser, decoder and verifier cannot stay on their device together, in words; empty if they can.
 
     ComfyUI frees memory for a model, by evicting others, until there is `MARGIN` of its size, if it is to be loaded, and
@@ -83,7 +83,7 @@ def why_swapped(session: ComfySession, judge: Judge) -> str:
     device = session.device
     if device == torch.device("cpu") or mm.vram_state in (mm.VRAMState.HIGH_VRAM, mm.VRAMState.NO_VRAM):
         return ""  # nothing moves
-    turns = [turn for turn in _turns(session, judge) if turn.sizes]
+    turns = [turn for turn in _turns(session, scorer) if turn.sizes]
     if len(turns) > 1 and mm.DISABLE_SMART_MEMORY:
         return "ComfyUI keeps one model at a time on the device (--disable-smart-memory)"
     usable = free_bytes(device)
@@ -103,7 +103,7 @@ def why_swapped(session: ComfySession, judge: Judge) -> str:
     return ""
 
 
-def _turns(session: ComfySession, judge: Judge) -> Iterator[Turn]:
+def _turns(session: ComfySession, scorer: Scorer) -> Iterator[Turn]:
     """Yield what takes turns in a round, as far as it is on the denoiser's device."""
     graph, device = session.graph, session.device
     rows = session.shape[0] * min(max(1, session.max_rows // session.shape[0]), 2 * session.budget.images)
@@ -114,7 +114,7 @@ def _turns(session: ComfySession, judge: Judge) -> Iterator[Turn]:
     for vae in {id(vae): vae for vae in (graph.vae, graph.preview_vae) if hasattr(vae, "patcher")}.values():
         flat = shape[:2] + shape[3:] if len(shape) == 5 and vae.latent_dim == 2 else shape
         yield Turn("decoder", _sizes([vae.patcher], device), vae.memory_used_decode(flat, vae.vae_dtype))
-    for leaf in judge.parts:
+    for leaf in scorer.parts:
         yield Turn(f"verifier '{leaf.name}'", _sizes(models_of(leaf), device))
 
 

@@ -18,7 +18,7 @@ from ...search.base.budget import Budget, StopRules
 from ...search.base.candidate import Candidate, calls_of
 from ...search.core.search import Method, Search
 from ...search.core.status_text import restored
-from ...search.core.user_requests import Controls
+from ...search.core.user_requests import UserRequests
 from ...search.lockstep.rng import take_rng
 from ...search.lockstep.shared_check import SharedCallsDiffer
 from ...search.lockstep.trajectory import Trajectory
@@ -28,8 +28,8 @@ from ...search.methods.random_search import RandomSearch
 from ...search.noise.recipe import GIVEN, ZERO, Recipe, derived_seed, is_zero
 from ...search.reporting.live_feed import ENDED, LiveFeed
 from ...search.reporting.report import opened
-from ...search.run import steered
-from ...search.scoring.scorer import Judge
+from ...search.run import run_search
+from ...search.scoring.scorer import Scorer
 from ...search.selection.cascade import final_score, judge_finalists
 from ...search.selection.pairwise import compare_finalists
 from ..adapter.batch_rows import row_guider
@@ -223,16 +223,16 @@ def search_once(
         SharedCallsDiffer: it has to begin anew.
     """
     graph, feed.album = session.graph, memory.album(feed.album)
-    judge = memory.lend(judge_by(settings.verifier, settings.skip_errors), CHOOSES)
+    scorer = memory.lend(scorer_for(settings.verifier, settings.skip_errors), CHOOSES)
     # Every row of a batch draws other candidates; row 0's are those of a batch of one.
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
-    rounds = decide(settings.rounds, session, judge)
+    rounds = decide(settings.rounds, session, scorer)
     search = Search(
-        memory.session, judge, session.budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
-        controls=Controls(mm.throw_exception_if_processing_interrupted), watcher=feed, connected=graph.by_seed,
+        memory.session, scorer, session.budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
+        user_requests=UserRequests(mm.throw_exception_if_processing_interrupted), observer=feed, connected=graph.by_seed,
         large_rounds=rounds.large,
     )  # fmt: skip
-    search.notes += [*notes, *filter(None, [graph.note, rounds.note]), *judge.notes]
+    search.notes += [*notes, *filter(None, [graph.note, rounds.note]), *scorer.notes]
     memory.follow(search)
     wanted = chosen_recipe(settings.choose, feed.about["search"])
     replayed = only_known(search, memory, wanted)
@@ -248,14 +248,14 @@ def search_once(
 def run(search: Search, settings: Settings) -> tuple[Method, bool]:
     """Run a search; return its method, and whether the user cancelled it and the best so far is kept."""
     if settings.held_out is not None:
-        search.expect(Judge(settings.held_out))
+        search.expect(Scorer(settings.held_out))
     method = settings.method or RandomSearch()
     try:
         if settings.method is None:
             method, why = choose_for(search, settings.budget)
             if not isinstance(method, Chain) or search.why_no_drafts:
                 search.notes.append(f"without a method, {method.name} was chosen: {why}")
-        for told in steered(search, method):
+        for told in run_search(search, method):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
         judge_finalists(search)
         compare_finalists(search, is_interrupt)
@@ -279,7 +279,7 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
         log.warning("search ended by %s after %d candidates; best so far: score %.6g, recipe %s",
                     type(error).__name__, len(ranked), score, best.recipe.to_json())  # fmt: skip
     if is_interrupt(error) and settings.keep_on_cancel and ranked:
-        search.stopped = "cancelled: the best so far is kept" + (NOT_ASKED if search.judge.dear is not None else "")
+        search.stopped = "cancelled: the best so far is kept" + (NOT_ASKED if search.scorer.dear is not None else "")
         return True
     if isinstance(error, ValueError) and "Overflow when unpacking" in str(error):
         raise ValueError(
@@ -299,14 +299,14 @@ def finish(
     score = best.score if score != score else score  # one that was chosen may have been no finalist
     for candidate in finalists:
         search.restore(candidate)
-    images = search.gallery.joined(finalists)
-    search.watcher.shown(finalists, images.chunk(len(finalists)), {})
+    images = search.image_cache.joined(finalists)
+    search.observer.shown(finalists, images.chunk(len(finalists)), {})
     held_out = None
     if settings.held_out is not None:
-        judge = judge_by(settings.held_out, skip_errors=True)  # it must not cost the winner
-        memory.lend(judge, "held_out")
-        search.notes += [note for note in judge.notes if note not in search.notes]
-        held_out = score_held_out(search, judge, finalists)
+        scorer = scorer_for(settings.held_out, skip_errors=True)  # it must not cost the winner
+        memory.lend(scorer, "held_out")
+        search.notes += [note for note in scorer.notes if note not in search.notes]
+        held_out = score_held_out(search, scorer, finalists)
     if best.recipe.jitter is not None:
         search.notes.append(JITTERED)
     if any(candidate.recipe.mixes_noise for candidate in search.candidates):
@@ -339,7 +339,7 @@ def plot(search: Search, method: Method) -> Tensor:
     done = list(calls_of((told.candidates, told.nfe) for told in search.rounds))
     calls, scores = [calls for calls, _ in done], [search.candidates[index].score for _, index in done]
     title = f"{method.name}: {len(search.finished.members)} full images, {search.budget.nfe} model calls"
-    return draw_curve(Curve(calls, scores, search.baseline.score, title, search.judge.verifier.name))
+    return draw_curve(Curve(calls, scores, search.baseline.score, title, search.scorer.verifier.name))
 
 
 def outputs(outcomes: list[Outcome], latent: dict[str, Any], batch: bool) -> io.NodeOutput:
@@ -383,7 +383,7 @@ def check_inputs(sigmas: Tensor, settings: Settings) -> None:
     chosen_recipe(settings.choose)
     if hasattr(settings.held_out, "expensive"):
         raise ValueError(f"held_out: '{settings.held_out.name}' is a cascade, which chooses: connect one of its two verifiers")
-    if settings.held_out is not None and Judge(settings.held_out).asks_people:
+    if settings.held_out is not None and Scorer(settings.held_out).asks_people:
         raise ValueError(f"held_out: '{settings.held_out.name}' asks you, and a held-out verifier never chooses: connect another")
 
 
@@ -404,10 +404,10 @@ def repaired(guider: Any, latent: dict[str, Any]) -> dict[str, Any]:
     return {**out, "samples": samples}
 
 
-def judge_by(verifier: Any, skip_errors: bool) -> Judge:
-    """Return a judge that hears the user's cancel."""
+def scorer_for(verifier: Any, skip_errors: bool) -> Scorer:
+    """Return a scorer that hears the user's cancel."""
     check = mm.throw_exception_if_processing_interrupted
-    return Judge(verifier, skip_errors=skip_errors, is_interrupt=is_interrupt, check=check)
+    return Scorer(verifier, skip_errors=skip_errors, is_interrupt=is_interrupt, check=check)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...search.base.candidate import Candidate, varied
+from ...search.base.candidate import Candidate, select_diverse
 from ...search.core.search import Search
 from ...search.noise.recipe import Recipe, derived_seed
 from ..store.search_store import SearchStore
@@ -62,7 +62,7 @@ def take(search: Search, memory: SearchStore, wanted: Recipe | None, keep: int) 
     elif wanted is not None:
         search.notes.append(NOT_AMONG)
     ranked = search.ranked
-    finalists = varied(ranked, keep)
+    finalists = select_diverse(ranked, keep)
     if chosen is None:
         return ranked[0][0], finalists
     return chosen, [chosen, *(c for c in finalists if c is not chosen)][:keep]

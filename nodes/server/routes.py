@@ -167,8 +167,8 @@ def _thumb(place: str, name: str) -> bytes | None:
 
 
 def _finish(search: Search, body: dict[str, Any]) -> None:
-    search.controls.finish()
-    search.controls.resume()  # it does not end while it waits
+    search.user_requests.finish()
+    search.user_requests.resume()  # it does not end while it waits
 
 
 def _answer(search: Search, body: dict[str, Any]) -> None:
@@ -180,10 +180,10 @@ def _answer(search: Search, body: dict[str, Any]) -> None:
 
 COMMANDS: dict[str, Callable[[Search, dict[str, Any]], None]] = {
     "finish": _finish,
-    "pause": lambda search, body: search.controls.pause(),
-    "resume": lambda search, body: search.controls.resume(),
-    "more": lambda search, body: search.controls.favor(_candidate(search, body)),
-    "discard": lambda search, body: search.controls.discard(_candidate(search, body)),
+    "pause": lambda search, body: search.user_requests.pause(),
+    "resume": lambda search, body: search.user_requests.resume(),
+    "more": lambda search, body: search.user_requests.favor(_candidate(search, body)),
+    "discard": lambda search, body: search.user_requests.discard(_candidate(search, body)),
     "answer": _answer,
 }
 SAFE = {"X-Content-Type-Options": "nosniff"}

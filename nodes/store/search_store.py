@@ -14,7 +14,7 @@ from ...search.journal.caching_session import CacheContext, CachingSession
 from ...search.journal.journal import THUMBS, Journal, entry_name
 from ...search.journal.score_cache import ScoreCache
 from ...search.noise.recipe import Recipe
-from ...search.scoring.scorer import Judge
+from ...search.scoring.scorer import Scorer
 from ..adapter.prompt_context import PromptContext
 from ..adapter.session import ComfySession
 from .fingerprints import LARGE, remembered_file
@@ -82,22 +82,22 @@ class SearchStore:
         """Return the name of a candidate's picture, see `entry_name`; empty without a journal."""
         return "" if self.ledger is None else self.ledger.name(recipe, what)
 
-    def lend(self, judge: Judge, source: str) -> Judge:
-        """Let a judge, whose verifier is connected to the input `source`, know what it said before; return it."""
+    def lend(self, scorer: Scorer, source: str) -> Scorer:
+        """Let a scorer, whose verifier is connected to the input `source`, know what it said before; return it."""
         if self.ledger is None:
-            return judge
-        reached = [judge.verifier] if judge.dear is None else [judge.verifier, judge.dear.verifier]
+            return scorer
+        reached = [scorer.verifier] if scorer.dear is None else [scorer.verifier, scorer.dear.verifier]
         try:
             by = verifier_signature(self._caller.prompt, self._caller.node, source, reached)
         except (Unreadable, OSError, RecursionError):  # what it is made of is not known: it is asked again
-            return judge
+            return scorer
         journal, given = self.ledger.journal, self.ledger.given
-        for one, signature in ((judge, by), (judge.dear, f"{by}-dear")):
+        for one, signature in ((scorer, by), (scorer.dear, f"{by}-dear")):
             if one is not None:
                 one.book = ScoreCache(journal, signature, one.names, given)
         if source == CHOOSES:
-            self.ledger.book, self._by = judge.book, by
-        return judge
+            self.ledger.book, self._by = scorer.book, by
+        return scorer
 
     def follow(self, search: Search) -> None:
         """Have what people chose and commanded written down, and what they did before known."""
@@ -106,7 +106,7 @@ class SearchStore:
         if self._by:
             own = [ledger.name(search.baseline.recipe, {}), str(search.seed), *["large rounds"] * search.large_rounds]
             search.commands = log_in(ledger.journal, self._by, own)
-        for sitting in search.judge.sittings.values():
+        for sitting in search.scorer.sittings.values():
             sitting.asker = RememberingAsker(
                 sitting.verifier.asker, ledger.journal, lambda index: ledger.name(search.candidates[index].recipe, {})
             )

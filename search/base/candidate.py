@@ -37,8 +37,8 @@ class Candidate:
         records: model calls of its ended run that a branch may leave it at; empty where they were dropped.
         levels: noise levels of the calls that a branch may leave it at, dropped or not.
         segment_start: see `session.Run`.
-        gaps: guidance gaps of its last run's model calls so far, if the judge needs them.
-        predictions: latents that its last ended run promised, by noise level, if the judge needs them.
+        gaps: guidance gaps of its last run's model calls so far, if the scorer needs them.
+        predictions: latents that its last ended run promised, by noise level, if the scorer needs them.
     """
 
     index: int
@@ -66,7 +66,7 @@ class Candidate:
         """Combined score, higher is better; NaN until it is scored."""
         return math.nan if self.standing is None else self.standing.score
 
-    def can_be_left_at(self, level: float) -> bool:
+    def can_branch_at(self, level: float) -> bool:
         """Whether its ended run can be left at a noise level."""
         return any(same_level(own, level) for own in self.levels)
 
@@ -92,7 +92,7 @@ class Round:
     seconds: float
 
 
-def varied(ranked: Iterable[tuple[Candidate, float]], count: int) -> list[Candidate]:
+def select_diverse(ranked: Iterable[tuple[Candidate, float]], count: int) -> list[Candidate]:
     """Return the best `count` candidates, best first; of those that branched from one run the best, while others are left.
 
     Branches are alike: somebody who wants to see four pictures wants to see four layouts. Those without a score come last.

@@ -8,11 +8,11 @@ from ..base.budget import Budget
 from ..base.candidate import Candidate
 from ..base.session import Session
 from ..noise.recipe import Recipe
-from ..scoring.scorer import Judge
+from ..scoring.scorer import Scorer
 from .commands import CommandLog
-from .observer import Nobody, Watcher
-from .planner import Outlook
-from .user_requests import DISCARD, FAVOR, FINISH, Controls
+from .observer import NullObserver, SearchObserver
+from .planner import Planner
+from .user_requests import DISCARD, FAVOR, FINISH, UserRequests
 
 FINISHED = "you ended it: the best so far is kept"
 
@@ -25,7 +25,7 @@ class CannotBranch(ValueError):
     """Ends a method in the middle, since a run made no model call where it was to be left, or not any more."""
 
 
-class Helm(Outlook):
+class SearchControl(Planner):
     """The part of a search that listens to the user.
 
     Attributes:
@@ -35,25 +35,25 @@ class Helm(Outlook):
         stopped: why it ended before its budget; empty if it did not. A chain asks the stop rules anew for its next method.
         ended: the like, for good.
         branch_levels: noise levels at which runs can be left for branches; a method sets them before it starts any.
-        controls: what the user asks of it while it runs.
+        user_requests: what the user asks of it while it runs.
         commands: what the user asked of it, and of an earlier search that this one goes on from.
-        watcher: is told what happens.
+        observer: is told what happens.
         method: name of the method that runs; of a chain, of the part that does.
         favorite: the candidate that the user wants more of, until the search goes on from it.
     """
 
     def __init__(
-        self, session: Session, judge: Judge, budget: Budget, baseline: Candidate, controls: Controls | None = None,
-        watcher: Watcher | None = None,
+        self, session: Session, scorer: Scorer, budget: Budget, baseline: Candidate, user_requests: UserRequests | None = None,
+        observer: SearchObserver | None = None,
     ) -> None:  # fmt: skip
         """Have the session ask before every model call."""
-        super().__init__(session, judge, budget, baseline)
+        super().__init__(session, scorer, budget, baseline)
         self.candidates = [baseline]
         self.discards = 0
         self.notes: list[str] = []
         self.stopped = self.ended = ""
         self.branch_levels: tuple[float, ...] = ()
-        self.controls, self.watcher = controls or Controls(), watcher or Nobody()
+        self.user_requests, self.observer = user_requests or UserRequests(), observer or NullObserver()
         self.commands = CommandLog()
         self.method = ""
         self.favorite: Candidate | None = None
@@ -62,8 +62,8 @@ class Helm(Outlook):
     def checkpoint(self) -> None:
         """Wait while the search is paused, and do what the user asked for; between two model calls, or two pictures."""
         self.repeat_commands()
-        self.budget.waited += self.controls.wait(lambda: self.watcher.changed(self))
-        for what, index in self.controls.taken():
+        self.budget.waited += self.user_requests.wait(lambda: self.observer.changed(self))
+        for what, index in self.user_requests.taken():
             if index is None or 0 <= index < len(self.candidates):
                 candidate = None if index is None else self.candidates[index]
                 self.commands.add(what, None if candidate is None else candidate.recipe.to_json(), len(self.candidates))
@@ -85,17 +85,17 @@ class Helm(Outlook):
                 self._obey(command.what, candidate)
 
     def say(self, words: str) -> None:
-        """Tell the watcher what the method that runs is doing."""
-        self.watcher.doing(f"{self.method}: {words}" if self.method else words)
+        """Tell the observer what the method that runs is doing."""
+        self.observer.doing(f"{self.method}: {words}" if self.method else words)
 
-    def leave_if_halted(self) -> None:
+    def raise_if_halted(self) -> None:
         """End the method that runs, once what was computed is scored."""
         if self.budget.halted:
             raise Halted
 
-    def go_on_from(self, origin: Candidate) -> None:
+    def go_on_from(self, start_candidate: Candidate) -> None:
         """Let another method begin, from `origin`, after one that was halted."""
-        self.origin, self.stopped, self.budget.halted = origin, "", False
+        self.start_candidate, self.stopped, self.budget.halted = start_candidate, "", False
 
     def prune(self, candidates: Sequence[Candidate], status: str = "pruned") -> None:
         """End the runs of candidates that are given up."""
@@ -131,7 +131,7 @@ class Helm(Outlook):
         """Take a candidate's score and end its run; candidate 0 is rendered all the same, since what it costs is needed."""
         candidate.discarded, self.discards = True, self.discards + 1
         self._stop([candidate] if candidate is not self.baseline else [])
-        self.watcher.changed(self)
+        self.observer.changed(self)
 
     def _stop(self, candidates: Sequence[Candidate]) -> None:
         """End the runs of candidates that are on their way; who runs them takes notice."""

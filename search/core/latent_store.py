@@ -11,7 +11,7 @@ from ..base.pool import Pool
 SPARE = 8  # held beyond what is wanted: the order of candidates may change
 
 
-class Holdings:
+class LatentStore:
     """The tensors of one search's finished candidates."""
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class Holdings:
         if candidate.levels:
             self._leavable[candidate.index] = candidate
 
-    def left_at(self, level: float, pool: Pool) -> list[Candidate]:
+    def branchable_at(self, level: float, pool: Pool) -> list[Candidate]:
         """Return the candidates whose runs can be left at a noise level, best first."""
-        able = [candidate for candidate in self._leavable.values() if candidate.can_be_left_at(level)]
+        able = [candidate for candidate in self._leavable.values() if candidate.can_branch_at(level)]
         return [candidate for candidate, _ in pool.in_order_of(able)]
 
-    def forget(self, candidates: Iterable[Candidate] | None, but: Collection[Candidate]) -> None:
+    def release_records(self, candidates: Iterable[Candidate] | None, but: Collection[Candidate]) -> None:
         """Have candidates, all for None, never left again, but for some."""
         spared = {candidate.index for candidate in but}
         for candidate in list(self._leavable.values()) if candidates is None else candidates:

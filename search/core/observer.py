@@ -10,8 +10,8 @@ from torch import Tensor
 from ..base.budget import Budget
 from ..base.candidate import Candidate, Round
 from ..base.pool import Pool
-from ..scoring.scorer import Judge
-from .user_requests import Controls
+from ..scoring.scorer import Scorer
+from .user_requests import UserRequests
 
 
 class SearchView(Protocol):
@@ -24,9 +24,9 @@ class SearchView(Protocol):
     @property
     def budget(self) -> Budget: ...
     @property
-    def judge(self) -> Judge: ...
+    def scorer(self) -> Scorer: ...
     @property
-    def controls(self) -> Controls: ...
+    def user_requests(self) -> UserRequests: ...
     @property
     def baseline(self) -> Candidate: ...
     @property
@@ -43,7 +43,7 @@ class SearchView(Protocol):
     def rounds(self) -> Sequence[Round]: ...
 
 
-class Watcher(Protocol):
+class SearchObserver(Protocol):
     """Follows a search; called in the search's own thread, so that it must be quick."""
 
     def begin(self, search: SearchView) -> None:
@@ -62,8 +62,8 @@ class Watcher(Protocol):
         """Scores, states, or what the search waits for changed; some time between two model calls."""
 
 
-class Nobody:
-    """A watcher that does not look."""
+class NullObserver:
+    """An observer that does nothing."""
 
     def begin(self, search: SearchView) -> None:
         """Do nothing."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from ..base.budget import Budget
 from ..base.candidate import Candidate
 from ..base.session import Run, Session
-from ..scoring.scorer import Judge
+from ..scoring.scorer import Scorer
 
 T = TypeVar("T")
 IN_PARTS = "the sampler calls the model on parts of the latent or at another size, so that a half-finished run shows no picture"
@@ -32,41 +32,41 @@ class Costs(NamedTuple):
     most: int
 
 
-class Outlook:
+class Planner:
     """The part of a search that foresees.
 
     Attributes:
-        session, judge, budget: what it works with.
+        session, scorer, budget: what it works with.
         baseline: candidate 0, the user's own noise and seed.
-        origin: what a method starts from: candidate 0, or the winner of the method before it in a chain.
+        start_candidate: what a method starts from: candidate 0, or the winner of the method before it in a chain.
         uneven: what a run did that candidate 0's did not, in words; empty as long as all are believed to make its calls.
         large_rounds: whether every round costs so much beside its model calls that methods go in fewer, larger ones.
     """
 
     large_rounds = False
 
-    def __init__(self, session: Session, judge: Judge, budget: Budget, baseline: Candidate) -> None:
-        """Have the session note what the judge needs."""
-        self.session, self.judge, self.budget = session, judge, budget
+    def __init__(self, session: Session, scorer: Scorer, budget: Budget, baseline: Candidate) -> None:
+        """Have the session note what the scorer needs."""
+        self.session, self.scorer, self.budget = session, scorer, budget
         session.gaps_for, session.prediction_levels = "", ()
-        self.expect(judge)
-        self.baseline = self.origin = baseline
+        self.expect(scorer)
+        self.baseline = self.start_candidate = baseline
         self._runs: dict[int, Run] = {}
         self._costs: dict[int, Costs] = {}  # NFE of the ended runs, by their steps
         self._levels: list[float] = []  # of candidate 0's model calls, in order
         self.uneven = ""
         self._in_parts = False  # too few of them saw the whole latent to tell of it at every step
 
-    def expect(self, judge: Judge) -> None:
-        """Have the session note of runs what a judge needs: this search's own, or one that is asked at its end.
+    def expect(self, scorer: Scorer) -> None:
+        """Have the session note of runs what a scorer needs: this search's own, or one that is asked at its end.
 
         Raises:
             ValueError: a part wants a prediction where no run has one.
         """
-        check_levels(self.session, judge)
-        levels = (*self.session.prediction_levels, *judge.needs_predictions.values())
+        check_levels(self.session, scorer)
+        levels = (*self.session.prediction_levels, *scorer.needs_predictions.values())
         self.session.prediction_levels = tuple(dict.fromkeys(levels))
-        self.session.gaps_for = self.session.gaps_for or judge.needs_gaps
+        self.session.gaps_for = self.session.gaps_for or scorer.needs_gaps
 
     @property
     def images(self) -> int:
@@ -74,7 +74,7 @@ class Outlook:
         if self.budget.run_cost is None:
             return self.budget.images
         more = self.budget.affordable(self.budget.run_cost, self.budget.images)
-        return max(1, more + (self.origin.status == "finished"))
+        return max(1, more + (self.start_candidate.status == "finished"))
 
     @property
     def steps(self) -> int:
@@ -113,7 +113,7 @@ class Outlook:
         if not self._even and (costs is None or costs.runs < 2 or costs.least < costs.most):
             return 1
         wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.group
-        return max(wave, self.judge.set_size - 1)  # a question is about as many, and the best so far
+        return max(wave, self.scorer.set_size - 1)  # a question is about as many, and the best so far
 
     @property
     def group(self) -> int:
@@ -126,7 +126,9 @@ class Outlook:
 
         A person is asked at once, and what is noted of a candidate's run would be that of its draft by then.
         """
-        needed = self.budget.rules.watch_scores or self.judge.asks_people or self.judge.needs_gaps or self.judge.needs_predictions
+        needed = (
+            self.budget.rules.watch_scores or self.scorer.asks_people or self.scorer.needs_gaps or self.scorer.needs_predictions
+        )
         return self.large_rounds and not needed
 
     def round_size(self, usual: int, count: int, least: int = 1) -> int:
@@ -173,16 +175,16 @@ class Outlook:
     @property
     def why_no_looks(self) -> str:
         """Why half-finished candidates cannot be judged, in words; empty if they can."""
-        untrusted = ONLY_FINISHED if self.judge.asks_people else "the verifier cannot be trusted on half-denoised pictures"
-        return self._why_alone or self._why_in_parts or ("" if self.judge.trusts_previews else untrusted)
+        untrusted = ONLY_FINISHED if self.scorer.asks_people else "the verifier cannot be trusted on half-denoised pictures"
+        return self._why_alone or self._why_in_parts or ("" if self.scorer.trusts_previews else untrusted)
 
     @property
     def why_no_drafts(self) -> str:
         """Why renders of few steps say little of the verifier's scores, in words; empty if they may say much."""
-        if self.judge.asks_people:
+        if self.scorer.asks_people:
             return ONLY_FINISHED
         why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
-        return why if self.judge.needs_predictions else ""
+        return why if self.scorer.needs_predictions else ""
 
     @property
     def why_no_renoising(self) -> str:
@@ -235,10 +237,10 @@ class Outlook:
         return max(self.calls(cut.renoise_to) + first - run.nfe, 1)
 
 
-def check_levels(session: Session, judge: Judge) -> None:
+def check_levels(session: Session, scorer: Scorer) -> None:
     """Raise a ValueError if a part wants a prediction above a run's first call, or where it is the picture itself."""
     first, last = float(session.sigmas[0]), float(session.sigmas[-2])
-    for name, level in judge.needs_predictions.items():
+    for name, level in scorer.needs_predictions.items():
         if not first * (1 + 1e-5) >= level > last * (1 + 1e-5):
             raise ValueError(
                 f"verifier '{name}': its 'sigma' is {level:g}, and the model calls of {len(session.sigmas) - 1} steps lie "

@@ -22,15 +22,15 @@ from ..base.session import Calls, Run, Session
 from ..lockstep.model_calls import other_calls, record_at
 from ..noise.proposals import GaussianProposal, NoiseProposal
 from ..noise.recipe import BranchPoint, Recipe, derived_seed
-from ..scoring.scorer import Judge, Shown
+from ..scoring.scorer import Scorer, Shown
 from . import status_text
 from .control import CannotBranch
-from .evaluator import Appraisal
-from .latent_store import Holdings
-from .observer import Watcher
+from .evaluator import Evaluator
+from .latent_store import LatentStore
+from .observer import SearchObserver
 from .planner import check_levels
 from .replay import replay
-from .user_requests import Controls
+from .user_requests import UserRequests
 
 NO_SCORES = "the verifier gave no candidate a score: candidate 0, your own seed, is what the search returns"
 
@@ -44,7 +44,7 @@ class Method(Protocol):
         """Spend the budget; yield after every group of candidates."""
 
 
-class Search(Appraisal):
+class Search(Evaluator):
     """The state of one search.
 
     Attributes:
@@ -53,37 +53,38 @@ class Search(Appraisal):
         parents: of how many of the best finished candidates a method may start branches; a method sets it before it starts any.
         pinned: finished candidates that it starts branches of for a while, whoever is better by now.
         keep: how many best candidates are wanted.
-        holdings: the latents and records of the finished.
+        latent_store: the latents and records of the finished.
         restored: NFE that were spent again to make those that were dropped; see `restore`.
         rounds: what was told so far.
         finals: what the comparison of finalists said, as the report has it; None if there was none.
     """
 
     def __init__(
-        self, session: Session, judge: Judge, budget: Budget, baseline: Recipe, seed: int,
+        self, session: Session, scorer: Scorer, budget: Budget, baseline: Recipe, seed: int,
         *, keep: int = 1, on_best: Callable[[Tensor, float], None] = lambda images, score: None,
-        controls: Controls | None = None, watcher: Watcher | None = None, connected: bool = False, large_rounds: bool = False,
+        user_requests: UserRequests | None = None, observer: SearchObserver | None = None, connected: bool = False,
+        large_rounds: bool = False,
     ) -> None:  # fmt: skip
         """Prepare a search.
 
         Args:
             session: runs candidates.
-            judge: scores them.
+            scorer: scores them.
             budget: what may be spent.
             baseline: recipe of candidate 0.
             seed: the seed all others are derived from.
             keep: how many best candidates are wanted: their pictures stay at hand.
             on_best: told the pictures (F, H, W, 3) of every new best, and its score.
-            controls: what the user asks of it; None for nothing.
-            watcher: whom to tell what happens; None for nobody.
+            user_requests: what the user asks of it; None for nothing.
+            observer: whom to tell what happens; None for nobody.
             connected: new noise is what the connected NOISE object makes at a seed, not what stock `prepare_noise` draws.
             large_rounds: methods go in fewer, larger rounds: models are swapped in each.
         """
-        super().__init__(session, judge, budget, Candidate(0, baseline), controls, watcher, keep, on_best)
+        super().__init__(session, scorer, budget, Candidate(0, baseline), user_requests, observer, keep, on_best)
         self.seed, self._connected, self.large_rounds = seed, connected, large_rounds
         self._unscored: list[Candidate] = []  # finished ones whose pictures are scored with those that follow
         self.lasting_levels: tuple[float, ...] = ()
-        self.parents, self.keep, self.holdings, self.restored = 1, keep, Holdings(), 0
+        self.parents, self.keep, self.latent_store, self.restored = 1, keep, LatentStore(), 0
         self.pinned: Sequence[Candidate] = ()
         self.rounds: list[Round] = []
         self.finals: dict[str, Any] | None = None
@@ -93,7 +94,7 @@ class Search(Appraisal):
 
     def propose(self, proposal: NoiseProposal | None = None, pivot: Candidate | None = None) -> Candidate:
         """Draw a new candidate, by default independent of all others."""
-        pivot = pivot or self.origin
+        pivot = pivot or self.start_candidate
         index = len(self.candidates)
         recipe = (proposal or GaussianProposal()).propose(self.seed, index, pivot.recipe)
         if self._connected and isinstance(recipe.start, int):
@@ -114,7 +115,7 @@ class Search(Appraisal):
             CannotBranch: the parent's run made no model call there.
         """
         run = self._runs.get(parent.index)
-        if run is None and parent.can_be_left_at(sigma) and not parent.records:
+        if run is None and parent.can_branch_at(sigma) and not parent.records:
             self.restore(parent)
         record = record_at(parent.records if run is None else run.records, sigma)
         if record is None and parent.status == "cut off":
@@ -131,11 +132,11 @@ class Search(Appraisal):
         self._runs[index] = self.session.branch(record, cut, self.branch_levels + self.lasting_levels)
         return self.candidates[-1]
 
-    def left_at(self, sigma: float) -> list[Candidate]:
+    def branchable_at(self, sigma: float) -> list[Candidate]:
         """Return the finished candidates whose runs can be left at a noise level, best first; last those without a score."""
-        return self.holdings.left_at(sigma, self.finished)
+        return self.latent_store.branchable_at(sigma, self.finished)
 
-    def forget(self, candidates: Iterable[Candidate] | None = None, but: Sequence[Candidate] = ()) -> None:
+    def release_records(self, candidates: Iterable[Candidate] | None = None, but: Sequence[Candidate] = ()) -> None:
         """Have ended candidates never left again, but for the best that the next of a chain can leave.
 
         That need not be the best of all: an ensemble's order may change when its run is forgotten already.
@@ -144,8 +145,8 @@ class Search(Appraisal):
             candidates: which; None for all.
             but: of these none.
         """
-        best = [one for level in self.lasting_levels for one in self.left_at(level)[:1]]
-        self.holdings.forget(candidates, (*but, *self._unscored, *best))
+        best = [one for level in self.lasting_levels for one in self.branchable_at(level)[:1]]
+        self.latent_store.release_records(candidates, (*but, *self._unscored, *best))
 
     def render(
         self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None, later: bool = False,
@@ -163,7 +164,7 @@ class Search(Appraisal):
         """
         draw = draw or (lambda: self.propose(proposal))
         todo = [c for c in candidates if c.status != "finished"]
-        while (todo or fresh) and not self.over():
+        while (todo or fresh) and not self.should_stop():
             drawn = [draw() for _ in range(min(fresh, self._room(cost) - len(todo)))]
             todo, fresh = todo + drawn, fresh - len(drawn)
             wave = todo[: self._payable(todo)][: self.group - len(self._unscored) if self.scores_later else None]
@@ -180,7 +181,7 @@ class Search(Appraisal):
             self._end(wave)
             if not self.scores_later or len(self._unscored) >= self.group:
                 yield from self.score()
-            self.leave_if_halted()
+            self.raise_if_halted()
         self.prune([c for c in todo if c.index in self._runs], status="cut off")
         if not (later and self.scores_later):
             yield from self.score()
@@ -191,12 +192,12 @@ class Search(Appraisal):
             self._judged_with_waiting([])
             yield self.rounds[-1]
 
-    def leave_if_halted(self) -> None:
+    def raise_if_halted(self) -> None:
         if self.budget.halted:
             list(self.score())
-        super().leave_if_halted()
+        super().raise_if_halted()
 
-    def look(self, candidates: Sequence[Candidate], until_sigma: float, pool: Pool | None = None) -> Pool:
+    def preview(self, candidates: Sequence[Candidate], until_sigma: float, pool: Pool | None = None) -> Pool:
         """Run candidates down to a noise level, score the pictures they promise, and compare these.
 
         Returns:
@@ -204,11 +205,11 @@ class Search(Appraisal):
         """
         self.say(status_text.looking(len(candidates)))
         self._advance(self.session, candidates, until_sigma)
-        self.leave_if_halted()
+        self.raise_if_halted()
         seen = [c for c in candidates if c.index in self._runs and self._runs[c.index].latent is not None]
         return self._score_look(seen, [self._runs[c.index].latent for c in seen], {"sigma": until_sigma}, pool)
 
-    def sketch(self, candidates: Sequence[Candidate], steps: int, pool: Pool | None = None) -> Pool:
+    def draft(self, candidates: Sequence[Candidate], steps: int, pool: Pool | None = None) -> Pool:
         """Render candidates with fewer steps, score and compare these drafts.
 
         Returns:
@@ -216,10 +217,10 @@ class Search(Appraisal):
         """
         full = [(c, c.gaps, c.predictions) for c in candidates if c.status == "finished"]
         session = self.session.draft(steps)
-        check_levels(session, self.judge)
+        check_levels(session, self.scorer)
         self.say(status_text.drafting(len(candidates), steps))
         self._advance(session, candidates, 0.0)
-        self.leave_if_halted()
+        self.raise_if_halted()
         drawn = [c for c in candidates if c.index in self._runs]
         for candidate in drawn:
             candidate.status = "finished" if candidate.status == "finished" else "draft"
@@ -231,7 +232,7 @@ class Search(Appraisal):
             candidate.gaps, candidate.predictions = gaps, predictions
         return pool
 
-    def over(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether a stop rule ended the search; notes which."""
         if (leader := self.best) is not None:
             best, score = leader
@@ -246,7 +247,7 @@ class Search(Appraisal):
     @property
     def seconds(self) -> dict[str, float]:
         """What time was spent on, verifiers aside."""
-        return {"sampling": self._sampling, "decoding": self.gallery.seconds}
+        return {"sampling": self._sampling, "decoding": self.image_cache.seconds}
 
     def choose(self, candidate: Candidate) -> None:
         """Make sure that a candidate is rendered and scored, since the user wants it; beyond the budget if need be."""
@@ -268,7 +269,7 @@ class Search(Appraisal):
             return
         before = self.budget.redone
         with self.budget.unlimited(), self.budget.redo():
-            self.holdings.take(candidate, replay(self.session, candidate.recipe, candidate.levels))
+            self.latent_store.take(candidate, replay(self.session, candidate.recipe, candidate.levels))
         self.restored += self.budget.redone - before
 
     def give_up(self) -> None:
@@ -358,7 +359,7 @@ class Search(Appraisal):
         for candidate in done:
             run = self._runs.pop(candidate.index)
             candidate.status = "finished"
-            self.holdings.take(candidate, run)
+            self.latent_store.take(candidate, run)
             if candidate is self.baseline:
                 self.budget.run_cost, self._levels = max(1, candidate.nfe), list(run.levels)
                 self.session.leader = Calls(run.levels, run.nfe)
@@ -388,16 +389,16 @@ class Search(Appraisal):
     def _take_scores(self, some: Sequence[Shown], raw: Tensor) -> None:
         """Let finished candidates have their scores, and keep the pictures of the best."""
         self._enter([one.candidate for one in some], raw)
-        if self.judge.needs_pictures:
-            self.gallery.add({one.candidate.index: one.images for one in some if one.images is not None})
-            self.gallery.keep(self._best_shown())
+        if self.scorer.needs_pictures:
+            self.image_cache.add({one.candidate.index: one.images for one in some if one.images is not None})
+            self.image_cache.keep(self._best_shown())
 
     def _end_round(self, done: Sequence[Candidate]) -> None:
         """Tell of finished candidates that have their scores."""
-        self.ended = self.ended or self.judge.ended
+        self.ended = self.ended or self.scorer.ended
         self._grown(self.finished, done)
         if self.lasting_levels and not self.branch_levels:
-            self.forget()
+            self.release_records()
         self._shed()
         self._tell(done)
 
@@ -406,34 +407,37 @@ class Search(Appraisal):
 
         A person may be shown any candidate again.
         """
-        if self.judge.sittings:
+        if self.scorer.sittings:
             return
-        dear, images = self.judge.dear, max(self.budget.images, len(self.finished.members))
-        finalists = getattr(self.judge.verifier, "finalists", 0) if dear is None else self.judge.finalists_among(images)
-        self.holdings.shed(
-            self.finished, max(self.keep, finalists), self.parents, {self.baseline, self.origin, *self.pinned, *self._unscored}
+        dear, images = self.scorer.dear, max(self.budget.images, len(self.finished.members))
+        finalists = getattr(self.scorer.verifier, "finalists", 0) if dear is None else self.scorer.finalists_among(images)
+        self.latent_store.shed(
+            self.finished,
+            max(self.keep, finalists),
+            self.parents,
+            {self.baseline, self.start_candidate, *self.pinned, *self._unscored},
         )
 
     def _best_shown(self) -> list[tuple[Candidate, float]]:
         """Return the best candidate and those whose pictures are at hand, best first."""
-        indices = {*self.gallery.at_hand, self.best[0].index}
+        indices = {*self.image_cache.at_hand, self.best[0].index}
         return self.finished.in_order_of(self.candidates[index] for index in indices)
 
     def _enter(self, done: Sequence[Candidate], raw: Tensor) -> None:
         for candidate, standing in zip(done, self.finished.add(done, raw), strict=True):
             candidate.standing = standing
-        self.judge.revise(self.finished)
+        self.scorer.revise(self.finished)
 
     def _enter_answered(self, entered: Sequence[Candidate], others: Sequence[Candidate]) -> None:
         """After a failure or a cancel, count those of a wave that every part had scored before it, beside those `entered`."""
-        answered = [c for c in others if not self.judge.asks_about(self.judge.answered.get(c.index, {}))]
+        answered = [c for c in others if not self.scorer.asks_about(self.scorer.answered.get(c.index, {}))]
         if answered:
-            raw = torch.tensor([[self.judge.answered[c.index][name] for name in self.judge.names] for c in answered])
-            self.judge.enter(answered, raw)
+            raw = torch.tensor([[self.scorer.answered[c.index][name] for name in self.scorer.names] for c in answered])
+            self.scorer.enter(answered, raw)
             self._enter(answered, raw)
         if entered or answered:
             self.scored += [*entered, *answered]
-            self.watcher.changed(self)
+            self.observer.changed(self)
             self._tell([*entered, *answered])
 
     def _rescue(self, wave: Sequence[Candidate]) -> None:

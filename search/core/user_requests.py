@@ -11,7 +11,7 @@ FINISH, FAVOR, DISCARD = "finish", "more", "discard"
 LOOK_EVERY = 0.1  # seconds between two looks at the cancel button while the search is paused
 
 
-class Controls:
+class UserRequests:
     """The inbox of one search.
 
     Attributes:

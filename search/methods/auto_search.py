@@ -64,7 +64,7 @@ def choose(
 def choose_for(search: Search, images: int, draft_share_of_time: float = 0.0) -> tuple[Method, str]:
     """Return the method for a search that has not begun, or rendered candidate 0 only, and why."""
     refining = RefinementSearch().why_not(search)
-    if not search.judge.needs_pictures:
+    if not search.scorer.needs_pictures:
         refining = "the verifier looks at a run's first model calls, which stay the same"
     return choose(images, search.steps, search.session.stochastic, refining, search.why_no_drafts, draft_share_of_time)
 
@@ -104,14 +104,14 @@ class AutoSearch:
     def run(self, search: Search) -> Iterator[Round]:
         around = search.lasting_levels
         search.lasting_levels = around + self.wanted_levels(search)  # candidate 0 may be the one to refine
-        yield from search.render([search.origin])
+        yield from search.render([search.start_candidate])
         search.lasting_levels = around
-        if search.over():
+        if search.should_stop():
             return
         method, why = choose_for(search, search.images, self._settled_share(search))
         search.method = method.name
         search.notes.append(f"auto search chose {method.name}: {why}")
-        if self.stop_early and not search.judge.asks_people:  # nobody is asked whether a moved picture is as good
+        if self.stop_early and not search.scorer.asks_people:  # nobody is asked whether a moved picture is as good
             noise = settled_noise(search)
             search.watch = lambda pool: stop_without_spread(search, pool, noise)
         try:
@@ -129,39 +129,43 @@ class AutoSearch:
         Of a candidate 0 that an earlier search left behind, there is no time to measure.
         """
         what = {"share_of_time": DraftSearch().steps_of(search)}
-        share = search.judge.settled(what, lambda: None if search.budget.recalled else self._share_of_time(search), search.origin)
+        share = search.scorer.settled(
+            what, lambda: None if search.budget.recalled else self._share_of_time(search), search.start_candidate
+        )
         return share or 0.0
 
     @staticmethod
     def _share_of_time(search: Search) -> float:
         """What a draft takes of a full candidate's time: steps / T of the sampling, all of decoding and scoring."""
         steps = DraftSearch().steps_of(search)
-        fixed = search.seconds["decoding"] + search.judge.seconds
+        fixed = search.seconds["decoding"] + search.scorer.seconds
         sampling = search.seconds["sampling"]
         return (sampling * steps / search.steps + fixed) / max(sampling + fixed, 1e-9)
 
 
 def settled_noise(search: Search) -> torch.Tensor:
     """Return `verifier_noise` as it was when this was first searched: another answer of the verifier may end it elsewhere."""
-    what = {"noise_of": search.judge.names}
-    noise = search.judge.settled(what, lambda: list(map(finite_or_none, verifier_noise(search).tolist())), search.origin)
+    what = {"noise_of": search.scorer.names}
+    noise = search.scorer.settled(
+        what, lambda: list(map(finite_or_none, verifier_noise(search).tolist())), search.start_candidate
+    )
     return torch.tensor([math.nan if value is None else value for value in noise])
 
 
 def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
-    candidate, judge = search.origin, search.judge
-    pictures, promised = search.pictures(candidate), search.promised([candidate], judge)[0]
+    candidate, scorer = search.start_candidate, search.scorer
+    pictures, promised = search.pictures(candidate), search.promised([candidate], scorer)[0]
     kinds = [{"moved": list(shift)} for shift in SHIFTS]
-    moved = [Shown(candidate, None, candidate.latent, {}, what, judge.known(candidate, what)) for what in kinds]
+    moved = [Shown(candidate, None, candidate.latent, {}, what, scorer.known(candidate, what)) for what in kinds]
 
     def see(one: Shown) -> Shown:
         shift = tuple(one.what["moved"])
         there = {level: prediction.roll(shift, (1, 2)) for level, prediction in promised.items()}
         return one._replace(images=pictures.roll(shift, (1, 2)), predictions=there)
 
-    raw = search.in_groups(judge, moved, see, judge.ask)
-    own = torch.tensor([[candidate.scores[name] for name in search.judge.names]])
+    raw = search.in_groups(scorer, moved, see, scorer.ask)
+    own = torch.tensor([[candidate.scores[name] for name in search.scorer.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 
 
@@ -174,5 +178,5 @@ def stop_without_spread(search: Search, pool: Pool, noise: torch.Tensor) -> None
     spread = torch.tensor(rows).std(0)
     if bool(((spread <= noise) | spread.isnan()).all()):
         said = ", ".join(f"{name}: {s:.3g} against {n:.3g}" for name, s, n in
-                         zip(search.judge.names, spread.tolist(), noise.tolist(), strict=True))  # fmt: skip
+                         zip(search.scorer.names, spread.tolist(), noise.tolist(), strict=True))  # fmt: skip
         search.ended = f"the seed hardly matters here: scores differ less than the verifier's own noise ({said})"

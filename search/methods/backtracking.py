@@ -173,15 +173,15 @@ class _Descent:
 
     def begin(self) -> Iterator[Round]:
         """Render candidate 0, looked at on its way."""
-        if self.search.origin.status != "finished":
-            self.places = [self._look([self.search.origin], mark)[0] for mark in range(len(self.levels))]
-            yield from self.search.render([self.search.origin], later=True)
+        if self.search.start_candidate.status != "finished":
+            self.places = [self._look([self.search.start_candidate], mark)[0] for mark in range(len(self.levels))]
+            yield from self.search.render([self.search.start_candidate], later=True)
 
     def go(self) -> Iterator[Round]:
         """Take candidate 0 back, then one start after another, or many side by side."""
-        search, first = self.search, [self.search.origin] if self.places else []
+        search, first = self.search, [self.search.start_candidate] if self.places else []
         size = search.round_size(1, search.budget.affordable(search.budget.run_cost, search.budget.images), least=2)
-        while (first or search.budget.affordable(search.budget.run_cost, 1)) and not search.over():
+        while (first or search.budget.affordable(search.budget.run_cost, 1)) and not search.should_stop():
             count = search.budget.affordable(search.budget.run_cost, size - len(first))
             runs = [*first, *(search.propose(self.method.proposal) for _ in range(count))]
             first = []
@@ -263,9 +263,9 @@ class _Descent:
         One that was discarded on its way has no look; nor has it a score in any pool.
         """
         search = self.search
-        self.looks[mark] = search.look(candidates, self.levels[mark], self.looks[mark])
+        self.looks[mark] = search.preview(candidates, self.levels[mark], self.looks[mark])
         said = [candidate.looks[-1]["scores"] if candidate.looks else {} for candidate in candidates]
-        raw = [[scores.get(name, math.nan) for name in search.judge.names] for scores in said]
+        raw = [[scores.get(name, math.nan) for name in search.scorer.names] for scores in said]
         self.seen.add(candidates, torch.tensor(raw))
         return list(range(len(self.seen.members) - len(candidates), len(self.seen.members)))
 

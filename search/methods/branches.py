@@ -19,7 +19,7 @@ def lowest_noise(shares: Sequence[float]) -> int:
 
 def has_record(candidate: Candidate, level: float) -> bool:
     """Whether a candidate's ended run can be left at a noise level."""
-    return candidate.can_be_left_at(level)
+    return candidate.can_branch_at(level)
 
 
 def one_by_one(parents: Sequence[Candidate], each: int, branch: Callable[[Candidate], Candidate]) -> Callable[[], Candidate]:
@@ -44,7 +44,7 @@ def become_random(search: Search, name: str, proposal: NoiseProposal | None, why
     """Go on as random search, for the reason `why`."""
     search.notes.append(f"{name} became random search at the same cost: {why}")
     search.branch_levels = ()
-    search.forget()
+    search.release_records()
     yield from RandomSearch(proposal).run(search)
     _say_what_is_left(search)
 
@@ -59,7 +59,7 @@ def leave(search: Search) -> None:
 def forget_all_but_the_best(search: Search) -> None:
     """Free what branches would start from, but for those of the best so far."""
     best = search.best[0]
-    search.forget(but=[best])
+    search.release_records(but=[best])
 
 
 def _say_what_is_left(search: Search) -> None:

@@ -109,7 +109,7 @@ class BranchingSearch:
         if why:
             yield from become_random(search, self.name, self.proposal, why)
             return
-        if not search.over():
+        if not search.should_stop():
             yield from self._descend(ladder, lineages, children)
         leave(search)
 
@@ -131,7 +131,7 @@ class BranchingSearch:
         search = ladder.search
         parents, unit = ladder.roots(lineages, self.proposal), 1.0
         for place in range(len(ladder.costs)):
-            count = 0 if search.over() else search.budget.affordable(len(parents) * sum(ladder.costs[place:]), children)
+            count = 0 if search.should_stop() else search.budget.affordable(len(parents) * sum(ladder.costs[place:]), children)
             if count == 0:  # calls take longer than they did
                 yield from search.render(parents)
                 return
@@ -141,7 +141,7 @@ class BranchingSearch:
             families = [[ladder.branch(parent, place) for _ in range(count)] for parent in parents]
             search.prune(parents)
             everyone = [child for family in families for child in family]
-            pool = search.look(everyone, ladder.ends[place])
+            pool = search.preview(everyone, ladder.ends[place])
             scores = {candidate.index: score for candidate, score in pool.ranked()}
             unit = spread(list(scores.values())) if place == 0 else unit
             parents = [self._chosen(search, family, scores, unit) for family in families]
@@ -195,8 +195,8 @@ class Ladder:
         """
         search = self.search
         search.branch_levels = tuple(self._sigmas[point] for point in {*self._points, *([1] if self._second else [])})
-        if search.origin.status != "finished":
-            yield from search.render([search.origin], later=True)
+        if search.start_candidate.status != "finished":
+            yield from search.render([search.start_candidate], later=True)
         if self._second and self._sigmas[0] in missing_levels(search, search.branch_levels):
             search.branch_levels = tuple(level for level in search.branch_levels if level != self._sigmas[0])
             self._points = [1, *(point for point in self._points if point > 1)]
@@ -207,7 +207,7 @@ class Ladder:
         self._ups = [self._sigmas[point - self._renoise] if self._renoise else None for point in self._points]
         self.ends = [*self._levels[1:], 0.0]
         search.branch_levels = tuple(self._levels)
-        self.joins = has_record(search.origin, self._levels[0])
+        self.joins = has_record(search.start_candidate, self._levels[0])
         self.start = search.calls(math.inf, self._levels[0])
         self.costs = [self._cost(*step) for step in zip(self._levels, self._ups, self.ends, strict=True)]
 
@@ -221,8 +221,8 @@ class Ladder:
         search = self.search
         fresh = [search.propose(proposal) for _ in range(count - self.joins)]
         if fresh:
-            search.look(fresh, self._levels[0])
-        return ([search.origin] if self.joins else []) + fresh
+            search.preview(fresh, self._levels[0])
+        return ([search.start_candidate] if self.joins else []) + fresh
 
     def branch(self, parent: Candidate, place: int) -> Candidate:
         """Start a child of a parent that was brought to a level."""

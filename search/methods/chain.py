@@ -43,10 +43,10 @@ class Chain:
             yield from self.first.run(search)
             yield from search.score()
         search.lasting_levels = around
-        if search.over():
+        if search.should_stop():
             return
-        search.origin = search.best[0]
-        if search.origin.recipe.cuts and not levels_of(begins(self.then), search):
+        search.start_candidate = search.best[0]
+        if search.start_candidate.recipe.cuts and not levels_of(begins(self.then), search):
             search.notes.append(
                 f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
             )

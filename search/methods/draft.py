@@ -32,7 +32,7 @@ class Trials:
         Raises:
             ValueError: drafts would be no shorter than the full run.
         """
-        if draft_steps and search.judge.asks_people:
+        if draft_steps and search.scorer.asks_people:
             search.notes.append(f"every candidate was rendered in full, none as a draft: {search.why_no_drafts}")
             draft_steps = 0
         if draft_steps and not draft_steps < search.steps:
@@ -48,13 +48,13 @@ class Trials:
 
         In large rounds the first to be tried are scored with it, and drafted too if it is known what a draft costs.
         """
-        yield from self.search.render([self.search.origin], later=True)
+        yield from self.search.render([self.search.start_candidate], later=True)
         if not self.steps:
             self.left = self.search.budget.runs_left
             return
         self.left = self._affordable()
         if self.left > 0 and score_origin:
-            self._first = [self.search.origin]
+            self._first = [self.search.start_candidate]
             if self.search.scores_later and self.search.session.known_steps:
                 self.left -= 1
             else:
@@ -87,7 +87,7 @@ class Trials:
     @property
     def going_on(self) -> bool:
         """Whether there is something left to try that can be paid for; notes why if there is not."""
-        if self.left <= 0 or self.search.over():
+        if self.left <= 0 or self.search.should_stop():
             return False
         if self.most(1) == 0:
             self._end_short()
@@ -149,7 +149,7 @@ class Trials:
         search, budget, todo = self.search, self.search.budget, [*self._first, *candidates]
         self._first = []
         budget.reserved = self._finals * search.dearest(search.steps)
-        while (todo or fresh) and not search.over():
+        while (todo or fresh) and not search.should_stop():
             room = budget.affordable(self._cost(), search.wave(self.steps))
             drawn = [search.propose(proposal) for _ in range(min(fresh, room - len(todo)))]
             wave, fresh = [*todo, *drawn][:room], fresh - len(drawn)
@@ -157,7 +157,7 @@ class Trials:
             if not wave:
                 self._end_short()
                 break
-            search.sketch(wave, self.steps, self.pool)
+            search.draft(wave, self.steps, self.pool)
         budget.reserved = 0
 
 

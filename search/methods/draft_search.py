@@ -103,13 +103,13 @@ class DraftSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         steps = self.steps_of(search)
-        if search.judge.asks_people:
+        if search.scorer.asks_people:
             search.notes.append(f"draft search became random search: {search.why_no_drafts}")
             steps = 0
         elif not self.draft_steps and 2 * steps > search.steps:
             search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
             steps = 0
-        yield from search.render([search.origin], later=True)  # what it cost tells what limits leave
+        yield from search.render([search.start_candidate], later=True)  # what it cost tells what limits leave
         images = search.images
         finals = self.finals or max(1, round(images / IMAGES_PER_FINAL))
         trials = Trials(search, steps, max(1, min(finals, images - 2)))

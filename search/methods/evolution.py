@@ -111,23 +111,23 @@ class EvolutionSearch:
         search.branch_levels = tuple(sigmas[k + 1] for k in starts if k)
         search.parents = max(self.elites, self.likely_parents())
         if search.baseline_first:
-            yield from search.render([search.origin], later=True)
+            yield from search.render([search.start_candidate], later=True)
         first = max(1, min(search.images, round(self.first_share * search.images)))
         there = len(search.candidates)
-        yield from search.render([search.origin], first - 1)
-        population = [search.origin, *search.candidates[there:]]
+        yield from search.render([search.start_candidate], first - 1)
+        population = [search.start_candidate, *search.candidates[there:]]
         starts = self._reachable(search, population, starts)
         generations = [(start, wanted) for start, wanted in zip(starts, self._sizes(search, starts), strict=True) if wanted]
         for merged in search.merged(generations, GENERATIONS):
-            if search.over():
+            if search.should_stop():
                 break
             population = [c for c in population if c.status == "finished"]
             there = len(search.candidates)
             yield from self._bred(search, [(_Parents(self, search, population, start), wanted) for start, wanted in merged])
             survivors = [c for c, _ in search.finished.in_order_of(population)][: self.elites]
-            search.forget(c for c in population if c not in survivors)
+            search.release_records(c for c in population if c not in survivors)
             population = [*survivors, *search.candidates[there:]]
-        search.forget()
+        search.release_records()
         search.branch_levels, search.parents, search.pinned = (), 1, ()
 
     @staticmethod
@@ -156,7 +156,7 @@ class EvolutionSearch:
         """Return the starts, with the first noise for those at which no run was recorded or could have been."""
         sigmas = [float(s) for s in search.session.sigmas]
         found = [k if k == 0 or any(has_record(c, sigmas[k + 1]) for c in population) else 0 for k in starts]
-        if search.origin.recipe.start == ZERO and any(found):
+        if search.start_candidate.recipe.start == ZERO and any(found):
             return [k for k in found if k]  # noise of zeros has no neighbors
         if found != starts and len(population) > 1:
             search.notes.append(f"{ONLY_FIRST}: the sampler makes no model call at the noise levels of its steps")

@@ -139,14 +139,14 @@ class FKSteering:
         ups = [sigmas[max(k - 1 - self.renoise, 0)] if self.renoise else None for k in steps]
         search.branch_levels = tuple(cuts)
         looks: list[Pool | None] = [None] * len(cuts)
-        if search.origin.status != "finished" and (search.baseline_first or self.renoise):
+        if search.start_candidate.status != "finished" and (search.baseline_first or self.renoise):
             for level, cut in enumerate(cuts):
-                looks[level] = search.look([search.origin], cut)
-            yield from search.render([search.origin], later=True)
+                looks[level] = search.preview([search.start_candidate], cut)
+            yield from search.render([search.start_candidate], later=True)
             if why := why_not_left(search, cuts):
                 yield from become_random(search, self.name, self.proposal, why)
                 return
-        if not search.over():
+        if not search.should_stop():
             yield from self._steer(search, cuts, ups, looks)
         leave(search)
 
@@ -157,14 +157,14 @@ class FKSteering:
         return sorted({min(mark, total - 1) for mark in marks if total > least})
 
     def _steer(self, search: Search, cuts: list[float], ups: list[float | None], looks: list[Pool | None]) -> Iterator[Round]:
-        origin, count = search.origin, self._count(search, cuts, ups)
+        origin, count = search.start_candidate, self._count(search, cuts, ups)
         joins = origin.status != "finished" or looks[0] is not None  # else a chain's: rendered before, without records
         field = [Particle(origin)] if joins else []
         field += [Particle(search.propose(self.proposal)) for _ in range(count - 1)]
         scale = 0.0
         for level, cut in enumerate(cuts if len(field) > 1 else []):
             known = looks[level].members if looks[level] is not None else []
-            pool = search.look([p.candidate for p in field if p.candidate not in known], cut, looks[level])
+            pool = search.preview([p.candidate for p in field if p.candidate not in known], cut, looks[level])
             scores = {candidate.index: score for candidate, score in pool.ranked()}
             field = [p for p in field if p.candidate.index in scores]
             scale = scale or (spread(list(scores.values())) if self.normalize else 1.0)
@@ -175,7 +175,7 @@ class FKSteering:
             elif effective_size([p.log_weight for p in field]) < self.ess_threshold * len(field) * (1 + 1e-9):
                 field = self._resample(search, field, cut, ups[level], level)
         yield from search.render([p.candidate for p in field])
-        if self.renoise and search.images > 1 and not search.over():  # copies cost less than they might have
+        if self.renoise and search.images > 1 and not search.should_stop():  # copies cost less than they might have
             yield from search.render([], search.images - 1, self.proposal)
 
     def _count(self, search: Search, cuts: Sequence[float], ups: Sequence[float | None]) -> int:
@@ -200,7 +200,7 @@ class FKSteering:
 
     def _resample(self, search: Search, field: list[Particle], cut: float, up: float | None, level: int) -> list[Particle]:
         """Give every slot but candidate 0's an offspring; the first of a particle is the particle itself."""
-        kept = [p for p in field if p.candidate is search.origin]
+        kept = [p for p in field if p.candidate is search.start_candidate]
         u = uniform(search.seed, "resample", level, len(search.finished.members))
         offspring = systematic_resample([p.log_weight for p in field], len(field) - len(kept), u)
         out = [Particle(p.candidate, 0.0, p.memory) for p in kept]

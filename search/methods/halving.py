@@ -85,33 +85,33 @@ class HalvingSearch:
         cuts = [sigmas[k - 1] for k in steps]
         looks: list[Pool | None] = [None] * len(cuts)
         marks = [*steps, search.steps]
-        if search.origin.status == "finished":  # a chain's: it keeps its slot without a look
+        if search.start_candidate.status == "finished":  # a chain's: it keeps its slot without a look
             yield from self._halve(search, cuts, looks, marks)
             return
         if search.baseline_first:  # what a run costs has to be known: candidate 0 goes first, looked at on its way
             marks = []
             for level, cut in enumerate(cuts):
-                looks[level] = search.look([search.baseline], cut)
+                looks[level] = search.preview([search.baseline], cut)
                 marks.append(search.baseline.nfe)
             yield from search.render([search.baseline], later=True)
             marks.append(search.baseline.nfe)
             if why := self._why_not(search):
                 yield from become_random(search, self.name, self.proposal, why)
                 return
-        if not search.over():
+        if not search.should_stop():
             yield from self._halve(search, cuts, looks, marks)
 
     def _halve(self, search: Search, cuts: list[float], looks: list[Pool | None], marks: list[int]) -> Iterator[Round]:
-        images, wanted = search.images, search.budget.runs_left + (search.origin.status == "finished")
+        images, wanted = search.images, search.budget.runs_left + (search.start_candidate.status == "finished")
         widths = self.widths(images, marks)
-        field = [search.origin, *(search.propose(self.proposal) for _ in range(widths[0] - 1))]
+        field = [search.start_candidate, *(search.propose(self.proposal) for _ in range(widths[0] - 1))]
         legs = [(width - 1) * (end - start) for width, start, end in zip(widths[1:], marks, marks[1:], strict=False)]
         for level, cut in enumerate(cuts):
             if widths[level + 1] >= len(field):
                 continue
             search.budget.reserved = sum(legs[level:])  # so that a sampler without fixed steps leaves enough to end
-            known = looks[level] is not None or search.origin.status == "finished"
-            pool = search.look(field[1:] if known else field, cut, looks[level])
+            known = looks[level] is not None or search.start_candidate.status == "finished"
+            pool = search.preview(field[1:] if known else field, cut, looks[level])
             field = self._survivors(search, pool, widths[level + 1])
         search.budget.reserved = 0
         yield from search.render(field)
@@ -147,9 +147,9 @@ class HalvingSearch:
 
     def _survivors(self, search: Search, pool: Pool, width: int) -> list[Candidate]:
         """Keep the origin and the best others, the best first; end the rest."""
-        others = [c for c, _ in pool.ranked() if c is not search.origin]
+        others = [c for c, _ in pool.ranked() if c is not search.start_candidate]
         search.prune(others[width - 1 :])
-        return [search.origin, *others[: width - 1]]
+        return [search.start_candidate, *others[: width - 1]]
 
     def _why_not(self, search: Search) -> str:
         """Say why no candidate can be dropped half-way; empty if some can."""

@@ -170,15 +170,15 @@ class _Walk:
     def begin(self) -> Iterator[Round]:
         """Render candidate 0, looked at on its way, and plan the rest."""
         search, method = self.search, self.method
-        if search.origin.status != "finished":
-            self.pool = search.look([search.origin], self.legs[0][0])
-            yield from search.render([search.origin], later=True)
-            if search.over():
+        if search.start_candidate.status != "finished":
+            self.pool = search.preview([search.start_candidate], self.legs[0][0])
+            yield from search.render([search.start_candidate], later=True)
+            if search.should_stop():
                 return
         self.why_not = why_not_left(search, [cut for cut, _, _ in self.legs])
         if self.why_not:
             return
-        self.joins = has_record(search.origin, self.legs[0][0])
+        self.joins = has_record(search.start_candidate, self.legs[0][0])
         self.start = search.calls(float("inf"), self.legs[0][0])
         self.costs = [search.rows + search.calls(up, down) for _, up, down in self.legs]
         self._plan()
@@ -203,7 +203,7 @@ class _Walk:
             if down > 0.0:
                 children = [draw() for _ in range(count)]
                 self._leave(field)
-                field = self._best(search.look(children, down), self.survivors)
+                field = self._best(search.preview(children, down), self.survivors)
                 continue
             try:
                 yield from search.render([], count, draw=draw, cost=self.costs[number])
@@ -213,7 +213,7 @@ class _Walk:
     def _leave(self, parents: Sequence[Candidate]) -> None:
         """End the runs of candidates that have branched."""
         self.search.prune(parents)
-        self.search.forget(parents)
+        self.search.release_records(parents)
 
     def _plan(self) -> None:
         """Choose survivors and branches: as asked for, or the most that the budget pays for."""
@@ -232,15 +232,15 @@ class _Walk:
     def _starts(self) -> list[Candidate]:
         """Denoise the other starts; return the best N. One that was not looked at, a chain's, keeps its place."""
         search = self.search
-        kept = [search.origin] if self.joins and self.pool is None else []
+        kept = [search.start_candidate] if self.joins and self.pool is None else []
         fresh = (self._left() - self.survivors * self.branches * sum(self.costs)) // self.start
         if len(kept) == self.survivors:
             fresh = 0
             search.notes.append("the winner of the method before is the one survivor: there is no place for another start")
         others = [search.propose(self.method.proposal) for _ in range(fresh)]
-        pool = search.look(others, self.legs[0][0], self.pool) if others else self.pool or search.pool()
+        pool = search.preview(others, self.legs[0][0], self.pool) if others else self.pool or search.pool()
         field = [*kept, *self._best(pool, self.survivors - len(kept))]
-        search.forget(but=field)
+        search.release_records(but=field)
         return field
 
     def _best(self, pool: Pool, count: int) -> list[Candidate]:

@@ -70,18 +70,18 @@ class RefinementSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         search.branch_levels = levels = self.wanted_levels(search)
-        yield from search.render([search.origin], later=True)
-        if search.over():
+        yield from search.render([search.start_candidate], later=True)
+        if search.should_stop():
             return
         why = self.why_not(search)
-        if not why and not search.left_at(levels[0]):
+        if not why and not search.branchable_at(levels[0]):
             why = f"no run can be left at the noise level {levels[0]:g}: the sampler makes no model call there"
         if why:
             yield from become_random(search, self.name, None, why)
             return
         level, up = levels[0], float(search.session.sigmas[self.first_step(search.steps)])
         cost = search.calls(up) + search.rows
-        best, parent = [c.index for c, _ in search.finished.best()], search.left_at(level)[0].index
+        best, parent = [c.index for c, _ in search.finished.best()], search.branchable_at(level)[0].index
         if best and parent != best[0]:
             search.notes.append(
                 f"{self.name} began at candidate {parent}: the run of the best, candidate {best[0]}, cannot be left at the noise "
@@ -89,13 +89,13 @@ class RefinementSearch:
             )
         left = search.budget.affordable(1, search.budget.images * search.budget.run_cost)
         size = search.round_size(self.children, left // cost)
-        while (count := search.budget.affordable(cost, size)) and not search.over():
-            parent = search.left_at(level)[0]
+        while (count := search.budget.affordable(cost, size)) and not search.should_stop():
+            parent = search.branchable_at(level)[0]
             children = [search.branch(parent, level, renoise_to=up) for _ in range(count)]
             yield from search.render(children)
             cost = max(cost, *(child.nfe for child in children))  # some samplers call the model more often in a short run
-            best = search.left_at(level)[0]
-            search.forget(but=[best])
+            best = search.branchable_at(level)[0]
+            search.release_records(but=[best])
         leave(search)
 
     def why_not(self, search: Search) -> str:

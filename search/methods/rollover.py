@@ -83,7 +83,7 @@ class RolloverSearch:
         if why:
             yield from become_random(search, self.name, self.proposal, why)
             return
-        while ladder.left() >= _least(ladder) and not search.over():
+        while ladder.left() >= _least(ladder) and not search.should_stop():
             yield from _Lineage(ladder).run(self.proposal)
             ladder.joins = False
         leave(search)
@@ -129,7 +129,7 @@ class _Lineage:
         """Return the best of as many children as the quota pays for, which have nothing to beat."""
         children = [self.ladder.branch(parent, place) for _ in range(self._quota(place))]
         self.purse -= len(children) * self.ladder.costs[place]
-        self.seen = self.search.look(children, self.ladder.ends[place], self.seen)
+        self.seen = self.search.preview(children, self.ladder.ends[place], self.seen)
         self.incumbent = best = max(children, key=self._score)
         self.search.prune([child for child in children if child is not best])
         return best
@@ -140,7 +140,7 @@ class _Lineage:
         for count in self._tries(place):
             children = [self.ladder.branch(parent, place) for _ in range(count)]
             self.purse -= count * self.ladder.costs[place]
-            self.seen = self.search.look(children, self.ladder.ends[place], self.seen)
+            self.seen = self.search.preview(children, self.ladder.ends[place], self.seen)
             field = children if best is None else [best, *children]
             best = max(field, key=self._score)
             self.search.prune([child for child in field if child is not best])
@@ -153,12 +153,12 @@ class _Lineage:
         """Render children of the last block until one is better than the incumbent."""
         search, place = self.search, len(self.ladder.costs) - 1
         for number, count in enumerate(self._tries(place)):
-            if number and search.over():
+            if number and search.should_stop():
                 return
             children = [self.ladder.branch(parent, place) for _ in range(count)]
             yield from search.render(children)
             done = [child for child in children if child.status == "finished"]
-            self.seen.add(done, torch.tensor([[child.scores[name] for name in search.judge.names] for child in done]))
+            self.seen.add(done, torch.tensor([[child.scores[name] for name in search.scorer.names] for child in done]))
             if len(done) < len(children):
                 return
             if self.incumbent is not None and max(map(self._score, done)) > self._score(self.incumbent):

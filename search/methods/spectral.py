@@ -90,7 +90,7 @@ class SpectralSearch:
     def run(self, search: Search) -> Iterator[Round]:
         trials = Trials(search, self.draft_steps)
         yield from trials.begin()
-        family: dict[int, Ancestor] = {search.origin.index: Ancestor(0)}  # parents are indices of candidates here
+        family: dict[int, Ancestor] = {search.start_candidate.index: Ancestor(0)}  # parents are indices of candidates here
         proposal: NoiseProposal = LowFrequencyProposal(self.levels)
         parents: tuple[int, ...] = ()
         size = search.round_size(self.population, trials.left, least=2)
@@ -111,11 +111,11 @@ class SpectralSearch:
 
     def _distribution(self, search: Search, family: dict[int, Ancestor], elites: Sequence[int]) -> EliteProposal | None:
         """Return the elites' distribution; None if a recipe could not hold where they come from."""
-        members = sorted(closure(family, elites) - {search.origin.index})
-        place = {search.origin.index: 0, **{index: k for k, index in enumerate(members, 1)}}
+        members = sorted(closure(family, elites) - {search.start_candidate.index})
+        place = {search.start_candidate.index: 0, **{index: k for k, index in enumerate(members, 1)}}
         lineage = tuple(Ancestor(family[i].seed, tuple(place[p] for p in family[i].parents)) for i in members)
         made = EliteProposal(tuple(place[i] for i in elites), lineage, self.levels, self.least_variance)
-        longest = made.propose(search.seed, len(search.candidates) + self.population, search.origin.recipe)
+        longest = made.propose(search.seed, len(search.candidates) + self.population, search.start_candidate.recipe)
         if len(lineage) < MAX_LINEAGE and len(longest.to_json()) < MAX_LENGTH:
             return made
         note = "spectral search went on without learning more: a recipe could not hold more ancestors"

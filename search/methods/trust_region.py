@@ -134,7 +134,7 @@ class TrustRegionSearch:
     def _centres(self, trials: Trials) -> list[Candidate]:
         """Return the best of all; the origin if there is no score."""
         scored = [candidate for candidate, score in trials.pool.best(self.regions) if score == score]
-        return scored or [trials.search.origin]
+        return scored or [trials.search.start_candidate]
 
     def _learn(self, region: Region, steps: list[tuple[Candidate, Candidate]], trials: Trials) -> None:
         """Change a region's side by what its steps gave."""

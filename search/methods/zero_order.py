@@ -83,7 +83,7 @@ class ZeroOrderSearch:
     def run(self, search: Search) -> Iterator[Round]:
         trials = Trials(search, self.draft_steps)
         yield from trials.begin()
-        pivot, proposal = search.origin, self.proposal or NeighborProposal(self.cosine)
+        pivot, proposal = search.start_candidate, self.proposal or NeighborProposal(self.cosine)
         fresh: list[Candidate] = []
         size = search.round_size(self.neighbors, trials.left, least=2)
         while trials.going_on:

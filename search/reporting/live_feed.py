@@ -38,7 +38,7 @@ class ThumbnailStore(Protocol):
     place: str
 
     def name_of(self, candidate: Candidate, what: Mapping[str, Any]) -> str:
-        """Return the name, hex digits, of what was made of a candidate; see `Watcher.shown`."""
+        """Return the name, hex digits, of what was made of a candidate; see `SearchObserver.shown`."""
         ...
 
     def add(self, name: str, pictures: Tensor) -> None:
@@ -59,7 +59,7 @@ class ThumbnailStore(Protocol):
 
 
 class LiveFeed:
-    """A `Watcher` that keeps a page up to date.
+    """A `SearchObserver` that keeps a page up to date.
 
     Attributes:
         about: what of a state stays the same: "id", "search" (its name in the prompt), "node" (of the page),
@@ -215,7 +215,7 @@ class LiveFeed:
         search, question = self.search, self.question()
         if search is None:
             raise RuntimeError("the search has not begun: it has no state")
-        phase = ASKING if question else PAUSED if search.controls.paused else RUNNING
+        phase = ASKING if question else PAUSED if search.user_requests.paused else RUNNING
         if phase == RUNNING:  # time that it waits does not count
             self._seconds = search.budget.seconds
         words = SAID.get(phase, self._words)

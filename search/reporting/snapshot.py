@@ -101,13 +101,13 @@ def snapshot(
         musts: candidates to tell of however bad they are.
         best: the winner, where that is known better than by the scores.
     """
-    budget, candidates, parts = search.budget, list(search.candidates), search.judge.names
+    budget, candidates, parts = search.budget, list(search.candidates), search.scorer.names
     best = _best(search.finished) if best is None else best
     chosen = kept(candidates, search.finished, {0, *musts, *([] if best is None else [best])})
     running = search.running
     return {
         "method": plan.method,
-        "verifier": search.judge.name[:NAME],
+        "verifier": search.scorer.name[:NAME],
         "parts": [part[:NAME] for part in parts],
         "calls": budget.nfe,
         "cap": plan.cap(budget.run_cost),

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..base.candidate import Candidate, varied
+from ..base.candidate import Candidate, select_diverse
 from ..base.session import Session
 
 PICTURE_BYTES = 256 << 20  # of decoded pictures, float32, that are held at a time beside those of the best few
 LEAST_HELD = 2  # pictures beside those of the best few, however large: two are compared with each other
 
 
-class Gallery:
+class ImageCache:
     """Decodes latents for one search.
 
     Attributes:
@@ -25,7 +25,7 @@ class Gallery:
     def __init__(
         self, session: Session, keep: int, on_best: Callable[[Tensor, float], None], clock: Callable[[], float]
     ) -> None:  # fmt: skip
-        """Prepare a gallery that keeps the pictures of the best `keep`, at least 1, and tells `on_best` of a new best."""
+        """Prepare a cache that keeps the pictures of the best `keep`, at least 1, and tells `on_best` of a new best."""
         self._session, self._room, self._on_best, self._clock = session, max(keep, 1), on_best, clock
         self._kept: dict[int, Tensor] = {}  # those asked for last come last
         self._wanted: set[int] = set()
@@ -79,7 +79,7 @@ class Gallery:
         return list(self._kept)
 
     def keep(self, ranked: Sequence[tuple[Candidate, float]]) -> None:
-        """Keep the pictures of the best few of `ranked` only, as `varied` chooses; show a new best.
+        """Keep the pictures of the best few of `ranked` only, as `select_diverse` chooses; show a new best.
 
         Args:
             ranked: best first, the best of all and those whose pictures are kept among them.
@@ -88,7 +88,7 @@ class Gallery:
         if best.index != self._shown:
             self._shown = best.index
             self._on_best(self.pictures(best), score)
-        self._wanted = {candidate.index for candidate in varied(ranked, self._room)}
+        self._wanted = {candidate.index for candidate in select_diverse(ranked, self._room)}
         self._kept = {index: pictures for index, pictures in self._kept.items() if index in self._wanted}
 
     def _make_room(self) -> None:

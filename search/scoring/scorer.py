@@ -63,13 +63,13 @@ class Shown(NamedTuple):
         return own + sum(pictures.nbytes for pictures in self.predictions.values())
 
 
-class Judge:
+class Scorer:
     """Scores candidates, by their pictures or their runs, with every part of a verifier.
 
     Attributes:
         name: of the verifier, with that of a cascade's dear one.
         verifier: scores every candidate; of a cascade, the cheap one.
-        dear: of a cascade, the judge of its finalists; else None.
+        dear: of a cascade, the scorer of its finalists; else None.
         names: unique names of the verifier's parts, the columns of its raw scores.
         calls: pictures scored, one per part and picture.
         scored: candidates scored, every look and draft counted.
@@ -85,7 +85,7 @@ class Judge:
         is_interrupt: Callable[[BaseException], bool] = lambda error: False, clock: Callable[[], float] = time.perf_counter,
         check: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """Prepare a judge.
+        """Prepare a scorer.
 
         Args:
             verifier: has `name` and `score(images, latents)`; or in its place `score_runs(gaps)`, which needs no picture;
@@ -99,7 +99,7 @@ class Judge:
         """
         self.name, dear = verifier.name, getattr(verifier, "expensive", None)
         same = {"skip_errors": skip_errors, "is_interrupt": is_interrupt, "clock": clock, "check": check}
-        self.dear = None if dear is None else Judge(dear, **same)
+        self.dear = None if dear is None else Scorer(dear, **same)
         self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
         self.verifier = verifier if dear is None else verifier.cheap
         self._leaves = [leaf.begin() if asks_people(leaf) else leaf for leaf in leaves_of(self.verifier)]
@@ -134,13 +134,13 @@ class Judge:
 
     @property
     def notes(self) -> list[str]:
-        """What the parts assumed, those of a cascade's dear judge too, in words."""
+        """What the parts assumed, those of a cascade's dear scorer too, in words."""
         own = [note for leaf in self._leaves for note in getattr(leaf, "notes", ())]
         return list(dict.fromkeys([*own, *([] if self.dear is None else self.dear.notes)]))
 
     @property
     def sittings(self) -> dict[str, Any]:
-        """What asks people, by the parts' names; what a cascade's dear judge asks is "finalists: ..."."""
+        """What asks people, by the parts' names; what a cascade's dear scorer asks is "finalists: ..."."""
         named = zip(self.names, self._leaves, strict=True)
         dear = {} if self.dear is None else self.dear.sittings
         own = {name: leaf for name, leaf in named if asks_people(leaf)}

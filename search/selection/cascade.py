@@ -1,6 +1,6 @@
-"""The end of a cascade: when a search is over, the dear judge puts the best candidates in order.
+"""The end of a cascade: when a search is over, the dear scorer puts the best candidates in order.
 
-Methods know nothing of it: target score, patience and every choice on the way go by the cheap judge.
+Methods know nothing of it: target score, patience and every choice on the way go by the cheap scorer.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ NOT_SCORED = "the second verifier gave no finalist a score: the order is the fir
 
 
 def judge_finalists(search: Search) -> None:
-    """Ask the dear judge about the best candidates and candidate 0, once each; they lead from then on, in its order.
+    """Ask the dear scorer about the best candidates and candidate 0, once each; they lead from then on, in its order.
 
-    Pictures that were dropped are decoded again. A finalist without a score stays among the others; if the judge
+    Pictures that were dropped are decoded again. A finalist without a score stays among the others; if the scorer
     fails, or the user cancels, the search is left as it was. Nothing is asked about what the user discarded. Without a
     cascade nothing happens.
     """
-    judge, ranked = search.judge.dear, [candidate for candidate, _ in search.ranked if not candidate.discarded]
-    if judge is None or not ranked:
+    scorer, ranked = search.scorer.dear, [candidate for candidate, _ in search.ranked if not candidate.discarded]
+    if scorer is None or not ranked:
         return
-    chosen = ranked[: search.judge.finalists_among(len(ranked))]
+    chosen = ranked[: search.scorer.finalists_among(len(ranked))]
     if search.baseline in ranked and search.baseline not in chosen:
         chosen.append(search.baseline)
     search.say(judging(len(chosen)))
-    judged = judge.pool(lambda: search.discards)
+    judged = scorer.pool(lambda: search.discards)
 
     def told(some: Sequence[Candidate], raw: Tensor) -> None:
-        scored = judge.combine(raw).isfinite()
+        scored = scorer.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
-        judge.revise(judged)
-        search.gallery.keep(judged.ranked() or search.ranked)
+        scorer.revise(judged)
+        search.image_cache.keep(judged.ranked() or search.ranked)
 
     for first in range(0, len(chosen), GROUP):
-        search.scored_by(judge, chosen[first : first + GROUP], told)
+        search.scored_by(scorer, chosen[first : first + GROUP], told)
     search.finalists = judged
-    if judge.ended:
-        search.notes.append(judge.ended)
+    if scorer.ended:
+        search.notes.append(scorer.ended)
     if not judged.members:
         search.notes.append(NOT_SCORED)
 
 
 def final_score(search: Search, candidate: Candidate) -> float:
-    """Return the score that the order goes by where a candidate is: the dear judge's if it gave any.
+    """Return the score that the order goes by where a candidate is: the dear scorer's if it gave any.
 
     NaN for a candidate that cannot be compared with the winner: it was no finalist.
     """

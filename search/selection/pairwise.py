@@ -97,17 +97,17 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
 
     What an earlier search compared is not compared again: that may be paid for, and the answer be another.
     A comparison that fails must not cost the winner: the order by scores stays, and the failure is among the problems.
-    Nor has the cheap judge of a cascade a say in what the dear one decided.
+    Nor has the cheap scorer of a cascade a say in what the dear one decided.
     """
-    if search.judge.dear is not None:
+    if search.scorer.dear is not None:
         return
-    verifier, pool = search.judge.verifier, search.finished
+    verifier, pool = search.scorer.verifier, search.finished
     scores = pool.combined().tolist() if pool.members else []
     if getattr(verifier, "finalists", 0):
         search.say(COMPARING)
 
     def known(i: int, j: int, measure: Callable[[], float]) -> float:
-        return search.judge.settled({"better": True}, measure, pool.members[i], pool.members[j])
+        return search.scorer.settled({"better": True}, measure, pool.members[i], pool.members[j])
 
     started = search.budget.clock()
     try:
@@ -115,15 +115,15 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     except Exception as error:
         if is_interrupt(error):
             raise
-        search.judge.problems.append(f"verifier '{verifier.name}' could not compare the finalists: {cut(str(error))}")
+        search.scorer.problems.append(f"verifier '{verifier.name}' could not compare the finalists: {cut(str(error))}")
         return
     finally:
-        search.judge.seconds += search.budget.clock() - started
+        search.scorer.seconds += search.budget.clock() - started
     if finals is None:
         return
     index = [candidate.index for candidate in pool.members]
     pool.refine({index[i]: score for i, score in finals.scores.items()})
-    search.watcher.changed(search)
+    search.observer.changed(search)
     search.finals = {
         "verifier": verifier.name,
         "comparisons": finals.comparisons,

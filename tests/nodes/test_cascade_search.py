@@ -136,7 +136,7 @@ def test_a_discard_while_the_finalists_are_judged_is_heard():
 
         def score(self, images, latents=None):
             feed = list(searches._listed.values())[-1].feed
-            feed.search.controls.discard(plain["best"]["index"])
+            feed.search.user_requests.discard(plain["best"]["index"])
             return SHARP.score(images)
 
     report = search_with(parts("eps"), 3, verifier=cascade(dear=Discarding()), budget=6, method=RandomSearch()).report

@@ -274,7 +274,7 @@ def test_without_a_prompt_it_says_why_only_if_asked(journals):
 def test_runs_that_go_alone_are_not_begun_once_they_are_dropped(journals, search, what):
     def drop():
         running = list(searches._listed.values())[-1].feed.search
-        controls = running.controls
+        controls = running.user_requests
         controls.finish() if what == "finish" else [controls.discard(candidate.index) for candidate in running.candidates[1:]]
 
     graph = parts("eps", steps=STEPS)
@@ -294,7 +294,7 @@ def test_what_was_steered_is_chosen_from_and_gone_back_to_without_a_model_call(j
     graph, method = graph_of(name)
 
     def command():
-        controls = list(searches._listed.values())[-1].feed.search.controls
+        controls = list(searches._listed.values())[-1].feed.search.user_requests
         controls.discard(2)
         controls.favor(1)
 

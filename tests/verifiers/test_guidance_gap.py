@@ -12,7 +12,7 @@ from noise_search.search.base.candidate import Candidate
 from noise_search.search.methods.halving import HalvingSearch
 from noise_search.search.methods.random_search import RandomSearch
 from noise_search.search.noise.recipe import Recipe
-from noise_search.search.scoring.scorer import Judge, VerifierError
+from noise_search.search.scoring.scorer import Scorer, VerifierError
 from noise_search.verifiers.common.base import RunVerifier, Verifier
 from noise_search.verifiers.composite.ensemble import WEIGHTED_SUM, Ensemble
 from noise_search.verifiers.measures.guidance_gap import HIGH, LOW, GuidanceGap
@@ -76,33 +76,33 @@ def candidates(*gaps):
 
 
 def test_the_judge_asks_for_runs():
-    judge = Judge(GuidanceGap(2))
-    assert not judge.needs_pictures and judge.needs_gaps == "guidance gap"
-    assert judge.score(candidates(*RUNS), [], [None] * 3).tolist() == [[3], [4], [0.5]]
-    assert judge.calls == 0  # no picture was scored
+    scorer = Scorer(GuidanceGap(2))
+    assert not scorer.needs_pictures and scorer.needs_gaps == "guidance gap"
+    assert scorer.score(candidates(*RUNS), [], [None] * 3).tolist() == [[3], [4], [0.5]]
+    assert scorer.calls == 0  # no picture was scored
 
 
 def test_with_a_picture_verifier_both_are_asked():
     pictures = [torch.full((frames, 8, 8, 3), 0.5) for frames in (1, 2, 1)]
     bright = ImageStatistics(0, 1, 0, 0)
-    judge = Judge(Ensemble((bright, GuidanceGap(1), GuidanceGap(0, LOW)), (1, 1, 1), WEIGHTED_SUM))
-    assert judge.needs_pictures and judge.needs_gaps == "guidance gap"
-    raw = judge.score(candidates(*RUNS), pictures, [None] * 3)
+    scorer = Scorer(Ensemble((bright, GuidanceGap(1), GuidanceGap(0, LOW)), (1, 1, 1), WEIGHTED_SUM))
+    assert scorer.needs_pictures and scorer.needs_gaps == "guidance gap"
+    raw = scorer.score(candidates(*RUNS), pictures, [None] * 3)
     assert raw.tolist() == [[1, 1, -15], [1, 3, -6], [1, 0.5, -0.5]]
-    assert judge.combine(raw).tolist() == [-13, -2, 1] and judge.calls == 4
-    assert Judge(bright).needs_pictures and Judge(bright).needs_gaps == ""
+    assert scorer.combine(raw).tolist() == [-13, -2, 1] and scorer.calls == 4
+    assert Scorer(bright).needs_pictures and Scorer(bright).needs_gaps == ""
 
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_run_without_gaps_is_named(skip):
-    judge = Judge(GuidanceGap(), skip_errors=skip)
+    scorer = Scorer(GuidanceGap(), skip_errors=skip)
     if skip:
-        raw = judge.score(candidates([1.0], [NAN], [2.0]), [], [None] * 3)
+        raw = scorer.score(candidates([1.0], [NAN], [2.0]), [], [None] * 3)
         assert raw[[0, 2]].tolist() == [[1], [2]] and raw[1].isnan().all()
-        assert len(judge.problems) == 1 and "verifier 'guidance gap' failed on candidate 1" in judge.problems[0]
+        assert len(scorer.problems) == 1 and "verifier 'guidance gap' failed on candidate 1" in scorer.problems[0]
     else:
         with pytest.raises(VerifierError, match="verifier 'guidance gap' failed on candidate 1: .*CFG must be above 1"):
-            judge.score(candidates([1.0], [NAN], [2.0]), [], [None] * 3)
+            scorer.score(candidates([1.0], [NAN], [2.0]), [], [None] * 3)
 
 
 def test_a_wrong_number_of_scores_is_an_error():
@@ -111,7 +111,7 @@ def test_a_wrong_number_of_scores_is_an_error():
             return torch.zeros(len(gaps) + 1)
 
     with pytest.raises(VerifierError, match="candidate 0: .*one score for each of 1 runs, not \\(2,\\)"):
-        Judge(Long()).score(candidates([], [], []), [], [None] * 3)
+        Scorer(Long()).score(candidates([], [], []), [], [None] * 3)
 
 
 # The engine
@@ -121,7 +121,7 @@ def test_a_wrong_number_of_scores_is_an_error():
 @pytest.mark.parametrize("prefer", [HIGH, LOW])
 def test_nothing_is_decoded_but_what_is_returned(method, prefer):
     search = run(method, 8, GuidanceGap(5, prefer))
-    assert search.decodes == search.judge.calls == 0 and search.session.gaps_for == "guidance gap"
+    assert search.decodes == search.scorer.calls == 0 and search.session.gaps_for == "guidance gap"
     best, score = search.ranked[0]
     sums = {c.index: sum(c.gaps[:5]) for c, _ in search.ranked}
     assert score == pytest.approx(sums[best.index] if prefer == HIGH else -sums[best.index])
@@ -148,10 +148,10 @@ def test_drafts_leave_the_gaps_of_the_full_run():
 
 def test_a_draft_of_a_finished_candidate_does_too():
     search = prepare(6, GuidanceGap(0))
-    list(search.render([search.origin]))
-    before = search.origin.gaps
-    pool = search.sketch([search.origin], 5)
-    assert len(before) == 20 and search.origin.gaps == before
+    list(search.render([search.start_candidate]))
+    before = search.start_candidate.gaps
+    pool = search.draft([search.start_candidate], 5)
+    assert len(before) == 20 and search.start_candidate.gaps == before
     assert pool.combined().tolist() != search.finished.combined().tolist()
 
 
@@ -159,12 +159,15 @@ def test_branches_have_the_gaps_of_the_calls_before_their_cut():
     search = prepare(4, GuidanceGap(0), stochastic=True)
     level = float(search.session.sigmas[8])
     search.branch_levels = (level,)
-    list(search.render([search.origin]))
-    same, up = search.branch(search.origin, level), search.branch(search.origin, level, float(search.session.sigmas[4]))
+    list(search.render([search.start_candidate]))
+    same, up = (
+        search.branch(search.start_candidate, level),
+        search.branch(search.start_candidate, level, float(search.session.sigmas[4])),
+    )
     list(search.render([same, up]))
-    assert [len(c.gaps) for c in (search.origin, same, up)] == [20, 20, 8 + 16]
-    assert same.gaps[:8] == up.gaps[:8] == search.origin.gaps[:8]
-    assert same.gaps[9:] != search.origin.gaps[9:] and up.gaps[8:] != search.origin.gaps[8:]
+    assert [len(c.gaps) for c in (search.start_candidate, same, up)] == [20, 20, 8 + 16]
+    assert same.gaps[:8] == up.gaps[:8] == search.start_candidate.gaps[:8]
+    assert same.gaps[9:] != search.start_candidate.gaps[9:] and up.gaps[8:] != search.start_candidate.gaps[8:]
 
 
 def test_a_search_that_does_not_need_them_does_not_ask_for_them():
