@@ -46,7 +46,7 @@ from contenders import chain, method  # noqa: E402
 from journaling import AnalyticCodec  # noqa: E402
 
 from noise_search.search.base.budget import Budget  # noqa: E402
-from noise_search.search.core.search import Search  # noqa: E402
+from noise_search.search.core.search import Search, SearchSettings  # noqa: E402
 from noise_search.search.journal import journal as journal_module  # noqa: E402
 from noise_search.search.journal.caching_session import CacheContext, CachingSession  # noqa: E402
 from noise_search.search.journal.files import JournalFile  # noqa: E402
@@ -337,7 +337,7 @@ def measure_once(made: Any, verifier: Any, images: int, folder: Path | None) -> 
         scorer.book = ScoreCache(journal, "verifier", scorer.names)
         session = CachingSession(session, CacheContext(journal, AnalyticCodec(), budget, scorer.book))
     time_disk(clock)
-    search = Search(session, scorer, budget, Recipe(7, 7), 7)
+    search = Search(session, scorer, budget, SearchSettings(Recipe(7, 7), 7))
     loop = Loop() if folder is not None else None
     if loop is not None:
         about = {"id": "1d", "node": "1", "workflow": "w", "prompt_id": "p", "row": 0, "rows": 1}

@@ -85,7 +85,8 @@ def measure_search(rig: Rig, count: int) -> list[Any]:
     session = pack("nodes.adapter.session").ComfySession(graph_of(rig, rig.latent), pack("search.base.budget").Budget(count))
     session.decode = lambda latent, preview=False: torch.zeros(1, 1, 1, 3)
     recipe = pack("search.noise.recipe").Recipe(5, 5)
-    search = pack("search.core.search").Search(session, pack("search.scoring.scorer").Scorer(Rising()), session.budget, recipe, 5)
+    core, scorer = pack("search.core.search"), pack("search.scoring.scorer").Scorer(Rising())
+    search = core.Search(session, scorer, session.budget, core.SearchSettings(recipe, 5))
     times, before = [], time.process_time()
     for told in pack("search.methods.zero_order").ZeroOrderSearch(NEIGHBORS, COSINE).run(search):
         now = time.process_time()

@@ -54,7 +54,7 @@ class Rig:
         (graph,) = runner.graphs(noise, self.guider, self.sampler, self.sigmas, self.latent, None)
         session = session_module.ComfySession(graph, budget)
         session.decode = lambda latent, preview=False: torch.zeros(1, 1, 1, 3)
-        search = engine.Search(session, scorer, budget, recipe, 0)
+        search = engine.Search(session, scorer, budget, engine.SearchSettings(recipe, 0))
         for _ in method.run(search):
             pass
         search.close()

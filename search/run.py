@@ -8,9 +8,10 @@ from dataclasses import replace
 from math import isfinite, nan
 
 from .base.candidate import Candidate
-from .core.control import FINISHED, CannotBranch, Halted
+from .core.control import FINISHED, Halted
+from .core.runs import CannotBranch
 from .core.search import Method, Round, Search
-from .methods.branches import become_random
+from .methods.branches import fall_back_to_random
 from .methods.chain import begins
 from .methods.zero_order import ZeroOrderSearch
 
@@ -20,31 +21,28 @@ def run_search(search: Search, method: Method) -> Iterator[Round]:
 
     That is done by zero-order search, with the settings of the method where it is or begins with one.
     """
-    search.method = method.name
-    search.commands.begin(repr(method), repr((search.budget.images, search.budget.rules)))
-    search.observer.begin(search)
+    search.begin(method)
     while True:
-        search.method = method.name
+        search.use_method(method.name)
         with suppress(Halted):
             yield from _run(search, method)
         yield from search.score()
         if search.baseline.status != "finished":
-            search.budget.halted = False
+            search.budget.resume()
             with suppress(Halted):  # it may be asked to end once more
                 yield from search.render([search.baseline])
         search.checkpoint()  # what was asked while the last pictures were scored
-        search.give_up()
-        favorite, search.favorite = search.favorite, None
+        search.abandon()
+        favorite = search.control.take_favorite()
         if favorite is None or search.ended:
             break
         first = begins(method)
         method = first if isinstance(first, ZeroOrderSearch) else ZeroOrderSearch()
-        search.notes.append(f"you asked for more like candidate {favorite.index}: {method.name} went on around it")
+        search.note(f"you asked for more like candidate {favorite.index}: {method.name} went on around it")
         search.go_on_from(_startable(search, favorite))
     if search.ended == FINISHED:
         _commit(search)
-    search.stopped, search.method = search.ended or search.stopped, ""
-    search.commands.step += 2  # what is asked from now on is asked of finalists
+    search.finish()
 
 
 def _run(search: Search, method: Method) -> Iterator[Round]:
@@ -52,8 +50,8 @@ def _run(search: Search, method: Method) -> Iterator[Round]:
     try:
         yield from method.run(search)
     except CannotBranch as error:
-        search.give_up()
-        yield from become_random(search, search.method, None, str(error))
+        search.abandon()
+        yield from fall_back_to_random(search, search.method, None, str(error))
 
 
 def _commit(search: Search) -> None:
@@ -72,6 +70,4 @@ def _startable(search: Search, favorite: Candidate) -> Candidate:
     """Return a candidate that a method can start from: a branch that never ended is taken by its first noise."""
     if favorite.status == "finished" or not favorite.recipe.cuts:
         return favorite
-    root = Candidate(len(search.candidates), replace(favorite.recipe, cuts=()), parent=favorite.index)
-    search.candidates.append(root)
-    return root
+    return search.add(replace(favorite.recipe, cuts=()), favorite.index)

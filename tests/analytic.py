@@ -17,7 +17,7 @@ from torch import Tensor
 
 from noise_search.search.base.budget import Budget, StopRules
 from noise_search.search.base.candidate import Candidate, finite_or_none
-from noise_search.search.core.search import Search
+from noise_search.search.core.search import Search, SearchSettings
 from noise_search.search.noise.bounded_cache import BoundedCache
 from noise_search.search.noise.recipe import BranchPoint, Recipe, derived_seed, make_noise
 from noise_search.search.scoring.scorer import Scorer
@@ -159,6 +159,15 @@ class AnalyticSession:
     rounds: list[tuple[int, float]] = field(default_factory=list)
     runs: list[AnalyticRun] = field(default_factory=list)
     kept: BoundedCache = field(default_factory=lambda: BoundedCache(1 << 20))
+
+    def note_for_scoring(self, gaps_for: str, levels: Sequence[float]) -> None:
+        self.gaps_for, self.prediction_levels = gaps_for, tuple(levels)
+
+    def set_leader(self, leader: Any) -> None:
+        self.leader = leader
+
+    def ask_before_calls(self, checkpoint: Callable[[], None]) -> None:
+        self.checkpoint = checkpoint
 
     @property
     def sigmas(self) -> Tensor:
@@ -347,8 +356,8 @@ def prepare(
     budget = Budget(images, rules or StopRules(), clock=clock)
     scorer = Scorer(verifier or Quadratic(), skip_errors=skip_errors, clock=clock)
     return Search(
-        AnalyticSession(budget, **session), scorer, budget, Recipe(seed, seed), seed, keep=keep, on_best=on_best,
-        large_rounds=large_rounds,
+        AnalyticSession(budget, **session), scorer, budget,
+        SearchSettings(Recipe(seed, seed), seed, keep, on_best, large_rounds=large_rounds),
     )  # fmt: skip
 
 
@@ -404,7 +413,7 @@ def said(search: Search) -> dict[str, Any]:
     return {
         "candidates": [as_dict(candidate) for candidate in search.candidates],
         "order": [(candidate.index, score) for candidate, score in search.ranked],
-        "spent": (search.budget.nfe, search.decodes, search.scorer.calls),
+        "spent": (search.budget.nfe, search.evaluator.decodes, search.scorer.calls),
         "said": (search.stopped, list(search.notes), list(search.scorer.problems)),
     }
 

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from noise_search.search.base.budget import Budget, StopRules
 from noise_search.search.core.commands import log_in
-from noise_search.search.core.search import Search
+from noise_search.search.core.search import Search, SearchSettings
 from noise_search.search.journal.caching_session import CacheContext, CachingSession, KeptRun
 from noise_search.search.journal.journal import Journal
 from noise_search.search.journal.score_cache import ScoreCache
@@ -113,8 +113,8 @@ def prepare(
     scorer.book = ScoreCache(journal, by, scorer.names)
     inner = AnalyticSession(budget, **session)
     recalling = CachingSession(inner, CacheContext(journal, AnalyticCodec(), budget, scorer.book))
-    search = Search(recalling, scorer, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
-    search.commands = log_in(journal, by, [str(seed)])
+    search = Search(recalling, scorer, budget, SearchSettings(Recipe(seed, seed), seed, large_rounds=large_rounds))
+    search.control.keep_commands(log_in(journal, by, [str(seed)]))
     return search
 
 

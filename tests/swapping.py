@@ -14,7 +14,7 @@ import torch
 from analytic import SEED, AnalyticSession, Quadratic
 
 from noise_search.search.base.budget import Budget
-from noise_search.search.core.search import Search
+from noise_search.search.core.search import Search, SearchSettings
 from noise_search.search.noise.recipe import Recipe
 from noise_search.search.scoring.scorer import Scorer
 
@@ -77,4 +77,6 @@ def on_card(card: Card, images: int, *, large_rounds: bool, seed: int = SEED, wa
     """Return a search that has not begun; `wanted` is the seed of the noise that gives the best score."""
     budget = Budget(images)
     scorer = Scorer(Judging(seed=wanted, card=card))
-    return Search(OnCard(budget, card=card, **session), scorer, budget, Recipe(seed, seed), seed, large_rounds=large_rounds)
+    return Search(
+        OnCard(budget, card=card, **session), scorer, budget, SearchSettings(Recipe(seed, seed), seed, large_rounds=large_rounds)
+    )

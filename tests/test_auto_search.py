@@ -112,4 +112,4 @@ def test_small_budgets_are_random_search():
 
 def test_the_watch_is_taken_off():
     search = run(AutoSearch(), 16)
-    assert search.watch is None
+    assert search._watch is None

@@ -84,7 +84,7 @@ def test_where_nothing_can_branch_it_is_random_search(session, verifier, why):
     assert search.notes == [RANDOM + why]
     assert [(c.recipe, c.score) for c in search.candidates] == [(c.recipe, c.score) for c in plain.candidates]
     assert search.budget.nfe == plain.budget.nfe
-    assert search.branch_levels == () and not any(c.records for c in search.candidates)
+    assert search.runs.scope.levels == () and not any(c.records for c in search.candidates)
 
 
 # Chains, stop rules, what is left behind
@@ -129,7 +129,7 @@ def test_runs_that_are_given_up_are_closed_and_nothing_is_kept_but_the_winner_s(
     search = prepare(12)
     list(BacktrackingSearch(threshold=0.0).run(search))
     assert all(run.closed or run.finished for run in search.session.runs)
-    assert search.branch_levels == () and search.budget.reserved == 0
+    assert search.runs.scope.levels == () and search.budget.reserved == 0
     assert {c.index for c in search.candidates if len(c.records)} <= {winner(search)}
 
 

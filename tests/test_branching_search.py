@@ -30,7 +30,7 @@ def test_branching_costs_its_closed_form(images, lineages, children, block, heun
     cost = 39 if heun else 20
     assert search.budget.nfe == cost + lineages * children * (cost - 1) + (lineages - 1) <= images * cost
     blocks = math.ceil(19 / block)
-    assert search.scorer.calls == search.decodes == 1 + lineages * children * blocks + (lineages - 1)
+    assert search.scorer.calls == search.evaluator.decodes == 1 + lineages * children * blocks + (lineages - 1)
     assert statuses(search).count("finished") == 1 + lineages * children
 
 
@@ -69,7 +69,7 @@ def test_temperature_0_is_the_limit_of_small_ones():
 def test_rollover_stops_when_no_lineage_is_paid_for(images, block):
     search = grown(images, RolloverSearch(block), LowFrequency())
     assert images * 20 - 20 < search.budget.nfe <= images * 20  # the cheapest lineage costs 19 and one to begin
-    assert search.scorer.calls == search.decodes
+    assert search.scorer.calls == search.evaluator.decodes
     assert search.baseline.nfe == 20
 
 

@@ -74,7 +74,7 @@ def test_every_method_runs_by_the_cheap_one_and_the_dear_one_is_asked_once_each(
     assert said(search)["candidates"] == said(alone)["candidates"]
     assert search.budget.nfe == alone.budget.nfe and search.rounds[-1].score == alone.ranked[0][1]
     wanted = list(dict.fromkeys([*order(alone)[:3], 0]))
-    assert sorted(c.index for c in search.finalists.members) == sorted(wanted)
+    assert sorted(c.index for c in search.evaluator.finalists.members) == sorted(wanted)
     assert dear.pictures == search.scorer.dear.calls == search.scorer.dear.scored == len(wanted)
     # The order: finalists by the dear one, the others as they were.
     scores = {k: dear.values(picture_of(search.candidates[k].latent)).item() for k in wanted}
@@ -120,9 +120,9 @@ def test_among_finalists_the_dear_one_decides_and_ties_go_to_the_earlier():
 def test_dropped_pictures_are_decoded_again_and_counted():
     """The best one's are kept; two other finalists' and candidate 0's are not."""
     search = ended(RandomSearch(), 6, Cascade(Listed(numbers=range(6)), Stripes(), 3))
-    assert search.decodes == 6 + 3
-    assert torch.equal(search.pictures(search.ranked[0][0]), picture_of(search.ranked[0][0].latent))
-    assert search.decodes == 6 + 3  # the new best one's are kept now
+    assert search.evaluator.decodes == 6 + 3
+    assert torch.equal(search.evaluator.pictures(search.ranked[0][0]), picture_of(search.ranked[0][0].latent))
+    assert search.evaluator.decodes == 6 + 3  # the new best one's are kept now
     assert ended(RandomSearch(), 6, Cascade(Listed(numbers=range(6)), Stripes(), 3), keep=6).decodes == 6
 
 
@@ -139,9 +139,9 @@ def test_many_finalists_are_asked_in_groups_of_one_order():
     dear = LowFrequency()
     dear.batch_size = 64
     search = ended(RandomSearch(), 40, Cascade(Quadratic(), dear, 20))
-    assert (dear.pictures, dear.asked) == (len(search.finalists.members), 3)
+    assert (dear.pictures, dear.asked) == (len(search.evaluator.finalists.members), 3)
     alone = run(RandomSearch(), 40, LowFrequency())
-    judged = {c.index for c in search.finalists.members}
+    judged = {c.index for c in search.evaluator.finalists.members}
     assert order(search)[: len(judged)] == [k for k in order(alone) if k in judged]
 
 
@@ -203,16 +203,16 @@ def test_a_failure_leaves_the_search_as_it_was(error):
     search = run(RandomSearch(), 24, Cascade(Quadratic(), Late(), 20))
     with pytest.raises(VerifierError if isinstance(error, RuntimeError) else KeyboardInterrupt):
         judge_finalists(search)
-    assert order(search) == order(run(RandomSearch(), 24)) and search.finalists is None
-    assert torch.equal(search.pictures(search.ranked[0][0]), picture_of(search.ranked[0][0].latent))
+    assert order(search) == order(run(RandomSearch(), 24)) and search.evaluator.finalists is None
+    assert torch.equal(search.evaluator.pictures(search.ranked[0][0]), picture_of(search.ranked[0][0].latent))
 
 
 def test_nothing_happens_without_a_cascade_or_a_candidate():
     search = ended(RandomSearch(), 4, Quadratic())
-    assert said(search) == said(run(RandomSearch(), 4)) and search.finalists is None
+    assert said(search) == said(run(RandomSearch(), 4)) and search.evaluator.finalists is None
     search = prepare(4, Cascade(Quadratic(), Throwing(), 2))
     judge_finalists(search)
-    assert search.finalists is None and search.ranked == []
+    assert search.evaluator.finalists is None and search.ranked == []
 
 
 def test_it_is_the_same_every_time_and_for_every_wave():
@@ -227,7 +227,7 @@ def test_what_was_discarded_is_not_judged_again():
     search.checkpoint()
     judge_finalists(search)
     assert dear.pictures == 4
-    assert {c.index for c in search.finalists.members} == {1, 2, 4, 5}
+    assert {c.index for c in search.evaluator.finalists.members} == {1, 2, 4, 5}
     assert [c.index for c, _ in search.ranked[-2:]] == [0, 3]
 
 

@@ -117,7 +117,7 @@ def test_each_part_has_its_share_of_a_limit(first, limit, stochastic):
 def test_any_method_goes_on_from_any_other(first, then):
     search = run(Chain(first, then, 0.5), 12, stochastic=True)
     assert search.budget.nfe <= 12 * 20 and statuses(search)[0] == "finished"
-    assert search.lasting_levels == search.branch_levels == ()
+    assert search.runs.scope.lasting == search.runs.scope.levels == ()
 
 
 @pytest.mark.parametrize("verifier", [Quadratic, lambda: Listed(numbers=[9, *[0] * 999])], ids=["", "candidate 0 wins"])

@@ -108,7 +108,7 @@ def test_more_like_this_spends_the_rest_around_that_candidate(method):
     wanted = []
 
     def favor(controls):
-        wanted.append(next(c.index for c in search.candidates[1:] if c.index in search._runs or c.status != "waiting"))
+        wanted.append(next(c.index for c in search.candidates[1:] if c.index in search.running or c.status != "waiting"))
         controls.favor(wanted[0])
 
     ask_at(search, 4 * STEPS + 3, favor)

@@ -32,7 +32,7 @@ def test_cost(images, finals, drafts):
     more = 0 if search.candidates[0] in [c for c, _ in by_draft(search)[:finals]] else 1
     assert len(rendered(search)) == finals + more
     assert search.budget.nfe == 20 * (finals + more) + 5 * drafts <= images * 20
-    assert search.decodes == search.scorer.calls == drafts + finals + more
+    assert search.evaluator.decodes == search.scorer.calls == drafts + finals + more
     assert set(Counter(map(str, search.session.started)).values()) == {1}
 
 

@@ -159,13 +159,13 @@ def test_a_draft_whose_full_run_is_cut_off_was_no_finished_candidate():
 
 def test_nothing_is_decoded_twice_but_for_halving_s_looks():
     search = run(RandomSearch(), 6, keep=2)
-    assert search.decodes == 6
+    assert search.evaluator.decodes == 6
     for candidate, _ in search.ranked[:2]:
-        assert torch.equal(search.pictures(candidate), picture_of(candidate.latent))
-    assert search.decodes == 6
+        assert torch.equal(search.evaluator.pictures(candidate), picture_of(candidate.latent))
+    assert search.evaluator.decodes == 6
     dropped = search.ranked[2][0]
-    assert torch.equal(search.pictures(dropped), picture_of(dropped.latent))
-    assert search.decodes == 7
+    assert torch.equal(search.evaluator.pictures(dropped), picture_of(dropped.latent))
+    assert search.evaluator.decodes == 7
 
 
 def test_new_bests_are_shown():
@@ -187,7 +187,7 @@ def test_a_best_that_was_dropped_is_decoded_anew():
     search = run(RandomSearch(), 3, Fickle(), wave=1, on_best=lambda images, score: shown.append(images))
     assert len(shown) == 3
     assert torch.equal(shown[0], shown[2])
-    assert search.decodes == 4
+    assert search.evaluator.decodes == 4
 
 
 def test_rounds_tell_what_happened():
@@ -199,8 +199,8 @@ def test_rounds_tell_what_happened():
 
 def test_several_frames_per_candidate():
     search = run(RandomSearch(), 3, frames=4)
-    assert search.pictures(search.ranked[0][0]).shape == (4, 4, 4, 3)
-    assert (search.decodes, search.scorer.calls) == (3, 12)
+    assert search.evaluator.pictures(search.ranked[0][0]).shape == (4, 4, 4, 3)
+    assert (search.evaluator.decodes, search.scorer.calls) == (3, 12)
 
 
 def test_an_exception_mid_run_keeps_what_was_found_and_counted():
@@ -235,7 +235,7 @@ def test_what_a_failed_round_holds_of_an_earlier_look_is_no_result():
     with pytest.raises(KeyboardInterrupt):
         list(search.render(others))
     assert [run.finished for run in search.session.runs].count(True) == 1
-    assert search.finished.members == [] and search.decodes == 6
+    assert search.finished.members == [] and search.evaluator.decodes == 6
 
 
 def test_close_ends_runs_that_wait():
@@ -254,11 +254,11 @@ def test_a_report_holds_plain_values(method):
 
 def test_images_left():
     search = prepare(8, rules=StopRules(max_model_calls=70))
-    assert search.images == 8
+    assert search.planner.images == 8
     list(search.render([search.baseline]))
-    assert search.images == 3
+    assert search.planner.images == 3
     list(search.render([search.propose()]))
-    assert search.images == 2  # candidate 0 and one more
+    assert search.planner.images == 2  # candidate 0 and one more
 
 
 @pytest.mark.parametrize(
@@ -268,6 +268,6 @@ def test_images_left():
 )  # fmt: skip
 def test_candidate_0_goes_first_where_its_cost_is_needed(rules, fixed, first):
     search = prepare(8, rules=StopRules(**rules), fixed_steps=fixed)
-    assert search.baseline_first is first
+    assert search.planner.baseline_first is first
     list(RandomSearch().run(search))
     assert (search.rounds[0].candidates == (0,)) is first

@@ -92,7 +92,7 @@ def test_cost_is_the_closed_form(images, steps, heun, stochastic):
     found = {start: len(some) for start, some in generations(search, steps).items()}
     assert found.pop(None) == population and found == {k: n for k, n in children if n}
     assert statuses(search) == ["finished"] * len(search.candidates) and search.stopped == "" and search.notes == []
-    assert search.decodes == search.scorer.calls == len(search.session.runs) == len(search.candidates)
+    assert search.evaluator.decodes == search.scorer.calls == len(search.session.runs) == len(search.candidates)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_states_are_kept_no_longer_than_they_are_needed():
     search.close()
     assert [k for k in kept if k[0] == 8] == [(8, 7)] * 3  # three elites and four children
     assert [k for k in kept if k[0] == 16] == [(16, 7)] * 3
-    assert all(not c.records for c in search.candidates) and search.branch_levels == ()
+    assert all(not c.records for c in search.candidates) and search.runs.scope.levels == ()
 
 
 def test_recipes_are_read_again():

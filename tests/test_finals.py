@@ -125,7 +125,7 @@ def test_the_winner_of_the_finals_wins_the_search() -> None:
     search = ended(verifier := Pairwise())
     before = search.scorer.calls, search.budget.nfe
     compare_finalists(search, never)
-    firsts = [latent_of(search.pictures(candidate))[0, 0].item() for candidate in search.candidates]
+    firsts = [latent_of(search.evaluator.pictures(candidate))[0, 0].item() for candidate in search.candidates]
     finalists = sorted(range(4), key=lambda i: -firsts[i])
     best, score = search.ranked[0]
     assert best.index == finalists[0] and score == best.score == 1.0  # 0.5 and all of `near`

@@ -32,7 +32,7 @@ def test_cost_is_that_of_k_runs(images, steps, heun):
     assert search.budget.nfe == images * run_cost
     assert statuses(search).count("finished") == images
     looks = len(FKSteering().steps(steps))
-    assert search.decodes == search.scorer.calls == images * (looks + 1)
+    assert search.evaluator.decodes == search.scorer.calls == images * (looks + 1)
 
 
 def test_copies_were_made_and_others_pruned():

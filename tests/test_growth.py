@@ -292,7 +292,7 @@ def test_what_was_dropped_is_made_again_and_counted_apart(method):
     search = run(method, 60)
     dropped = next(c for c in search.candidates if c.status == "finished" and c.latent is None)
     spent, calls = search.budget.nfe, dropped.nfe
-    pictures = search.pictures(dropped)
+    pictures = search.evaluator.pictures(dropped)
     score = float(search.scorer.verifier.values(pictures)[0])
     assert score == pytest.approx(dropped.score, abs=1e-4)
     assert search.budget.nfe == spent and dropped.nfe == calls and search.budget.redone >= 20
@@ -303,7 +303,7 @@ def test_a_chosen_candidate_holds_its_latent_again():
     search = run(RandomSearch(), 40)
     dropped = next(c for c in search.candidates if c.latent is None)
     search.choose(dropped)
-    assert dropped.latent is not None and search.budget.nfe == 40 * 20 and search.budget.redone == search.restored == 20
+    assert dropped.latent is not None and search.budget.nfe == 40 * 20 and search.budget.redone == search.runs.restored == 20
 
 
 def test_what_the_journal_has_is_not_rendered_again(tmp_path):
@@ -312,7 +312,7 @@ def test_what_the_journal_has_is_not_rendered_again(tmp_path):
         pass
     dropped = next(c for c in search.candidates if c.latent is None)
     made, before = len(search.session.runs), (search.budget.nfe, search.budget.recalled, search.session.ledger.candidates)
-    assert search.pictures(dropped).shape == (1, 4, 4, 3)
+    assert search.evaluator.pictures(dropped).shape == (1, 4, 4, 3)
     assert len(search.session.runs) == made and search.budget.redone == 0
     assert (search.budget.nfe, search.budget.recalled, search.session.ledger.candidates) == before
     search.close()
@@ -324,8 +324,8 @@ def test_a_parent_that_was_dropped_is_left_all_the_same():
     method = EvolutionSearch(tournament=0.05)
     kept = run(method, 60)
     search = prepare(60)
-    shed = search.latent_store.shed
-    search.latent_store.shed = lambda pool, latents, parents, always: shed(pool, latents, -SPARE, always)
+    shed = search.runs._store.shed
+    search.runs._store.shed = lambda pool, latents, parents, always: shed(pool, latents, -SPARE, always)
     for _ in method.run(search):
         pass
     search.close()

@@ -50,7 +50,7 @@ def test_20_steps_cost_exactly_as_many_full_runs(images):
     assert search.budget.nfe == images * 20
     assert widths(search) == wanted
     assert len(search.session.started) == wanted[0]
-    assert search.decodes == search.scorer.calls == sum(wanted)
+    assert search.evaluator.decodes == search.scorer.calls == sum(wanted)
     assert statuses(search).count("finished") == wanted[-1]
     assert statuses(search).count("pruned") == wanted[0] - wanted[-1]
     assert search.stopped == ""
@@ -163,7 +163,7 @@ def test_a_cut_that_drops_nobody_is_no_look():
     """40 of 160 calls: candidate 0, measured with its looks, and one other beside it."""
     search = run(HalvingSearch(), 8, rules=StopRules(max_model_calls=40))
     assert looked(search) == [2, 0]
-    assert search.decodes == 4
+    assert search.evaluator.decodes == 4
 
 
 @pytest.mark.parametrize("cuts", [(0.1, 0.05), (0.05, 0.01)])

@@ -82,8 +82,8 @@ def searched(budget: int, verifier: Any, held: Held, method: Any, keep: int) -> 
         compare_finalists(search, lambda error: False)
         search.close()
         best = [candidate for candidate, _ in search.ranked[:keep]]
-        pictures = search.image_cache.joined(best)
-        search.scored_by(Scorer(Watching("held out", held=held, seed=9)), [search.baseline, *best])
+        pictures = search.evaluator.image_cache.joined(best)
+        search.evaluator.scored_by(Scorer(Watching("held out", held=held, seed=9)), [search.baseline, *best])
     return search, pictures
 
 

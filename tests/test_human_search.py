@@ -37,7 +37,7 @@ def sitting(search):
 
 def truth(search, taste=None) -> float:
     """How good the winner is by the person's taste."""
-    return float((taste or Quadratic()).values(search.pictures(search.ranked[0][0])))
+    return float((taste or Quadratic()).values(search.evaluator.pictures(search.ranked[0][0])))
 
 
 def test_zero_order_goes_the_same_way_as_with_the_taste_itself():
@@ -61,7 +61,7 @@ def test_sets_of_every_size_lead_there(set_size, questions):
 def test_evolution_approaches_the_optimum():
     search = run(EvolutionSearch(elites=2), 48, HumanVerifier(oracle(ranks=True), set_size=5))
     blind = run(RandomSearch(), 48, HumanVerifier(oracle()))
-    first = float(Quadratic().values(search.pictures(search.baseline)))
+    first = float(Quadratic().values(search.evaluator.pictures(search.baseline)))
     assert truth(search) > truth(blind) > first
     assert truth(blind) == best(run(RandomSearch(), 48))
 
@@ -108,7 +108,7 @@ def test_the_model_takes_over_and_agrees_with_the_taste():
     search = run(RandomSearch(), 70, HumanVerifier(oracle(taste, patience=12)))
     choices = sitting(search).choices
     assert [choice.by for choice in choices] == [YOU] * 12 + [MODEL] * 14
-    numbers = [float(taste.values(search.pictures(candidate))) for candidate in search.candidates]
+    numbers = [float(taste.values(search.evaluator.pictures(candidate))) for candidate in search.candidates]
     hits = sum(choice.ranking[0] == max(choice.shown, key=numbers.__getitem__) for choice in choices[12:])
     assert hits >= 10  # of 14; a guess has 4
     assert numbers[winner(search)] >= sorted(numbers)[-3]
@@ -117,7 +117,7 @@ def test_the_model_takes_over_and_agrees_with_the_taste():
 def test_the_model_leads_zero_order_on():
     taste = LowFrequency()
     search = run(ZeroOrderSearch(3, cosine=0.5), 70, HumanVerifier(oracle(taste, patience=12)))
-    numbers = [float(taste.values(search.pictures(candidate))) for candidate in search.candidates]
+    numbers = [float(taste.values(search.evaluator.pictures(candidate))) for candidate in search.candidates]
     assert {choice.by for choice in sitting(search).choices[12:]} == {MODEL}
     assert numbers[winner(search)] >= sorted(numbers)[-3] > numbers[0]
 
@@ -234,7 +234,7 @@ def test_as_a_part_of_an_ensemble():
     liked = 0  # rendered first, to know what a run costs
     for question in person.asked:
         assert question.best == liked
-        liked = max(question.candidates, key=lambda index: person.taste(search.pictures(search.candidates[index])))
+        liked = max(question.candidates, key=lambda index: person.taste(search.evaluator.pictures(search.candidates[index])))
 
 
 def test_a_calibrated_ensemble_takes_its_scale_from_revised_strengths():
@@ -252,9 +252,11 @@ def test_as_the_last_word_of_a_cascade():
     cheap = [c.index for c, _ in sorted(search.finished.ranked(), key=lambda pair: -pair[1])][:12]
     shown = {index for question in person.asked for index in question.candidates}
     assert shown == {*cheap, 0}
-    tastes = {index: person.taste(search.pictures(search.candidates[index])) for index in shown}
+    tastes = {index: person.taste(search.evaluator.pictures(search.candidates[index])) for index in shown}
     assert winner(search) == max(tastes, key=tastes.get)
-    scores = dict(zip([c.index for c in search.finalists.members], search.finalists.combined().tolist(), strict=True))
+    scores = dict(
+        zip([c.index for c in search.evaluator.finalists.members], search.evaluator.finalists.combined().tolist(), strict=True)
+    )
     choices = search.scorer.sittings["finalists: your choice"].choices
     want = bradley_terry([pair for choice in choices for pair in choice.comparisons])
     assert scores == pytest.approx({index: want[index] for index in scores}, abs=1e-5)

@@ -119,7 +119,7 @@ def test_cost_of_the_paper_s_levels_on_20_steps(images, starts, survivors, branc
         assert calls == 20 + (starts - 1) * 19 + survivors * branches * 18
         assert fresh(search) == starts
         assert statuses(search).count("finished") == 1 + survivors * branches
-        assert search.scorer.calls == search.decodes == 1 + starts + survivors * branches
+        assert search.scorer.calls == search.evaluator.decodes == 1 + starts + survivors * branches
 
 
 @pytest.mark.parametrize("stochastic", [False, True])

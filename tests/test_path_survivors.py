@@ -74,7 +74,7 @@ def test_runs_that_are_given_up_are_closed_at_once_and_nothing_is_kept_but_the_w
     search = prepare(20)
     list(PathSearch(start=0.3, forward=0.4, backward=0.5).run(search))
     assert all(run.closed or run.finished for run in search.session.runs)
-    assert search.branch_levels == ()
+    assert search.runs.scope.levels == ()
     kept = [c.index for c in search.candidates if c.records]
     assert kept == [winner(search)]
 
@@ -138,7 +138,7 @@ def test_where_it_turns_out_late_it_goes_on_as_random_search(spec, images, sessi
     assert search.notes == [RANDOM + why]
     assert [(c.recipe, c.score) for c in search.candidates] == [(c.recipe, c.score) for c in plain.candidates]
     assert search.budget.nfe == plain.budget.nfe
-    assert search.branch_levels == () and not any(c.records for c in search.candidates)
+    assert search.runs.scope.levels == () and not any(c.records for c in search.candidates)
 
 
 # Chains and stop rules
@@ -214,7 +214,7 @@ def test_more_starts_after_paths_compete_for_the_other_places():
 def test_a_target_that_candidate_0_reaches_ends_it():
     search = run(PathSearch(), 20, Constant(), rules=StopRules(target_score=0.1))
     assert search.budget.nfe == 20 and len(search.candidates) == 1
-    assert "target score" in search.stopped and search.branch_levels == ()
+    assert "target score" in search.stopped and search.runs.scope.levels == ()
 
 
 def test_patience_ends_the_last_loop():

@@ -68,7 +68,7 @@ def test_the_prediction_is_that_of_the_last_call_at_or_above_the_level(level, ca
 def test_it_costs_a_decode_for_each_candidate_and_no_model_call():
     plain, kept = run(RandomSearch(), 6, Constant()), run(RandomSearch(), 6, Kept())
     assert kept.budget.nfe == plain.budget.nfe == 6 * 20
-    assert kept.decodes == 2 * plain.decodes == 12
+    assert kept.evaluator.decodes == 2 * plain.evaluator.decodes == 12
     assert kept.scorer.calls == 6
 
 
@@ -132,8 +132,8 @@ def test_the_noise_of_the_verifier_moves_both_pictures():
 def test_branches_have_the_prediction_of_the_run_they_left_or_their_own(up, cut, level):
     search = prepare(4, kept := Kept(level), stochastic=True)
     at, back = float(search.session.sigmas[cut]), float(search.session.sigmas[cut - 4])
-    search.branch_levels = (at,)
-    list(search.render([search.start_candidate]))
+    with search.branching([at]):
+        list(search.render([search.start_candidate]))
     branch = search.branch(search.start_candidate, at, back if up else None)
     list(search.render([branch]))
     (_, before), (_, after) = kept.given
@@ -176,11 +176,14 @@ def test_levels_of_several_parts_and_of_one_that_judges_at_the_end():
     search.expect(Scorer(Kept(0.2)))
     assert search.session.prediction_levels == (0.4, 0.8, 0.2)
     list(RandomSearch().run(search))
-    assert search.decodes == 3 * 3  # 0.2 is decoded for those that are judged at the end only
+    assert search.evaluator.decodes == 3 * 3  # 0.2 is decoded for those that are judged at the end only
     assert set(search.candidates[2].predictions) == {0.4, 0.8, 0.2}
     held_out = Scorer(Kept(0.2))
     raw = held_out.score(
-        [search.candidates[2]], [search.pictures(search.candidates[2])], [None], search.promised([search.candidates[2]], held_out)
+        [search.candidates[2]],
+        [search.evaluator.pictures(search.candidates[2])],
+        [None],
+        search.evaluator.promised([search.candidates[2]], held_out),
     )
     want = picture_of(search.candidates[2].latent) - picture_of(search.candidates[2].predictions[0.2])
     assert raw.item() == pytest.approx(-want.square().mean().item())

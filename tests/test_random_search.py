@@ -16,7 +16,7 @@ from noise_search.search.noise.proposals import NeighborProposal
 def test_cost_is_images_times_steps(images, steps):
     search = run(RandomSearch(), images, steps=steps)
     assert search.budget.nfe == images * steps
-    assert search.decodes == search.scorer.calls == search.scorer.verifier.pictures == images
+    assert search.evaluator.decodes == search.scorer.calls == search.scorer.verifier.pictures == images
     assert len(search.session.started) == images
     assert statuses(search) == ["finished"] * images
     assert search.stopped == ""
@@ -43,7 +43,7 @@ def test_draft_cost(images, steps, draft, drafts):
     full = 2 if drafts else 1
     assert search.budget.nfe == full * steps + drafts * draft <= images * steps
     assert [s for s, _ in search.session.started].count(draft) == drafts
-    assert search.decodes == search.scorer.calls == drafts + full
+    assert search.evaluator.decodes == search.scorer.calls == drafts + full
     assert statuses(search).count("finished") == full
     assert statuses(search).count("draft") == drafts - (full - 1)
     assert search.baseline.status == "finished"

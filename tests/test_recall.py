@@ -284,7 +284,7 @@ def test_one_failing_picture_has_no_other_judged_again(tmp_path):
     search = run(METHODS["random"], 8, tmp_path, verifier, skip_errors=True)
     assert verifier.reached == 8 and len(verifier.answered) == 7 and len(search.scorer.problems) == 1
     run(METHODS["random"], 8, tmp_path, again := OneByOne(), skip_errors=True)
-    assert again.answered == [tuple(search.pictures(search.candidates[6]).flatten().tolist())]
+    assert again.answered == [tuple(search.evaluator.pictures(search.candidates[6]).flatten().tolist())]
 
 
 def test_of_several_parts_only_those_are_asked_again_that_did_not_answer(tmp_path):

@@ -37,7 +37,7 @@ def test_cost_is_the_closed_form(images, steps, heun, stochastic):
     search = run(RefinementSearch(), images, steps=steps, heun=heun, stochastic=stochastic)
     assert search.budget.nfe == whole + count * child <= images * whole
     assert statuses(search) == ["finished"] * (1 + count)
-    assert search.scorer.calls == search.decodes == 1 + count
+    assert search.scorer.calls == search.evaluator.decodes == 1 + count
     assert search.notes == []
 
 
@@ -92,7 +92,7 @@ def test_a_chain_keeps_the_best_run_only():
     search = run(Chain(Spy(), RefinementSearch(), 0.5), 32, Listed(numbers=[0, 5, 1, *[2] * 5, 9, *[1] * 100]))
     assert kept == [[1], [8]]
     assert [c.index for c in search.candidates if c.records] == [8]
-    assert search.branch_levels == search.lasting_levels == ()
+    assert search.runs.scope.levels == search.runs.scope.lasting == ()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_nested_chains_keep_the_winner_s_run(chain):
     starts = [round((1 - c.recipe.cuts[-1].renoise_to) * 20) for c in search.candidates if c.recipe.cuts]
     assert starts == [15] * 16 + [18] * 40
     assert search.budget.nfe == 16 * 20 and search.notes == []
-    assert search.lasting_levels == search.branch_levels == ()
+    assert search.runs.scope.lasting == search.runs.scope.levels == ()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_drafts_of_candidate_0_do_not_make_children_dearer():
     chain = Chain(DraftSearch(draft_steps=10), Chain(DraftSearch(draft_steps=10), RefinementSearch(), 0.6), 0.3)
     search = run(chain, 20, Listed(numbers=[9, *[0] * 999]))
     before = sum(c.nfe for c in search.candidates if not c.recipe.cuts)
-    assert search.candidates[0].nfe == 40 and search.rows == 1
+    assert search.candidates[0].nfe == 40 and search.planner.rows == 1
     assert sum(bool(c.recipe.cuts) for c in search.candidates) == (20 * 20 - before) // 5
 
 

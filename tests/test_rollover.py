@@ -211,7 +211,7 @@ def test_in_a_chain():
     assert 160 - 20 < search.budget.nfe <= 160 and statuses(search)[:4] == ["finished"] * 4
     assert not search.candidates[4].recipe.cuts and search.candidates[4].status == "pruned"
     search = rolled(Chain(RolloverSearch(), RandomSearch(), 0.5), 8)
-    assert search.budget.nfe <= 160 and search.branch_levels == ()
+    assert search.budget.nfe <= 160 and search.runs.scope.levels == ()
     assert [c.index for c in search.candidates if c.records] in ([], [search.start_candidate.index])
 
 

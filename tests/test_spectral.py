@@ -62,7 +62,7 @@ def elites_of(candidate):
 def test_cost_is_images_times_a_run(images, rounds, steps, heun):
     search = run(SpectralSearch(), images, LowFrequency(), steps=steps, heun=heun, wave=64)
     assert search.budget.nfe == images * (2 * steps - 1 if heun else steps)
-    assert search.decodes == search.scorer.calls == images
+    assert search.evaluator.decodes == search.scorer.calls == images
     assert statuses(search) == ["finished"] * images and search.stopped == "" and search.notes == []
     assert [len(r.candidates) for r in search.rounds] == [1, *rounds]
     assert len({c.recipe for c in search.candidates}) == images
@@ -78,7 +78,7 @@ def test_draft_cost(images, steps, draft, drafts):
         full = 2 if winner(search) else 1
         assert drafts == (images - 2) * steps // draft and (full == 2) == (drafts > 0 and isinstance(verifier, Listed))
         assert search.budget.nfe == full * steps + drafts * draft <= images * steps
-        assert search.decodes == search.scorer.calls == drafts + full
+        assert search.evaluator.decodes == search.scorer.calls == drafts + full
         assert statuses(search).count("finished") == full
 
 

@@ -58,7 +58,7 @@ def parents(search):
 def test_cost_is_images_times_a_run(images, rounds, steps, heun):
     search = run(TrustRegionSearch(), images, LowFrequency(), steps=steps, heun=heun, wave=64)
     assert search.budget.nfe == images * (2 * steps - 1 if heun else steps)
-    assert search.decodes == search.scorer.calls == images
+    assert search.evaluator.decodes == search.scorer.calls == images
     assert statuses(search) == ["finished"] * images and search.stopped == "" and search.notes == []
     assert [len(r.candidates) for r in search.rounds] == [1, *rounds]
     assert sides(search).count(None) == max(1, round(0.2 * images))

@@ -32,7 +32,7 @@ def cosines(search):
 def test_cost_is_images_times_steps(images, rounds, on_stall):
     search = run(ZeroOrderSearch(on_stall=on_stall), images)
     assert search.budget.nfe == images * 20
-    assert search.decodes == search.scorer.calls == images
+    assert search.evaluator.decodes == search.scorer.calls == images
     assert set(Counter(search.session.started).values()) == {1}  # no recipe is run twice
     assert statuses(search) == ["finished"] * images
     if on_stall != "restart":
@@ -53,7 +53,7 @@ def test_draft_cost(images, drafts):
     assert len(drafted) == len(set(drafted)) == drafts
     assert search.budget.nfe == (2 if drafts else 1) * 20 + 5 * drafts <= images * 20
     assert search.baseline.status == "finished"
-    assert search.decodes == search.scorer.calls == drafts + (2 if drafts else 1)
+    assert search.evaluator.decodes == search.scorer.calls == drafts + (2 if drafts else 1)
     assert statuses(search).count("finished") == (2 if drafts else 1)
 
 

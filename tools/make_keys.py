@@ -203,7 +203,7 @@ def seed_of(prompt: Mapping[str, Any], node: str) -> int:
 def searched(search: Search, method: Any) -> dict[str, Any]:
     """Run a search; return what tells it from others where commands are kept, its best candidate, and its recipes."""
     begun: list[str] = []
-    search.commands = CommandLog(lambda text: begun.append(text) or [])
+    search.control.keep_commands(CommandLog(lambda text: begun.append(text) or []))
     for _ in run_search(search, method):
         pass
     search.close()

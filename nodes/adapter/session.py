@@ -113,6 +113,18 @@ class ComfySession:
         self.checkpoint: Callable[[], None] = lambda: None
         self.leader: Run | Calls | None = None
 
+    def note_for_scoring(self, gaps_for: str, levels: Sequence[float]) -> None:
+        """Note guidance gaps of runs, for the verifier of this name, and their predictions at noise levels."""
+        self.gaps_for, self.prediction_levels = gaps_for, tuple(levels)
+
+    def set_leader(self, leader: Run | Calls) -> None:
+        """Take the run whose calls all others are believed to make, or what is known of it."""
+        self.leader = leader
+
+    def ask_before_calls(self, checkpoint: Callable[[], None]) -> None:
+        """Call `checkpoint` before every model call."""
+        self.checkpoint = checkpoint
+
     @property
     def noise_shares(self) -> Tensor:
         like = torch.zeros(1)

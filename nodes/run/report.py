@@ -56,16 +56,17 @@ def report(
         "model_calls_per_image": search.budget.run_cost,
         "sigmas": session.sigmas.tolist(),
         "verifier_calls": search.scorer.calls,
-        "decodes": search.decodes,
+        "decodes": search.evaluator.decodes,
         "seconds": {
             "total": round(search.budget.seconds, 3),
-            **{name: round(value, 3) for name, value in search.seconds.items()},
+            "sampling": round(search.runs.seconds, 3),
+            "decoding": round(search.evaluator.image_cache.seconds, 3),
             "scoring": round(search.scorer.seconds, 3),
             "waiting": round(search.budget.waited, 3),
         },
         "choices": [choice.as_dict() for sitting in search.scorer.sittings.values() for choice in sitting.choices],
         "batch": session.max_rows,
-        "one_by_one_because": [*session.why_one_by_one, *[search.uneven] * bool(search.uneven)],
+        "one_by_one_because": [*session.why_one_by_one, *[search.runs.uneven] * bool(search.runs.uneven)],
         "check_calls": session.check_calls,
         "given_up_calls": max(0, search.budget.given_up - search.budget.recalled),
         "batch_halved": session.limits.smaller_calls,
@@ -103,7 +104,7 @@ def score_held_out(search: Search, scorer: Scorer, finalists: list[Candidate]) -
     """Score the finalists and candidate 0 with a verifier that did not choose them."""
     shown = list(dict.fromkeys([search.baseline.index, *(c.index for c in finalists)]))
     chosen = [search.candidates[index] for index in shown if search.candidates[index].status == "finished"]
-    scores = scorer.combine(search.scored_by(scorer, chosen)).tolist()
+    scores = scorer.combine(search.evaluator.scored_by(scorer, chosen)).tolist()
     return {
         "verifier": scorer.verifier.name,
         "scores": {str(c.index): finite_or_none(score) for c, score in zip(chosen, scores, strict=True)},
@@ -114,7 +115,7 @@ def score_held_out(search: Search, scorer: Scorer, finalists: list[Candidate]) -
 
 def _cascade(search: Search) -> dict[str, Any] | None:
     """Return what the dear scorer of a cascade said, and how often it was not asked; None without a cascade."""
-    scorer, finalists = search.scorer.dear, search.finalists
+    scorer, finalists = search.scorer.dear, search.evaluator.finalists
     if scorer is None or finalists is None:
         return None
     return {

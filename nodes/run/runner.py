@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ...search.base.budget import Budget, StopRules
 from ...search.base.candidate import Candidate, calls_of
-from ...search.core.search import Method, Search
+from ...search.core.control import SearchControl
+from ...search.core.search import Method, Search, SearchSettings
 from ...search.core.status_text import restored
 from ...search.core.user_requests import UserRequests
 from ...search.lockstep.rng import take_rng
@@ -228,17 +229,17 @@ def search_once(
     seed = derived_seed(graph.noise.seed, "row", row) if row else graph.noise.seed
     rounds = decide(settings.rounds, session, scorer)
     search = Search(
-        memory.session, scorer, session.budget, baseline(graph), seed, keep=settings.keep, on_best=progress.best,
-        user_requests=UserRequests(mm.throw_exception_if_processing_interrupted), observer=feed, connected=graph.by_seed,
-        large_rounds=rounds.large,
+        memory.session, scorer, session.budget,
+        SearchSettings(baseline(graph), seed, settings.keep, progress.best, connected=graph.by_seed, large_rounds=rounds.large),
+        SearchControl(UserRequests(mm.throw_exception_if_processing_interrupted)), feed,
     )  # fmt: skip
-    search.notes += [*notes, *filter(None, [graph.note, rounds.note]), *scorer.notes]
+    search.note(*notes, *filter(None, [graph.note, rounds.note]), *scorer.notes)
     memory.follow(search)
     wanted = chosen_recipe(settings.choose, feed.about["search"])
     replayed = only_known(search, memory, wanted)
     method, cancelled = run(search, settings)
     if replayed and not cancelled:
-        search.stopped = NOTHING_NEW
+        search.stop(NOTHING_NEW, override=True)
     outcome = finish(search, session, method, settings, cancelled, memory, wanted)
     outcome.report["round_size"] = rounds.as_dict()
     feed.end(ENDED, stopped=search.stopped, chosen=outcome.report["chosen"])
@@ -253,8 +254,8 @@ def run(search: Search, settings: Settings) -> tuple[Method, bool]:
     try:
         if settings.method is None:
             method, why = choose_for(search, settings.budget)
-            if not isinstance(method, Chain) or search.why_no_drafts:
-                search.notes.append(f"without a method, {method.name} was chosen: {why}")
+            if not isinstance(method, Chain) or search.planner.why_no_drafts:
+                search.note(f"without a method, {method.name} was chosen: {why}")
         for told in run_search(search, method):
             log.debug("round %d: best %.4g after %d model calls", told.index, told.score, told.nfe)
         judge_finalists(search)
@@ -279,7 +280,7 @@ def keep_or_raise(error: BaseException, search: Search, settings: Settings) -> b
         log.warning("search ended by %s after %d candidates; best so far: score %.6g, recipe %s",
                     type(error).__name__, len(ranked), score, best.recipe.to_json())  # fmt: skip
     if is_interrupt(error) and settings.keep_on_cancel and ranked:
-        search.stopped = "cancelled: the best so far is kept" + (NOT_ASKED if search.scorer.dear is not None else "")
+        search.stop("cancelled: the best so far is kept" + (NOT_ASKED if search.scorer.dear is not None else ""), override=True)
         return True
     if isinstance(error, ValueError) and "Overflow when unpacking" in str(error):
         raise ValueError(
@@ -298,20 +299,21 @@ def finish(
     score = final_score(search, best)
     score = best.score if score != score else score  # one that was chosen may have been no finalist
     for candidate in finalists:
-        search.restore(candidate)
-    images = search.image_cache.joined(finalists)
+        search.runs.restore(candidate)
+    images = search.evaluator.image_cache.joined(finalists)
     search.observer.shown(finalists, images.chunk(len(finalists)), {})
     held_out = None
     if settings.held_out is not None:
         scorer = scorer_for(settings.held_out, skip_errors=True)  # it must not cost the winner
         memory.lend(scorer, "held_out")
-        search.notes += [note for note in scorer.notes if note not in search.notes]
+        search.note(*scorer.notes, once=True)
         held_out = score_held_out(search, scorer, finalists)
     if best.recipe.jitter is not None:
-        search.notes.append(JITTERED)
+        search.note(JITTERED)
     if any(candidate.recipe.mixes_noise for candidate in search.candidates):
-        search.notes.append(MIXED)
-    search.notes += [*memory.notes, *session.memory_notes, *[restored(search.restored)] * bool(search.restored)]
+        search.note(MIXED)
+    again = search.runs.restored
+    search.note(*memory.notes, *session.memory_notes, *[restored(again)] * bool(again))
     said = report(search, session, method, finalists, held_out, None if best is ranked[0][0] else best, memory.recalled)
     own = final_score(search, search.baseline)
     log.info("%s: best %.6g (your seed %.6g) of %d candidates, %d model calls, %.1f s, recipe %s", method.name, score,

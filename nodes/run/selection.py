@@ -60,7 +60,7 @@ def take(search: Search, memory: SearchStore, wanted: Recipe | None, keep: int) 
     if chosen is not None:
         search.choose(chosen)
     elif wanted is not None:
-        search.notes.append(NOT_AMONG)
+        search.note(NOT_AMONG)
     ranked = search.ranked
     finalists = select_diverse(ranked, keep)
     if chosen is None:
@@ -72,8 +72,7 @@ def _candidate(search: Search, memory: SearchStore, wanted: Recipe) -> Candidate
     """Return the candidate of a recipe; one that the user had led the search to before is not proposed again by itself."""
     found = next((candidate for candidate in search.candidates if candidate.recipe == wanted), None)
     if found is None and memory.ledger is not None and memory.ledger.only_known:
-        found = Candidate(len(search.candidates), wanted)
-        search.candidates.append(found)
+        found = search.add(wanted)
     return found
 
 

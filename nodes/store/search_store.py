@@ -104,8 +104,8 @@ class SearchStore:
         if (ledger := self.ledger) is None:
             return
         if self._by:
-            own = [ledger.name(search.baseline.recipe, {}), str(search.seed), *["large rounds"] * search.large_rounds]
-            search.commands = log_in(ledger.journal, self._by, own)
+            own = [ledger.name(search.baseline.recipe, {}), str(search.seed), *["large rounds"] * search.settings.large_rounds]
+            search.control.keep_commands(log_in(ledger.journal, self._by, own))
         for sitting in search.scorer.sittings.values():
             sitting.asker = RememberingAsker(
                 sitting.verifier.asker, ledger.journal, lambda index: ledger.name(search.candidates[index].recipe, {})

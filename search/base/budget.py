@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,43 @@ class Budget:
     def runs_left(self) -> int:
         """How many more full runs the number of images pays for, whatever other limits say; all before the first."""
         return self.images if self.run_cost is None else max(0, (self.images * self.run_cost - self.nfe) // self.run_cost)
+
+    def halt(self) -> None:
+        """Let nothing more be spent, but for what candidate 0 still needs."""
+        self.halted = True
+
+    def resume(self) -> None:
+        """Let the rest be spent after all; see `halt`."""
+        self.halted = False
+
+    def set_run_cost(self, nfe: int) -> None:
+        """Take the NFE of candidate 0's full run, at least 1, as the cost of an image."""
+        self.run_cost = max(1, nfe)
+
+    def exclude_wait(self, seconds: float) -> None:
+        """Leave out of the search's time what it waited for the user."""
+        self.waited += seconds
+
+    @contextmanager
+    def reserving(self, nfe: float) -> Iterator[None]:
+        """Put NFE aside for a while, for a later part of the search."""
+        before, self.reserved = self.reserved, nfe
+        try:
+            yield
+        finally:
+            self.reserved = before
+
+    @contextmanager
+    def sharing(self, share: float) -> Iterator[None]:
+        """Let a part of the search spend a share of the images and of the limits, what was spent before included."""
+        images, rules = self.images, self.rules
+        calls = max(1, round(share * rules.max_model_calls)) if rules.max_model_calls else 0
+        self.images = max(1, min(images, round(share * images)))
+        self.rules = replace(rules, max_model_calls=calls, max_seconds=share * rules.max_seconds)
+        try:
+            yield
+        finally:
+            self.images, self.rules = images, rules
 
     @contextmanager
     def unlimited(self) -> Iterator[None]:

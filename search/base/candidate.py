@@ -66,6 +66,53 @@ class Candidate:
         """Combined score, higher is better; NaN until it is scored."""
         return math.nan if self.standing is None else self.standing.score
 
+    def add_calls(self, nfe: int) -> None:
+        """Count NFE that were spent on it."""
+        self.nfe += nfe
+
+    def note_run(self, gaps: Sequence[float], predictions: Mapping[float, Any]) -> None:
+        """Take what its last run noted for verifiers: guidance gaps, and predictions by noise level."""
+        self.gaps, self.predictions = gaps, predictions
+
+    def place_among_finished(self, standing: Scores) -> None:
+        """Take where it stands among the finished, with its score."""
+        self.standing = standing
+
+    def finish(self) -> None:
+        """Note that its full run came to its end."""
+        self.status = "finished"
+
+    def end(self, status: str) -> None:
+        """Note why its run was ended, "pruned" or "cut off"; a finished candidate stays finished, a discarded one discarded."""
+        if self.status != "finished":
+            self.status, self.predictions = "discarded" if self.discarded else status, {}
+
+    def end_draft(self) -> None:
+        """Note that a draft of it was rendered."""
+        self.status = "finished" if self.status == "finished" else "draft"
+
+    def discard(self) -> None:
+        """Note that the user dropped it."""
+        self.discarded = True
+
+    def hold(self, run: Any) -> None:
+        """Hold what an ended run left behind; see `session.Run`."""
+        self.latent, self.segment_start, self.predictions = run.latent, run.segment_start, run.predictions
+        self.records = run.records
+        self.levels = tuple(record.sigma for record in self.records)
+
+    def drop_latent(self) -> None:
+        """Free its latent and what belongs to it; it can be made again."""
+        self.latent, self.segment_start, self.predictions = None, None, {}
+
+    def drop_records(self) -> None:
+        """Free what branches start from; it can be made again."""
+        self.records = ()
+
+    def release_records(self) -> None:
+        """Free what branches start from, for good: no branch may leave it any more."""
+        self.records, self.levels = (), ()
+
     def can_branch_at(self, level: float) -> bool:
         """Whether its ended run can be left at a noise level."""
         return any(same_level(own, level) for own in self.levels)

@@ -81,6 +81,15 @@ class Session(Protocol):
     prediction_levels: Sequence[float]
     checkpoint: Callable[[], None]
 
+    def note_for_scoring(self, gaps_for: str, levels: Sequence[float]) -> None:
+        """Set `gaps_for` and `prediction_levels`: what is noted of runs from now on."""
+
+    def set_leader(self, leader: Run | Calls) -> None:
+        """Set `leader`."""
+
+    def ask_before_calls(self, checkpoint: Callable[[], None]) -> None:
+        """Set `checkpoint`."""
+
     def start(self, recipe: Recipe, keep_records: Sequence[float] = ()) -> Run:
         """Prepare the run of a recipe without cuts, kept for branches at some levels; no model call is made."""
         ...

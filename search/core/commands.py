@@ -51,6 +51,10 @@ class Command:
             return None
         return self.left.get(str(index), 0 if self.halts else None)
 
+    def note(self, left: Mapping[int, int], made: list[int]) -> None:
+        """Note what it left of the runs of its step; see `left` and `made`."""
+        self.left, self.made = {str(index): calls for index, calls in left.items()}, made
+
 
 class CommandLog:
     """The commands of one search: those obeyed so far, and those of an earlier search that are to be repeated.
@@ -74,6 +78,10 @@ class CommandLog:
             if command.what == FINISH and command.allowance != allowance:
                 break
             self._waiting.append(command)
+
+    def next_step(self, count: int) -> None:
+        """Go on to the next step, or one of the following."""
+        self.step += count
 
     def add(self, what: str, recipe: str | None, count: int) -> None:
         """Keep a command of the user that is obeyed now, among so many candidates.
@@ -102,7 +110,7 @@ class CommandLog:
         new = [command for command in self._obeyed if command.step == self.step and command.left is None]
         done = list(made) if new else []
         for command in new:
-            command.left, command.made = {str(index): calls for index, calls in left.items()}, done
+            command.note(left, done)
         if new:
             self._write()
 

@@ -1,9 +1,10 @@
-"""What a search thinks of its candidates: pictures are decoded, judged, and compared in pools."""
+"""What a search thinks of its candidates: pictures are decoded, scored, and compared in pools."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,14 +13,10 @@ from torch import Tensor
 from ..base.budget import Budget
 from ..base.candidate import Candidate
 from ..base.pool import Look, Pool
-from ..base.session import Session
 from ..scoring import image_cache
 from ..scoring.image_cache import ImageCache
 from ..scoring.scorer import Scorer, Shown
 from . import status_text
-from .control import FINISHED, SearchControl
-from .observer import SearchObserver
-from .user_requests import UserRequests
 
 Told = Callable[[Sequence[Candidate], Tensor], None]
 MORE = 2  # times as many bytes of pictures in large rounds: decoder and verifier are swapped for every group of them
@@ -29,34 +26,62 @@ def _nothing(*what: Any) -> None:
     return None
 
 
-class Evaluator(SearchControl):
-    """The part of a search that sees and compares.
+@dataclass(frozen=True)
+class EvaluatorHooks:
+    """What an evaluator asks of the search that it serves.
+
+    Attributes:
+        checkpoint: called before a picture is decoded; may wait, and raises if the user cancelled.
+        say: told what the search is about to do, in words.
+        restore: makes what a finished candidate no longer holds again.
+        shown: told of pictures (F, H, W, 3) that were decoded to be scored; see `SearchObserver.shown`.
+    """
+
+    checkpoint: Callable[[], None]
+    say: Callable[[str], None]
+    restore: Callable[[Candidate], None]
+    shown: Callable[[Sequence[Candidate], Sequence[Tensor], Mapping[str, Any]], None]
+
+
+class Evaluator:
+    """Decodes, scores and compares the candidates of one search.
 
     Attributes:
         finished: the pool of fully rendered candidates.
-        finalists: those that the dear scorer of a cascade scored, when the search has ended; else None.
+        finalists: those that the expensive scorer of a cascade scored, when the search has ended; else None.
         image_cache: pictures of the finished.
         scored: candidates as they were scored: finished, looked at or drafted.
-        watch: told every pool that grew; may set `ended`.
+        waiting: finished candidates whose pictures are scored with those that follow.
+        discards: how many candidates the user discarded.
     """
 
     def __init__(
-        self, session: Session, scorer: Scorer, budget: Budget, baseline: Candidate, user_requests: UserRequests | None,
-        observer: SearchObserver | None, keep: int, on_best: Callable[[Tensor, float], None],
+        self, scorer: Scorer, budget: Budget, image_cache: ImageCache, candidates: Sequence[Candidate], hooks: EvaluatorHooks,
+        large_rounds: bool = False,
     ) -> None:  # fmt: skip
-        """Start with empty pools; see `engine.Search`."""
-        super().__init__(session, scorer, budget, baseline, user_requests, observer)
+        """Start with empty pools.
+
+        Args:
+            scorer: scores candidates.
+            budget: whose time does not count while people are waited for.
+            image_cache: decodes and keeps pictures.
+            candidates: those of the search, by index; read only.
+            hooks: see there.
+            large_rounds: more pictures are decoded before they are scored.
+        """
+        self._scorer, self._budget, self.image_cache, self._candidates = scorer, budget, image_cache, candidates
+        self._hooks, self._more = hooks, MORE if large_rounds else 1
+        self.discards = 0
         self.finished = self.pool()
-        self.scored: list[Candidate] = []
         self.finalists: Pool | None = None
-        self.image_cache = ImageCache(session, keep, on_best, budget.clock)
-        self.watch: Callable[[Pool], None] | None = None
-        for sitting in scorer.sittings.values():
-            sitting.recall, sitting.finishing = self.shown_again, lambda: self.user_requests.finishing or self.ended == FINISHED
+        self.scored: list[Candidate] = []
+        self.waiting: list[Candidate] = []
+
+    # What is known of candidates.
 
     def pool(self) -> Pool:
         """Return an empty pool of candidates that are compared by this search's verifier."""
-        return self.scorer.pool(lambda: self.discards)
+        return self._scorer.pool(lambda: self.discards)
 
     @property
     def best(self) -> tuple[Candidate, float] | None:
@@ -78,15 +103,75 @@ class Evaluator(SearchControl):
         """Latents decoded so far."""
         return self.image_cache.decodes
 
+    def discard(self, candidate: Candidate) -> None:
+        """Take a candidate's score, since the user drops it."""
+        candidate.discard()
+        self.discards += 1
+
+    def set_finalists(self, pool: Pool) -> None:
+        """Let a pool of finalists lead from now on."""
+        self.finalists = pool
+
+    # Pictures.
+
     def pictures(self, candidate: Candidate) -> Tensor:
         """Return the pictures (F, H, W, 3) of a finished candidate, decoded anew if they were not kept."""
         if candidate.index not in self.image_cache.at_hand:
-            self.restore(candidate)
+            self._hooks.restore(candidate)
         return self.image_cache.pictures(candidate)
 
-    def restore(self, candidate: Candidate) -> None:
-        """Make what a finished candidate no longer holds again."""
-        raise NotImplementedError
+    def shown_again(self, index: int) -> Tensor | None:
+        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
+        candidate = self._candidates[index]
+        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
+
+    # Scores.
+
+    def wait_for_score(self, candidates: Sequence[Candidate]) -> None:
+        """Let finished candidates wait to be scored with those that follow."""
+        self.waiting += candidates
+
+    def score(self, shown: Sequence[Shown], on_scored: Callable[[Sequence[Candidate], bool], None]) -> Tensor:
+        """Return the raw scores (n, V) of looks or drafts; finished candidates that wait are scored before them.
+
+        Args:
+            shown: the looks or drafts, without pictures; see `to_show`.
+            on_scored: told of the finished candidates that were scored, and whether these are all: a failure comes before the
+                others, and raises afterwards.
+        """
+        done, self.waiting = self.waiting, []
+        entered: list[Candidate] = []
+
+        def told(group: Sequence[Shown], raw: Tensor) -> None:
+            some = group[: len(done) - len(entered)]
+            if some:
+                self._take_scores(some, raw[: len(some)])
+                entered.extend(one.candidate for one in some)
+
+        try:
+            raw = self._scored([*self.to_show(done, [c.latent for c in done], {}), *shown], told)
+        except BaseException:
+            others = {one.candidate.index for one in shown}
+            entered += self._enter_answered([c for c in done[len(entered) :] if c.index not in others])
+            self.scored += entered
+            if entered:
+                on_scored(entered, False)
+            raise
+        if done:
+            self.scored += done
+            on_scored(done, True)
+        return raw[len(done) :]
+
+    def enter_looks(self, pool: Pool, candidates: Sequence[Candidate], what: Mapping[str, Any], raw: Tensor) -> None:
+        """Enter candidates that were looked at or drafted into a pool with their raw scores (n, V); `what` it was: see `Look`."""
+        for candidate, standing in zip(candidates, pool.add(candidates, raw), strict=True):
+            candidate.looks.append(Look(what, standing))
+        self.scored += candidates
+
+    def to_show(self, candidates: Sequence[Candidate], latents: Sequence[Any], what: Mapping[str, Any]) -> list[Shown]:
+        """Return what the scorer is to be shown of candidates, without pictures yet."""
+        pairs = zip(candidates, latents, strict=True)
+        return [Shown(c, None, latent, {}, what, self._scorer.known(c, what)) for c, latent in pairs]
 
     def scored_by(self, scorer: Scorer, candidates: Sequence[Candidate], told: Told = _nothing) -> Tensor:
         """Return the raw scores (n, V) of finished candidates by another scorer; what it said of them before is taken.
@@ -96,7 +181,7 @@ class Evaluator(SearchControl):
 
         def see(one: Shown) -> Shown:
             candidate = one.candidate
-            self.restore(candidate)
+            self._hooks.restore(candidate)
             pictures = self.pictures(candidate) if scorer.needs_pictures else None
             return one._replace(images=pictures, latent=candidate.latent, predictions=self.promised([candidate], scorer)[0])
 
@@ -140,71 +225,61 @@ class Evaluator(SearchControl):
         try:
             return scorer.ask(shown)
         finally:
-            self.budget.waited += scorer.waited - waited
-
-    def shown_again(self, index: int) -> Tensor | None:
-        """Return the pictures (F, H, W, 3) of an earlier candidate for a person to compare with; None if it is not to be seen."""
-        candidate = self.candidates[index]
-        return None if candidate.discarded or candidate.latent is None else self.pictures(candidate)
+            self._budget.exclude_wait(scorer.waited - waited)
 
     # Inside.
 
-    def _grown(self, pool: Pool, candidates: Sequence[Candidate]) -> None:
-        self.scored += candidates
-        self.observer.changed(self)
-        if self.watch is not None:
-            self.watch(pool)
+    def _take_scores(self, some: Sequence[Shown], raw: Tensor) -> None:
+        """Let finished candidates have their scores, and keep the pictures of the best."""
+        self._enter([one.candidate for one in some], raw)
+        if self._scorer.needs_pictures:
+            self.image_cache.add({one.candidate.index: one.images for one in some if one.images is not None})
+            indices = {*self.image_cache.at_hand, self.best[0].index}
+            self.image_cache.keep(self.finished.in_order_of(self._candidates[index] for index in indices))
 
-    def _score_look(
-        self, candidates: Sequence[Candidate], latents: Sequence[Any], what: dict[str, Any], pool: Pool | None
-    ) -> Pool:
-        pool = self.pool() if pool is None else pool
-        if not candidates:
-            return pool
-        shown, size = self._to_show(candidates, latents, what), self.group  # so many pictures at a time: they are large
-        raw = torch.cat([self._judged_with_waiting(shown[first : first + size]) for first in range(0, len(shown), size)])
-        for candidate, standing in zip(candidates, pool.add(candidates, raw), strict=True):
-            candidate.looks.append(Look(what, standing))
-        self._grown(pool, candidates)
-        return pool
+    def _enter(self, done: Sequence[Candidate], raw: Tensor) -> None:
+        for candidate, standing in zip(done, self.finished.add(done, raw), strict=True):
+            candidate.place_among_finished(standing)
+        self._scorer.revise(self.finished)
 
-    def _to_show(self, candidates: Sequence[Candidate], latents: Sequence[Any], what: Mapping[str, Any]) -> list[Shown]:
-        """Return what the scorer is to be shown of candidates, without pictures yet."""
-        pairs = zip(candidates, latents, strict=True)
-        return [Shown(c, None, latent, {}, what, self.scorer.known(c, what)) for c, latent in pairs]
+    def _enter_answered(self, others: Sequence[Candidate]) -> list[Candidate]:
+        """After a failure or a cancel, count and return those that every part had scored before it."""
+        answers = self._scorer.answered
+        answered = [c for c in others if not self._scorer.asks_about(answers.get(c.index, {}))]
+        if answered:
+            raw = torch.tensor([[answers[c.index][name] for name in self._scorer.names] for c in answered])
+            self._scorer.enter(answered, raw)
+            self._enter(answered, raw)
+        return answered
 
-    def _judged_with_waiting(self, shown: Sequence[Shown]) -> Tensor:
-        """Return the raw scores (n, V) of looks or drafts; finished candidates that wait to be scored are scored with them."""
-        raise NotImplementedError
-
-    def _judged(self, shown: Sequence[Shown], told: Callable[[Sequence[Shown], Tensor], None] = _nothing) -> Tensor:
+    def _scored(self, shown: Sequence[Shown], told: Callable[[Sequence[Shown], Tensor], None]) -> Tensor:
         """Return raw scores (n, V); `told` hears of every group that was decoded and scored, with its pictures and raw scores.
 
         What is known from before is neither decoded nor scored again.
         """
-        self.checkpoint()
-        self.scorer.answered = {}
-        looks_at = self.scorer.needs_pictures
+        self._hooks.checkpoint()
+        self._scorer.forget_answers()
+        looks_at = self._scorer.needs_pictures
 
         def see(one: Shown) -> Shown:
             pictures = None
             if looks_at:
-                self.checkpoint()
+                self._hooks.checkpoint()
                 pictures = self.image_cache.decode(one.latent, preview="sigma" in one.what)  # a look half-way
-                self.observer.shown([one.candidate], [pictures], one.what)
-            return one._replace(images=pictures, predictions=self.promised([one.candidate], self.scorer)[0])
+                self._hooks.shown([one.candidate], [pictures], one.what)
+            return one._replace(images=pictures, predictions=self.promised([one.candidate], self._scorer)[0])
 
         def score(group: Sequence[Shown]) -> Tensor:
-            if count := sum(self.scorer.asks_about(one.known) for one in group):
-                self.say(status_text.scoring(count))
-            raw = self.ask(self.scorer, group)
-            self.scorer.enter([one.candidate for one in group], raw)
+            if count := sum(self._scorer.asks_about(one.known) for one in group):
+                self._hooks.say(status_text.scoring(count))
+            raw = self.ask(self._scorer, group)
+            self._scorer.enter([one.candidate for one in group], raw)
             told(group, raw)
             return raw
 
-        if looks_at and (count := sum(self.scorer.asks_about(one.known) for one in shown)):
-            self.say(status_text.decoding(count))
-        return self.in_groups(self.scorer, shown, see, score)
+        if looks_at and (count := sum(self._scorer.asks_about(one.known) for one in shown)):
+            self._hooks.say(status_text.decoding(count))
+        return self.in_groups(self._scorer, shown, see, score)
 
     def _of_next_group(
         self, scorer: Scorer, shown: Sequence[Shown], see: Callable[[Shown], Shown], score: Callable[[Sequence[Shown]], Tensor]
@@ -217,7 +292,7 @@ class Evaluator(SearchControl):
                 if room <= 0:
                     break
                 one = see(one)
-                room = min(room, _room(scorer, one, image_cache.PICTURE_BYTES * (MORE if self.large_rounds else 1))) - 1
+                room = min(room, _room(scorer, one, image_cache.PICTURE_BYTES * self._more)) - 1
             group.append(one)
         return score(group)
 

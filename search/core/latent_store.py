@@ -21,9 +21,7 @@ class LatentStore:
 
     def take(self, candidate: Candidate, run: Any) -> None:
         """Let a candidate hold what its ended run left behind; see `session.Run`."""
-        candidate.latent, candidate.segment_start, candidate.predictions = run.latent, run.segment_start, run.predictions
-        candidate.records = run.records
-        candidate.levels = tuple(record.sigma for record in candidate.records)
+        candidate.hold(run)
         self._holders[candidate.index] = candidate
         if candidate.levels:
             self._leavable[candidate.index] = candidate
@@ -38,11 +36,11 @@ class LatentStore:
         spared = {candidate.index for candidate in but}
         for candidate in list(self._leavable.values()) if candidates is None else candidates:
             if candidate.index not in spared:
-                candidate.records = candidate.levels = ()
+                candidate.release_records()
                 self._leavable.pop(candidate.index, None)
 
     def shed(self, pool: Pool, latents: float, parents: float, always: Collection[Candidate]) -> None:
-        """Drop tensors of all but the best candidates; they can be made again, see `engine.Search.restore`.
+        """Drop tensors of all but the best candidates; they can be made again, see `Runs.restore`.
 
         Args:
             pool: says who is best.
@@ -55,8 +53,8 @@ class LatentStore:
         leavable = [candidate for candidate in others if candidate.records]
         for place, candidate in enumerate(others):
             if place >= latents + SPARE:
-                candidate.latent, candidate.segment_start, candidate.predictions = None, None, {}
+                candidate.drop_latent()
         for place, candidate in enumerate(leavable):
             if place >= parents + SPARE:
-                candidate.records = ()
+                candidate.drop_records()
         self._holders = {i: c for i, c in self._holders.items() if i in kept or c.latent is not None or c.records}

@@ -1,15 +1,16 @@
-"""What a method may ask before it spends: what the budget pays for, what runs cost, and what they allow."""
+"""What a method asks before it spends: what the budget pays for, what runs cost, and what they allow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ..base.budget import Budget
 from ..base.candidate import Candidate
-from ..base.session import Run, Session
+from ..base.session import Session
 from ..scoring.scorer import Scorer
+from .runs import Runs
 
 T = TypeVar("T")
 IN_PARTS = "the sampler calls the model on parts of the latent or at another size, so that a half-finished run shows no picture"
@@ -19,106 +20,67 @@ LARGE_WAVE = 64  # pictures between two looks at the scores where rounds are lar
 LARGER = 8  # times as many candidates in a large round, at most
 
 
-class Costs(NamedTuple):
-    """What runs of one length took so far.
-
-    Attributes:
-        runs: how many ended.
-        least, most: NFE of the cheapest and of the dearest.
-    """
-
-    runs: int
-    least: int
-    most: int
-
-
 class Planner:
-    """The part of a search that foresees.
+    """What a search may do next. It reads what was spent and what runs cost, and changes nothing.
 
     Attributes:
-        session, scorer, budget: what it works with.
-        baseline: candidate 0, the user's own noise and seed.
-        start_candidate: what a method starts from: candidate 0, or the winner of the method before it in a chain.
-        uneven: what a run did that candidate 0's did not, in words; empty as long as all are believed to make its calls.
         large_rounds: whether every round costs so much beside its model calls that methods go in fewer, larger ones.
     """
 
-    large_rounds = False
-
-    def __init__(self, session: Session, scorer: Scorer, budget: Budget, baseline: Candidate) -> None:
-        """Have the session note what the scorer needs."""
-        self.session, self.scorer, self.budget = session, scorer, budget
-        session.gaps_for, session.prediction_levels = "", ()
-        self.expect(scorer)
-        self.baseline = self.start_candidate = baseline
-        self._runs: dict[int, Run] = {}
-        self._costs: dict[int, Costs] = {}  # NFE of the ended runs, by their steps
-        self._levels: list[float] = []  # of candidate 0's model calls, in order
-        self.uneven = ""
-        self._in_parts = False  # too few of them saw the whole latent to tell of it at every step
-
-    def expect(self, scorer: Scorer) -> None:
-        """Have the session note of runs what a scorer needs: this search's own, or one that is asked at its end.
-
-        Raises:
-            ValueError: a part wants a prediction where no run has one.
-        """
-        check_levels(self.session, scorer)
-        levels = (*self.session.prediction_levels, *scorer.needs_predictions.values())
-        self.session.prediction_levels = tuple(dict.fromkeys(levels))
-        self.session.gaps_for = self.session.gaps_for or scorer.needs_gaps
+    def __init__(
+        self, session: Session, scorer: Scorer, budget: Budget, runs: Runs, start: Callable[[], Candidate],
+        large_rounds: bool = False,
+    ) -> None:  # fmt: skip
+        """Read what a search works with; `start` returns the candidate that its method starts from."""
+        self._session, self._scorer, self._budget, self._runs = session, scorer, budget, runs
+        self._start, self.large_rounds = start, large_rounds
 
     @property
     def images(self) -> int:
         """How many full runs the budget pays for, the origin's included; all while the cost of one is unknown."""
-        if self.budget.run_cost is None:
-            return self.budget.images
-        more = self.budget.affordable(self.budget.run_cost, self.budget.images)
-        return max(1, more + (self.start_candidate.status == "finished"))
+        if self._budget.run_cost is None:
+            return self._budget.images
+        more = self._budget.affordable(self._budget.run_cost, self._budget.images)
+        return max(1, more + (self._start().status == "finished"))
 
     @property
     def steps(self) -> int:
         """Steps of a full run."""
-        return len(self.session.sigmas) - 1
+        return len(self._session.sigmas) - 1
 
     @property
     def baseline_first(self) -> bool:
         """Whether candidate 0 must be rendered alone, since what calls a run makes has to be known beforehand."""
-        return self._alone_first or not self.session.known_steps
+        return self._alone_first or not self._session.known_steps
 
     @property
     def _alone_first(self) -> bool:
         """Whether candidate 0 must be rendered alone even if all others are to make the same calls as it does."""
-        rules = self.budget.rules
+        rules = self._budget.rules
         return not self._even or rules.max_model_calls > 0 or rules.max_seconds > 0
 
-    def dearest(self, steps: int) -> int:
+    def most_expensive(self, steps: int) -> int:
         """Return the most NFE that a run of `steps` steps took so far; 0 before the first ended."""
-        return self._costs[steps].most if steps in self._costs else 0
-
-    def note_costs(self, steps: int, costs: Sequence[int]) -> None:
-        """Note the NFE of runs of `steps` steps that ended."""
-        if costs:
-            before = self._costs.get(steps, Costs(0, min(costs), max(costs)))
-            self._costs[steps] = Costs(before.runs + len(costs), min(before.least, *costs), max(before.most, *costs))
+        costs = self._runs.costs(steps)
+        return 0 if costs is None else costs.most
 
     def wave(self, steps: int) -> int:
         """Return how many runs of `steps` steps to advance together.
 
         One by one if they differ in cost, so that the end of the budget cuts off one run, not all of a wave.
         """
-        costs = self._costs.get(steps)
-        if steps != self.steps and costs is None and not self.session.known_steps:
+        costs = self._runs.costs(steps)
+        if steps != self.steps and costs is None and not self._session.known_steps:
             return 1  # a draft's cost cannot be told from that of a full run
         if not self._even and (costs is None or costs.runs < 2 or costs.least < costs.most):
             return 1
-        wave = WATCHED_WAVE if self.budget.rules.watch_scores else self.group
-        return max(wave, self.scorer.set_size - 1)  # a question is about as many, and the best so far
+        wave = WATCHED_WAVE if self._budget.rules.watch_scores else self.group
+        return max(wave, self._scorer.set_size - 1)  # a question is about as many, and the best so far
 
     @property
     def group(self) -> int:
         """How many pictures are decoded, and then scored, together."""
-        return max(self.session.wave, LARGE_WAVE) if self.large_rounds else self.session.wave
+        return max(self._session.wave, LARGE_WAVE) if self.large_rounds else self._session.wave
 
     @property
     def scores_later(self) -> bool:
@@ -127,7 +89,10 @@ class Planner:
         A person is asked at once, and what is noted of a candidate's run would be that of its draft by then.
         """
         needed = (
-            self.budget.rules.watch_scores or self.scorer.asks_people or self.scorer.needs_gaps or self.scorer.needs_predictions
+            self._budget.rules.watch_scores
+            or self._scorer.asks_people
+            or self._scorer.needs_gaps
+            or self._scorer.needs_predictions
         )
         return self.large_rounds and not needed
 
@@ -158,14 +123,9 @@ class Planner:
         return self.rows * max(0, self._through(low) - self._through(high))
 
     @property
-    def running(self) -> set[int]:
-        """Candidates that are on their way, by index."""
-        return set(self._runs)
-
-    @property
     def rows(self) -> int:
         """Latent rows of one candidate, so NFE of one call; known once candidate 0 is rendered."""
-        return (self.budget.run_cost or 0) // max(len(self._levels), 1)
+        return (self._budget.run_cost or 0) // max(len(self._runs.levels), 1)
 
     @property
     def why_no_branches(self) -> str:
@@ -175,61 +135,68 @@ class Planner:
     @property
     def why_no_looks(self) -> str:
         """Why half-finished candidates cannot be judged, in words; empty if they can."""
-        untrusted = ONLY_FINISHED if self.scorer.asks_people else "the verifier cannot be trusted on half-denoised pictures"
-        return self._why_alone or self._why_in_parts or ("" if self.scorer.trusts_previews else untrusted)
+        untrusted = ONLY_FINISHED if self._scorer.asks_people else "the verifier cannot be trusted on half-denoised pictures"
+        return self._why_alone or self._why_in_parts or ("" if self._scorer.trusts_previews else untrusted)
 
     @property
     def why_no_drafts(self) -> str:
         """Why renders of few steps say little of the verifier's scores, in words; empty if they may say much."""
-        if self.scorer.asks_people:
+        if self._scorer.asks_people:
             return ONLY_FINISHED
         why = "a verifier compares with a prediction on the way, which few steps make elsewhere"
-        return why if self.scorer.needs_predictions else ""
+        return why if self._scorer.needs_predictions else ""
 
     @property
     def why_no_renoising(self) -> str:
         """Why finished runs cannot be left for others that end anew, in words; empty if they can."""
-        uneven = "runs make other model calls than candidate 0's" if self.uneven else "the sampler chooses its own steps"
+        uneven = "runs make other model calls than candidate 0's" if self._runs.uneven else "the sampler chooses its own steps"
         return self._why_alone or self._why_in_parts or ("" if self._even else uneven)
 
     @property
     def _even(self) -> bool:
         """Whether all runs are believed to make the calls of candidate 0's."""
-        return self.session.fixed_steps and not self.uneven
+        return self._session.fixed_steps and not self._runs.uneven
 
     @property
     def _why_in_parts(self) -> str:
         """Why no model call tells of the whole latent at every step, as candidate 0's run showed; empty if they do."""
-        return IN_PARTS if self._in_parts else ""
+        return IN_PARTS if self._runs.in_parts else ""
 
     @property
     def _why_alone(self) -> str:
         """Why runs cannot be suspended, in words; empty if they can."""
-        return "" if self.session.looks_halfway else "; ".join(self.session.why_alone) or "its runs cannot be suspended"
+        return "" if self._session.looks_halfway else "; ".join(self._session.why_alone) or "its runs cannot be suspended"
 
-    def _payable(self, todo: Sequence[Candidate]) -> int:
-        """How many of `todo` to run now: what is best run together, and what can be paid for."""
+    def payable(self, todo: Sequence[Candidate]) -> int:
+        """Return how many of `todo` to run now: what is best run together, and what can be paid for."""
         count = min(len(todo), self.wave(self.steps))
         return self._fitting(count, max((self._cost_to_end(c) for c in todo[:count]), default=0))
 
-    def _room(self, cost: int = 0) -> int:
-        """How many candidates that are yet to be drawn could run now, at `cost` NFE each, 0 for that of a full run."""
-        return self._fitting(self.wave(self.steps), cost or max(self.dearest(self.steps), 1))
+    def room(self, cost: int = 0) -> int:
+        """Return how many candidates that are yet to be drawn could run now, at `cost` NFE each, 0 for that of a full run."""
+        return self._fitting(self.wave(self.steps), cost or max(self.most_expensive(self.steps), 1))
+
+    def may_run(self, candidate: Candidate) -> bool:
+        """Whether a candidate may be started or go on; candidate 0 always may: what it costs is needed."""
+        waits_for_first = self._budget.halted and self._budget.run_cost is None
+        return candidate.index == 0 or not (candidate.discarded or waits_for_first)
+
+    # Inside.
 
     def _fitting(self, count: int, cost: int) -> int:
         """How many of `count` runs of `cost` NFE each can be paid for now; at first candidate 0 may have to go alone."""
-        if self.budget.run_cost is None:
-            return 1 if self._alone_first or self.budget.halted else count
-        return self.budget.affordable(cost, count)
+        if self._budget.run_cost is None:
+            return 1 if self._alone_first or self._budget.halted else count
+        return self._budget.affordable(cost, count)
 
     def _through(self, sigma: float) -> int:
         """How many calls candidate 0's run made until it was below a noise level for good."""
-        return max((i + 1 for i, level in enumerate(self._levels) if level >= sigma * (1 - 1e-5)), default=0)
+        return max((i + 1 for i, level in enumerate(self._runs.levels) if level >= sigma * (1 - 1e-5)), default=0)
 
     def _cost_to_end(self, candidate: Candidate) -> int:
-        run = self._runs.get(candidate.index)
+        run = self._runs.of(candidate)
         if run is None or not candidate.recipe.cuts:
-            return max(self.dearest(self.steps) - (0 if run is None else run.nfe), 1)
+            return max(self.most_expensive(self.steps) - (0 if run is None else run.nfe), 1)
         if run.levels:  # its first call may have been a twin's, answered or not
             return max(self.calls(run.levels[-1]), 1)
         cut = candidate.recipe.cuts[-1]

@@ -66,7 +66,9 @@ def choose_for(search: Search, images: int, draft_share_of_time: float = 0.0) ->
     refining = RefinementSearch().why_not(search)
     if not search.scorer.needs_pictures:
         refining = "the verifier looks at a run's first model calls, which stay the same"
-    return choose(images, search.steps, search.session.stochastic, refining, search.why_no_drafts, draft_share_of_time)
+    return choose(
+        images, search.planner.steps, search.session.stochastic, refining, search.planner.why_no_drafts, draft_share_of_time
+    )
 
 
 @dataclass(frozen=True)
@@ -102,22 +104,19 @@ class AutoSearch:
     name: str = field(default="auto search", init=False)
 
     def run(self, search: Search) -> Iterator[Round]:
-        around = search.lasting_levels
-        search.lasting_levels = around + self.wanted_levels(search)  # candidate 0 may be the one to refine
-        yield from search.render([search.start_candidate])
-        search.lasting_levels = around
+        with search.lasting(self.wanted_levels(search)):  # candidate 0 may be the one to refine
+            yield from search.render([search.start_candidate])
         if search.should_stop():
             return
-        method, why = choose_for(search, search.images, self._settled_share(search))
-        search.method = method.name
-        search.notes.append(f"auto search chose {method.name}: {why}")
-        if self.stop_early and not search.scorer.asks_people:  # nobody is asked whether a moved picture is as good
-            noise = settled_noise(search)
-            search.watch = lambda pool: stop_without_spread(search, pool, noise)
-        try:
+        method, why = choose_for(search, search.planner.images, self._settled_share(search))
+        search.use_method(method.name)
+        search.note(f"auto search chose {method.name}: {why}")
+        if not self.stop_early or search.scorer.asks_people:  # nobody is asked whether a moved picture is as good
             yield from method.run(search)
-        finally:
-            search.watch = None
+            return
+        noise = settled_noise(search)
+        with search.watching(lambda pool: stop_without_spread(search, pool, noise)):
+            yield from method.run(search)
 
     def wanted_levels(self, search: Search) -> tuple[float, ...]:
         """Return the noise levels at which the method that may be chosen leaves the winner of the one before it."""
@@ -138,9 +137,9 @@ class AutoSearch:
     def _share_of_time(search: Search) -> float:
         """What a draft takes of a full candidate's time: steps / T of the sampling, all of decoding and scoring."""
         steps = DraftSearch().steps_of(search)
-        fixed = search.seconds["decoding"] + search.scorer.seconds
-        sampling = search.seconds["sampling"]
-        return (sampling * steps / search.steps + fixed) / max(sampling + fixed, 1e-9)
+        fixed = search.evaluator.image_cache.seconds + search.scorer.seconds
+        sampling = search.runs.seconds
+        return (sampling * steps / search.planner.steps + fixed) / max(sampling + fixed, 1e-9)
 
 
 def settled_noise(search: Search) -> torch.Tensor:
@@ -155,7 +154,7 @@ def settled_noise(search: Search) -> torch.Tensor:
 def verifier_noise(search: Search) -> torch.Tensor:
     """Return how much each part's score (V,) varies over candidate 0's picture moved by one pixel, float32."""
     candidate, scorer = search.start_candidate, search.scorer
-    pictures, promised = search.pictures(candidate), search.promised([candidate], scorer)[0]
+    pictures, promised = search.evaluator.pictures(candidate), search.evaluator.promised([candidate], scorer)[0]
     kinds = [{"moved": list(shift)} for shift in SHIFTS]
     moved = [Shown(candidate, None, candidate.latent, {}, what, scorer.known(candidate, what)) for what in kinds]
 
@@ -164,7 +163,7 @@ def verifier_noise(search: Search) -> torch.Tensor:
         there = {level: prediction.roll(shift, (1, 2)) for level, prediction in promised.items()}
         return one._replace(images=pictures.roll(shift, (1, 2)), predictions=there)
 
-    raw = search.in_groups(scorer, moved, see, scorer.ask)
+    raw = search.evaluator.in_groups(scorer, moved, see, scorer.ask)
     own = torch.tensor([[candidate.scores[name] for name in search.scorer.names]])
     return torch.cat([own, raw]).std(0, correction=0)
 
@@ -179,4 +178,4 @@ def stop_without_spread(search: Search, pool: Pool, noise: torch.Tensor) -> None
     if bool(((spread <= noise) | spread.isnan()).all()):
         said = ", ".join(f"{name}: {s:.3g} against {n:.3g}" for name, s, n in
                          zip(search.scorer.names, spread.tolist(), noise.tolist(), strict=True))  # fmt: skip
-        search.ended = f"the seed hardly matters here: scores differ less than the verifier's own noise ({said})"
+        search.end(f"the seed hardly matters here: scores differ less than the verifier's own noise ({said})")

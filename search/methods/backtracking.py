@@ -13,7 +13,7 @@ from ..base.candidate import Candidate, rankable
 from ..base.pool import Pool
 from ..core.search import Round, Search
 from ..spec import Advanced, Node, OffAtZero, Range, Tooltip, check_least
-from .branches import become_random, forget_all_but_the_best, leave, lowest_noise, why_not_left
+from .branches import end_branching, fall_back_to_random, lowest_noise, release_all_but_the_best, why_not_left
 from .random_search import RandomSearch
 from .settings import GaussianByDefault
 
@@ -112,21 +112,23 @@ class BacktrackingSearch:
                 raise ValueError(f"'{name}' must be a finite number, not {value}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.images == 1:
+        if search.planner.images == 1:
             yield from RandomSearch(self.proposal).run(search)
             return
         ladders = self.ladders(search.session.noise_shares.tolist())
-        ladders = dict(merged[-1] for merged in search.merged(list(ladders.items()), CHECKPOINTS))
-        why = search.why_no_branches or ("" if ladders else "too few steps to go back in")
+        ladders = dict(merged[-1] for merged in search.planner.merged(list(ladders.items()), CHECKPOINTS))
+        why = search.planner.why_no_branches or ("" if ladders else "too few steps to go back in")
         if not why:
             descent = _Descent(self, search, ladders)
-            yield from descent.begin()
-            why = why_not_left(search, descent.levels)
+            with search.branching(descent.levels):
+                yield from descent.begin()
+                why = why_not_left(search, descent.levels)
+                if not why:
+                    yield from descent.go()
         if why:
-            yield from become_random(search, self.name, self.proposal, why)
-            return
-        yield from descent.go()
-        leave(search)
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
+        else:
+            end_branching(search)
 
     def ladders(self, shares: Sequence[float]) -> dict[int, list[int]]:
         """Return the steps to go back to, in order, by the checkpoint's step, for noise shares (S + 1,)."""
@@ -167,9 +169,8 @@ class _Descent:
         self.levels = [sigmas[mark] for mark in ladders]
         self.ladders = [[sigmas[step] for step in ladder] for ladder in ladders.values()]
         self.looks: list[Pool | None] = [None] * len(self.levels)
-        self.seen = search.pool()  # all looks: scores of different levels can be compared in one pool only
+        self.seen = search.evaluator.pool()  # all looks: scores of different levels can be compared in one pool only
         self.places: list[int] = []  # of candidate 0's looks in it
-        search.branch_levels = tuple(self.levels)
 
     def begin(self) -> Iterator[Round]:
         """Render candidate 0, looked at on its way."""
@@ -180,13 +181,13 @@ class _Descent:
     def go(self) -> Iterator[Round]:
         """Take candidate 0 back, then one start after another, or many side by side."""
         search, first = self.search, [self.search.start_candidate] if self.places else []
-        size = search.round_size(1, search.budget.affordable(search.budget.run_cost, search.budget.images), least=2)
+        size = search.planner.round_size(1, search.budget.affordable(search.budget.run_cost, search.budget.images), least=2)
         while (first or search.budget.affordable(search.budget.run_cost, 1)) and not search.should_stop():
             count = search.budget.affordable(search.budget.run_cost, size - len(first))
             runs = [*first, *(search.propose(self.method.proposal) for _ in range(count))]
             first = []
             yield from self._descend([_Lane(run) for run in runs])
-            forget_all_but_the_best(search)
+            release_all_but_the_best(search)
 
     def _descend(self, lanes: Sequence[_Lane]) -> Iterator[Round]:
         """Bring runs to their end, from checkpoint to checkpoint."""
@@ -205,7 +206,7 @@ class _Descent:
                 for lane, place in zip(new, self._look([lane.current for lane in new], mark), strict=True):
                     lane.place, lane.left = place, lane.current.discarded and lane.current is not search.baseline
             self._improve([lane for lane in going if not lane.left], mark, len(lanes))
-            rest = search.calls(level)
+            rest = search.planner.calls(level)
         yield from search.render([lane.current for lane in lanes])
 
     def _improve(self, lanes: Sequence[_Lane], mark: int, count: int) -> None:
@@ -245,9 +246,8 @@ class _Descent:
     def _retry(self, lane: _Lane, mark: int, count: int, planned: int) -> list[Candidate]:
         """Branch, as often as can be paid for beside the ways of `count` runs to the end, and `planned` NFE."""
         level, up = self.levels[mark], lane.ladder[0]
-        self.search.budget.reserved = count * self.search.calls(level) + planned
-        paid = self.search.budget.affordable(self._cost(mark, up), self.method.retries)
-        self.search.budget.reserved = 0
+        with self.search.budget.reserving(count * self.search.planner.calls(level) + planned):
+            paid = self.search.budget.affordable(self._cost(mark, up), self.method.retries)
         return [self.search.branch(lane.current, level, up) for _ in range(paid)]
 
     def _tries(self, mark: int, rest: int) -> bool:
@@ -255,7 +255,7 @@ class _Descent:
         return self.search.budget.affordable(self._cost(mark, self.ladders[mark][0]) + rest, 1) > 0
 
     def _cost(self, mark: int, up: float) -> int:
-        return self.search.rows + self.search.calls(up, self.levels[mark])
+        return self.search.planner.rows + self.search.planner.calls(up, self.levels[mark])
 
     def _look(self, candidates: Sequence[Candidate], mark: int) -> list[int]:
         """Run candidates to a checkpoint and score what they promise; return the places of their scores in `seen`.

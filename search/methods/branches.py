@@ -32,31 +32,28 @@ def why_not_left(search: Search, levels: Sequence[float]) -> str:
     """Say why runs cannot be left at some levels, as candidate 0's ended run showed; empty if they can."""
     missing = missing_levels(search, levels)
     there = f"the sampler makes no model call at the noise level {missing[0]:g} of the sigmas" if missing else ""
-    return search.why_no_branches or there
+    return search.planner.why_no_branches or there
 
 
 def missing_levels(search: Search, levels: Sequence[float]) -> list[float]:
     """Return the levels at which candidate 0's run, once ended, made no model call."""
-    return [level for level in levels if not search.calls(level * (1 + 3e-5), level)]
+    return [level for level in levels if not search.planner.calls(level * (1 + 3e-5), level)]
 
 
-def become_random(search: Search, name: str, proposal: NoiseProposal | None, why: str) -> Iterator[Round]:
-    """Go on as random search, for the reason `why`."""
-    search.notes.append(f"{name} became random search at the same cost: {why}")
-    search.branch_levels = ()
-    search.release_records()
+def fall_back_to_random(search: Search, name: str, proposal: NoiseProposal | None, why: str) -> Iterator[Round]:
+    """Go on as random search, for the reason `why`; nothing branches any more."""
+    search.fall_back(f"{name} became random search at the same cost: {why}")
     yield from RandomSearch(proposal).run(search)
     _say_what_is_left(search)
 
 
-def leave(search: Search) -> None:
-    """End a method that branches."""
-    search.branch_levels = ()
-    forget_all_but_the_best(search)
+def end_branching(search: Search) -> None:
+    """End a method that branched."""
+    release_all_but_the_best(search)
     _say_what_is_left(search)
 
 
-def forget_all_but_the_best(search: Search) -> None:
+def release_all_but_the_best(search: Search) -> None:
     """Free what branches would start from, but for those of the best so far."""
     best = search.best[0]
     search.release_records(but=[best])
@@ -65,4 +62,4 @@ def forget_all_but_the_best(search: Search) -> None:
 def _say_what_is_left(search: Search) -> None:
     """Say so if limits beside the number of images left a run unpaid."""
     if search.budget.runs_left and not search.budget.affordable(search.budget.run_cost, 1) and not search.stopped:
-        search.stopped = search.budget.why_short()
+        search.stop(search.budget.why_short())

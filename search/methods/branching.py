@@ -12,7 +12,7 @@ from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import NoiseProposal
 from ..spec import Advanced, Node, Range, Tooltip, check_least
-from .branches import become_random, has_record, leave, lowest_noise, missing_levels, one_by_one, why_not_left
+from .branches import end_branching, fall_back_to_random, has_record, lowest_noise, missing_levels, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins, spread, systematic_resample, uniform
 from .settings import GaussianByDefault, Renoise
@@ -96,22 +96,23 @@ class BranchingSearch:
         check_renoise(self.renoise)
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.images == 1:
+        if search.planner.images == 1:
             yield from RandomSearch(self.proposal).run(search)
             return
         ladder = Ladder(search, self.block, self.renoise)
-        why = search.why_no_branches or ladder.why_not
+        why = search.planner.why_no_branches or ladder.why_not
         if not why:
             refuse_twins(search, self.name, self.renoise)
             yield from ladder.begin()
             lineages, children = self._plan(ladder) if not ladder.why_not else (0, 0)
             why = ladder.why_not or ("" if lineages else "the budget does not pay for two children of every step")
         if why:
-            yield from become_random(search, self.name, self.proposal, why)
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
             return
         if not search.should_stop():
-            yield from self._descend(ladder, lineages, children)
-        leave(search)
+            with search.branching(ladder.levels):
+                yield from self._descend(ladder, lineages, children)
+        end_branching(search)
 
     def _plan(self, ladder: Ladder) -> tuple[int, int]:
         """Return how many lineages and children to have: as asked for, or the most that the budget pays for."""
@@ -122,7 +123,7 @@ class BranchingSearch:
             children = min(children, self.children or children)
             if children >= fewest:
                 if lineages < self.lineages or children < self.children:
-                    search.notes.append(f"the budget pays for {lineages} lineages of {children} children each")
+                    search.note(f"the budget pays for {lineages} lineages of {children} children each")
                 return lineages, children
         return 0, 0
 
@@ -172,6 +173,7 @@ class Ladder:
     Attributes:
         search: whom it serves.
         why_not: why there is none, in words.
+        levels: the noise levels, once candidate 0 is rendered.
         joins: whether the origin's run can be left at the first level.
         start: NFE of a run to the first level.
         costs: NFE of one child of each level, to the next one or the end.
@@ -184,7 +186,7 @@ class Ladder:
         self._sigmas = [float(sigma) for sigma in search.session.sigmas[:-1]] + [0.0]
         steps = len(self._sigmas) - 1
         points = range(renoise, steps - 1, block)  # the last step adds no noise
-        self._points = [merged[0] for merged in search.merged(points, LEVELS)]
+        self._points = [merged[0] for merged in search.planner.merged(points, LEVELS)]
         self._second = renoise == 0 and steps > 2 and lowest_noise(search.session.noise_shares.tolist()) > 0
         self.why_not = "" if self._points else "too few steps to branch in"
 
@@ -194,22 +196,26 @@ class Ladder:
         Where a flow model begins in pure noise, some samplers call it a little below: they branch one step later.
         """
         search = self.search
-        search.branch_levels = tuple(self._sigmas[point] for point in {*self._points, *([1] if self._second else [])})
-        if search.start_candidate.status != "finished":
-            yield from search.render([search.start_candidate], later=True)
-        if self._second and self._sigmas[0] in missing_levels(search, search.branch_levels):
-            search.branch_levels = tuple(level for level in search.branch_levels if level != self._sigmas[0])
+        wanted = [self._sigmas[point] for point in {*self._points, *([1] if self._second else [])}]
+        with search.branching(wanted):
+            if search.start_candidate.status != "finished":
+                yield from search.render([search.start_candidate], later=True)
+        if self._second and self._sigmas[0] in missing_levels(search, wanted):
+            wanted = [level for level in wanted if level != self._sigmas[0]]
             self._points = [1, *(point for point in self._points if point > 1)]
-        self.why_not = why_not_left(search, search.branch_levels)
+        self.why_not = why_not_left(search, wanted)
         if self.why_not:
             return
-        self._levels = [self._sigmas[point] for point in self._points]
+        self.levels = [self._sigmas[point] for point in self._points]
         self._ups = [self._sigmas[point - self._renoise] if self._renoise else None for point in self._points]
-        self.ends = [*self._levels[1:], 0.0]
-        search.branch_levels = tuple(self._levels)
-        self.joins = has_record(search.start_candidate, self._levels[0])
-        self.start = search.calls(math.inf, self._levels[0])
-        self.costs = [self._cost(*step) for step in zip(self._levels, self._ups, self.ends, strict=True)]
+        self.ends = [*self.levels[1:], 0.0]
+        self.joins = has_record(search.start_candidate, self.levels[0])
+        self.start = search.planner.calls(math.inf, self.levels[0])
+        self.costs = [self._cost(*step) for step in zip(self.levels, self._ups, self.ends, strict=True)]
+
+    def join_no_more(self) -> None:
+        """Begin all further lineages with noise of their own."""
+        self.joins = False
 
     def left(self) -> int:
         """Return the NFE that can still be spent."""
@@ -221,12 +227,14 @@ class Ladder:
         search = self.search
         fresh = [search.propose(proposal) for _ in range(count - self.joins)]
         if fresh:
-            search.preview(fresh, self._levels[0])
+            search.preview(fresh, self.levels[0])
         return ([search.start_candidate] if self.joins else []) + fresh
 
     def branch(self, parent: Candidate, place: int) -> Candidate:
         """Start a child of a parent that was brought to a level."""
-        return self.search.branch(parent, self._levels[place], self._ups[place])
+        return self.search.branch(parent, self.levels[place], self._ups[place])
 
     def _cost(self, level: float, up: float | None, end: float) -> int:
-        return self.search.calls(level, end) if up is None else self.search.rows + self.search.calls(up, end)
+        return (
+            self.search.planner.calls(level, end) if up is None else self.search.planner.rows + self.search.planner.calls(up, end)
+        )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..core.search import Method, Round, Search
 
@@ -36,21 +35,17 @@ class Chain:
         return f"{self.first.name}, then {self.then.name}"
 
     def run(self, search: Search) -> Iterator[Round]:
-        around, wanted = search.lasting_levels, levels_of(self.then, search)
-        search.lasting_levels = around + wanted
-        search.method = self.first.name
-        with _spending(search, self.share):
-            yield from self.first.run(search)
-            yield from search.score()
-        search.lasting_levels = around
+        with search.lasting(levels_of(self.then, search)):
+            search.use_method(self.first.name)
+            with search.budget_share(self.share):
+                yield from self.first.run(search)
+                yield from search.score()
         if search.should_stop():
             return
-        search.start_candidate = search.best[0]
+        search.start_from(search.best[0])
         if search.start_candidate.recipe.cuts and not levels_of(begins(self.then), search):
-            search.notes.append(
-                f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only"
-            )
-        search.method = self.then.name
+            search.note(f"the winner of {self.first.name} branched on its way: {self.then.name} draws near its first noise only")
+        search.use_method(self.then.name)
         yield from self.then.run(search)
 
     def wanted_levels(self, search: Search) -> tuple[float, ...]:
@@ -67,17 +62,3 @@ def levels_of(method: Method, search: Search) -> tuple[float, ...]:
     """Return the noise levels at which a method wants the winner of the one before it recorded; most want none."""
     wanted = getattr(method, "wanted_levels", None)
     return () if wanted is None else wanted(search)
-
-
-@contextmanager
-def _spending(search: Search, share: float) -> Iterator[None]:
-    """Let a part of the search spend a share of the budget and its limits; stop rules are asked anew afterwards."""
-    budget = search.budget
-    images, rules = budget.images, budget.rules
-    calls = max(1, round(share * rules.max_model_calls)) if rules.max_model_calls else 0
-    budget.images = max(1, min(images, round(share * images)))
-    budget.rules = replace(rules, max_model_calls=calls, max_seconds=share * rules.max_seconds)
-    try:
-        yield
-    finally:
-        budget.images, budget.rules, search.stopped = images, rules, ""

@@ -33,13 +33,13 @@ class Trials:
             ValueError: drafts would be no shorter than the full run.
         """
         if draft_steps and search.scorer.asks_people:
-            search.notes.append(f"every candidate was rendered in full, none as a draft: {search.why_no_drafts}")
+            search.note(f"every candidate was rendered in full, none as a draft: {search.planner.why_no_drafts}")
             draft_steps = 0
-        if draft_steps and not draft_steps < search.steps:
-            most = search.steps - 1
+        if draft_steps and not draft_steps < search.planner.steps:
+            most = search.planner.steps - 1
             raise ValueError(f"'draft_steps' must be from 1 to {most} for a run of {most + 1} steps, not {draft_steps} (0: off)")
         self.search, self.steps, self._finals = search, draft_steps, finals
-        self.pool = search.pool() if draft_steps else search.finished
+        self.pool = search.evaluator.pool() if draft_steps else search.finished
         self.left = 0
         self._first: list[Candidate] = []  # to be drafted with the next
 
@@ -55,7 +55,7 @@ class Trials:
         self.left = self._affordable()
         if self.left > 0 and score_origin:
             self._first = [self.search.start_candidate]
-            if self.search.scores_later and self.search.session.known_steps:
+            if self.search.planner.scores_later and self.search.session.known_steps:
                 self.left -= 1
             else:
                 self._draft([])
@@ -99,7 +99,7 @@ class Trials:
         if self.steps:
             paid = int(max(0, min(budget.cap - budget.nfe, budget.calls_in_time) - self._aside) // self._cost())
         else:
-            paid = budget.affordable(self.search.dearest(self.search.steps), wanted + beside)
+            paid = budget.affordable(self.search.planner.most_expensive(self.search.planner.steps), wanted + beside)
         return max(0, min(wanted, self.left - beside, paid - beside))
 
     def score_of(self, candidate: Candidate, otherwise: float = math.nan) -> float:
@@ -114,7 +114,9 @@ class Trials:
     def _cost(self) -> int:
         """NFE of a draft: the dearest so far, or its share of a full run, rounded up."""
         search = self.search
-        return search.dearest(self.steps) or math.ceil((search.budget.run_cost or search.steps) * self.steps / search.steps)
+        return search.planner.most_expensive(self.steps) or math.ceil(
+            (search.budget.run_cost or search.planner.steps) * self.steps / search.planner.steps
+        )
 
     def _affordable(self) -> int:
         """How many drafts can be paid for beside the full renders of the best."""
@@ -138,27 +140,25 @@ class Trials:
         if self.steps:
             self._say_fewer()
         else:
-            self.search.stopped = self.search.budget.why_short()
+            self.search.stop(self.search.budget.why_short())
 
     def _say_fewer(self) -> None:
-        if FEWER not in self.search.notes:
-            self.search.notes.append(FEWER)
+        self.search.note(FEWER, once=True)
 
     def _draft(self, candidates: Sequence[Candidate], fresh: int = 0, proposal: NoiseProposal | None = None) -> None:
         """Draft candidates, and `fresh` new ones, in waves, as far as the budget reaches beside the full renders of the best."""
         search, budget, todo = self.search, self.search.budget, [*self._first, *candidates]
         self._first = []
-        budget.reserved = self._finals * search.dearest(search.steps)
-        while (todo or fresh) and not search.should_stop():
-            room = budget.affordable(self._cost(), search.wave(self.steps))
-            drawn = [search.propose(proposal) for _ in range(min(fresh, room - len(todo)))]
-            wave, fresh = [*todo, *drawn][:room], fresh - len(drawn)
-            todo = todo[len(wave) :]
-            if not wave:
-                self._end_short()
-                break
-            search.draft(wave, self.steps, self.pool)
-        budget.reserved = 0
+        with budget.reserving(self._finals * search.planner.most_expensive(search.planner.steps)):
+            while (todo or fresh) and not search.should_stop():
+                room = budget.affordable(self._cost(), search.planner.wave(self.steps))
+                drawn = [search.propose(proposal) for _ in range(min(fresh, room - len(todo)))]
+                wave, fresh = [*todo, *drawn][:room], fresh - len(drawn)
+                todo = todo[len(wave) :]
+                if not wave:
+                    self._end_short()
+                    break
+                search.draft(wave, self.steps, self.pool)
 
 
 def check_draft_steps(steps: int) -> None:

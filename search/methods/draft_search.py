@@ -104,19 +104,19 @@ class DraftSearch:
     def run(self, search: Search) -> Iterator[Round]:
         steps = self.steps_of(search)
         if search.scorer.asks_people:
-            search.notes.append(f"draft search became random search: {search.why_no_drafts}")
+            search.note(f"draft search became random search: {search.planner.why_no_drafts}")
             steps = 0
-        elif not self.draft_steps and 2 * steps > search.steps:
-            search.notes.append(f"draft search became random search: a run of {search.steps} steps is too short for drafts")
+        elif not self.draft_steps and 2 * steps > search.planner.steps:
+            search.note(f"draft search became random search: a run of {search.planner.steps} steps is too short for drafts")
             steps = 0
         yield from search.render([search.start_candidate], later=True)  # what it cost tells what limits leave
-        images = search.images
+        images = search.planner.images
         finals = self.finals or max(1, round(images / IMAGES_PER_FINAL))
         trials = Trials(search, steps, max(1, min(finals, images - 2)))
         yield from trials.begin()
         yield from trials.draw(self._independent(trials), self.proposal)
         around = NeighborProposal(self.cosine)
-        size = search.round_size(self.parents * self.children, trials.left)
+        size = search.planner.round_size(self.parents * self.children, trials.left)
         children = math.ceil(size / self.parents)
         while trials.going_on:
             best = [candidate for candidate, _ in trials.pool.best(self.parents)]
@@ -127,7 +127,7 @@ class DraftSearch:
 
     def steps_of(self, search: Search) -> int:
         """Return d."""
-        return self.draft_steps or max(LEAST_STEPS, round(DRAFT_SHARE * search.steps))
+        return self.draft_steps or max(LEAST_STEPS, round(DRAFT_SHARE * search.planner.steps))
 
     def _independent(self, trials: Trials) -> int:
         """How many more independent candidates to try: all if they are rendered in full."""

@@ -108,17 +108,22 @@ class EvolutionSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         starts, sigmas = self._starts(search), [float(s) for s in search.session.sigmas]
-        search.branch_levels = tuple(sigmas[k + 1] for k in starts if k)
-        search.parents = max(self.elites, self.likely_parents())
-        if search.baseline_first:
+        levels = [sigmas[k + 1] for k in starts if k]
+        with search.branching(levels, parents=max(self.elites, self.likely_parents())):
+            yield from self._evolve(search, starts)
+            search.release_records()
+
+    def _evolve(self, search: Search, starts: list[int]) -> Iterator[Round]:
+        """Render generation 0, and breed those after it."""
+        if search.planner.baseline_first:
             yield from search.render([search.start_candidate], later=True)
-        first = max(1, min(search.images, round(self.first_share * search.images)))
+        first = max(1, min(search.planner.images, round(self.first_share * search.planner.images)))
         there = len(search.candidates)
         yield from search.render([search.start_candidate], first - 1)
         population = [search.start_candidate, *search.candidates[there:]]
         starts = self._reachable(search, population, starts)
         generations = [(start, wanted) for start, wanted in zip(starts, self._sizes(search, starts), strict=True) if wanted]
-        for merged in search.merged(generations, GENERATIONS):
+        for merged in search.planner.merged(generations, GENERATIONS):
             if search.should_stop():
                 break
             population = [c for c in population if c.status == "finished"]
@@ -127,18 +132,15 @@ class EvolutionSearch:
             survivors = [c for c, _ in search.finished.in_order_of(population)][: self.elites]
             search.release_records(c for c in population if c not in survivors)
             population = [*survivors, *search.candidates[there:]]
-        search.release_records()
-        search.branch_levels, search.parents, search.pinned = (), 1, ()
 
     @staticmethod
     def _bred(search: Search, stages: Sequence[tuple[_Parents, int]]) -> Iterator[Round]:
         """Render as many children of each stage's parents as it says."""
         following = (parents for parents, wanted in stages for _ in range(wanted))
         costs = [parents.cost for parents, _ in stages]
-        search.pinned = [candidate for parents, _ in stages for candidate in parents.likely]
-        yield from search.render(
-            [], sum(wanted for _, wanted in stages), draw=lambda: next(following).child(), cost=max(costs) if all(costs) else 0
-        )
+        count, cost = sum(wanted for _, wanted in stages), max(costs) if all(costs) else 0
+        with search.pinning(candidate for parents, _ in stages for candidate in parents.likely):
+            yield from search.render([], count, draw=lambda: next(following).child(), cost=cost)
 
     def likely_parents(self) -> int:
         """Return of how many of the best a tournament chooses one, but for one time in a thousand."""
@@ -146,11 +148,11 @@ class EvolutionSearch:
 
     def _starts(self, search: Search) -> list[int]:
         """Return after how many steps children start, 0 for the first noise; each leaves a step to take."""
-        last = max(search.steps - 2, 0)
-        if search.why_no_renoising:  # pictures are only scored when finished
-            search.notes.append(f"{ONLY_FIRST}: {search.why_no_renoising}")
+        last = max(search.planner.steps - 2, 0)
+        if search.planner.why_no_renoising:  # pictures are only scored when finished
+            search.note(f"{ONLY_FIRST}: {search.planner.why_no_renoising}")
             return [0] * len(self.evolve_at)
-        return sorted({min(int(share * search.steps + 1e-9), last) for share in self.evolve_at})
+        return sorted({min(int(share * search.planner.steps + 1e-9), last) for share in self.evolve_at})
 
     def _reachable(self, search: Search, population: Sequence[Candidate], starts: list[int]) -> list[int]:
         """Return the starts, with the first noise for those at which no run was recorded or could have been."""
@@ -159,14 +161,14 @@ class EvolutionSearch:
         if search.start_candidate.recipe.start == ZERO and any(found):
             return [k for k in found if k]  # noise of zeros has no neighbors
         if found != starts and len(population) > 1:
-            search.notes.append(f"{ONLY_FIRST}: the sampler makes no model call at the noise levels of its steps")
+            search.note(f"{ONLY_FIRST}: the sampler makes no model call at the noise levels of its steps")
         return found
 
     def _sizes(self, search: Search, starts: Sequence[int]) -> list[int]:
-        budget, run_cost = search.budget, search.dearest(search.steps) or search.budget.run_cost or 1
+        budget, run_cost = search.budget, search.planner.most_expensive(search.planner.steps) or search.budget.run_cost or 1
         if budget.run_cost is None:
             return [0] * len(starts)
-        costs = [search.calls(float(search.session.sigmas[k])) + search.rows if k else run_cost for k in starts]
+        costs = [search.planner.calls(float(search.session.sigmas[k])) + search.planner.rows if k else run_cost for k in starts]
         return self.sizes(budget.affordable(1, budget.images * budget.run_cost), costs)
 
     @staticmethod
@@ -201,7 +203,7 @@ class _Parents:
         able = [c for c in population if start and has_record(c, self._below)]
         self._branches = bool(able)
         self._ranked = [c for c, _ in search.finished.in_order_of(able or population)]
-        self.cost = search.calls(self._here) + search.rows if able else 0
+        self.cost = search.planner.calls(self._here) + search.planner.rows if able else 0
         self.likely = self._ranked[: method.likely_parents()] if able else []
 
     def child(self) -> Candidate:

@@ -11,7 +11,7 @@ from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
 from ..spec import Advanced, Choices, Node, Range, Tooltip, check_least
-from .branches import become_random, leave, why_not_left
+from .branches import end_branching, fall_back_to_random, why_not_left
 from .random_search import RandomSearch
 from .resampling import check_renoise, effective_size, refuse_twins, spread, systematic_resample, uniform
 from .settings import GaussianByDefault, Renoise
@@ -125,30 +125,31 @@ class FKSteering:
             raise ValueError(f"'ess_threshold' must be from 0 to 1, not {self.ess_threshold:g}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.images == 1:
+        if search.planner.images == 1:
             yield from RandomSearch(self.proposal).run(search)
             return
-        why = search.why_no_branches or ("" if self.steps(search.steps) else "too few steps to look half-way")
+        why = search.planner.why_no_branches or ("" if self.steps(search.planner.steps) else "too few steps to look half-way")
         if why:
-            yield from become_random(search, self.name, self.proposal, why)
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
             return
         refuse_twins(search, self.name, self.renoise)
-        steps = [merged[-1] for merged in search.merged(self.steps(search.steps), LOOKS)]
+        steps = [merged[-1] for merged in search.planner.merged(self.steps(search.planner.steps), LOOKS)]
         sigmas = [float(sigma) for sigma in search.session.sigmas]
         cuts = [sigmas[k - 1] for k in steps]
         ups = [sigmas[max(k - 1 - self.renoise, 0)] if self.renoise else None for k in steps]
-        search.branch_levels = tuple(cuts)
         looks: list[Pool | None] = [None] * len(cuts)
-        if search.start_candidate.status != "finished" and (search.baseline_first or self.renoise):
-            for level, cut in enumerate(cuts):
-                looks[level] = search.preview([search.start_candidate], cut)
-            yield from search.render([search.start_candidate], later=True)
-            if why := why_not_left(search, cuts):
-                yield from become_random(search, self.name, self.proposal, why)
-                return
-        if not search.should_stop():
-            yield from self._steer(search, cuts, ups, looks)
-        leave(search)
+        with search.branching(cuts):
+            if search.start_candidate.status != "finished" and (search.planner.baseline_first or self.renoise):
+                for level, cut in enumerate(cuts):
+                    looks[level] = search.preview([search.start_candidate], cut)
+                yield from search.render([search.start_candidate], later=True)
+                why = why_not_left(search, cuts)
+            if not why and not search.should_stop():
+                yield from self._steer(search, cuts, ups, looks)
+        if why:
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
+        else:
+            end_branching(search)
 
     def steps(self, total: int) -> list[int]:
         """Return after how many of `total` steps particles are weighted: not after the first, where all is noise."""
@@ -175,15 +176,15 @@ class FKSteering:
             elif effective_size([p.log_weight for p in field]) < self.ess_threshold * len(field) * (1 + 1e-9):
                 field = self._resample(search, field, cut, ups[level], level)
         yield from search.render([p.candidate for p in field])
-        if self.renoise and search.images > 1 and not search.should_stop():  # copies cost less than they might have
-            yield from search.render([], search.images - 1, self.proposal)
+        if self.renoise and search.planner.images > 1 and not search.should_stop():  # copies cost less than they might have
+            yield from search.render([], search.planner.images - 1, self.proposal)
 
     def _count(self, search: Search, cuts: Sequence[float], ups: Sequence[float | None]) -> int:
         """Return how many particles the budget pays for, candidate 0 included."""
         if not self.renoise or search.budget.run_cost is None:
-            return search.images
-        copy = sum(search.rows + search.calls(up, cut) for cut, up in zip(cuts, ups, strict=True))
-        return 1 + search.budget.affordable(search.budget.run_cost + copy, search.images - 1)
+            return search.planner.images
+        copy = sum(search.planner.rows + search.planner.calls(up, cut) for cut, up in zip(cuts, ups, strict=True))
+        return 1 + search.budget.affordable(search.budget.run_cost + copy, search.planner.images - 1)
 
     def weigh(self, particle: Particle, reward: float) -> None:
         """Multiply a particle's weight by its potential; NaN weighs nothing until the next resampling, and is forgotten."""

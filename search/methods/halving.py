@@ -10,7 +10,7 @@ from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
 from ..spec import Choices, Node, Range, Tooltip
-from .branches import become_random
+from .branches import fall_back_to_random
 from .random_search import RandomSearch
 from .settings import GaussianByDefault
 
@@ -73,22 +73,22 @@ class HalvingSearch:
             raise ValueError(f"cuts by sigma need first_cut >= second_cut > 0, not {first:g} and {second:g}")
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.images <= 2:
+        if search.planner.images <= 2:
             yield from RandomSearch(self.proposal).run(search)
             return
         if why := self._why_not(search):
             # Rendering survivors anew at equal cost would look at 4/3 N candidates half-way instead of N in full.
-            yield from become_random(search, self.name, self.proposal, why)
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
             return
         sigmas = [float(s) for s in search.session.sigmas]
         steps = self.cut_steps(sigmas)
         cuts = [sigmas[k - 1] for k in steps]
         looks: list[Pool | None] = [None] * len(cuts)
-        marks = [*steps, search.steps]
+        marks = [*steps, search.planner.steps]
         if search.start_candidate.status == "finished":  # a chain's: it keeps its slot without a look
             yield from self._halve(search, cuts, looks, marks)
             return
-        if search.baseline_first:  # what a run costs has to be known: candidate 0 goes first, looked at on its way
+        if search.planner.baseline_first:  # what a run costs has to be known: candidate 0 goes first, looked at on its way
             marks = []
             for level, cut in enumerate(cuts):
                 looks[level] = search.preview([search.baseline], cut)
@@ -96,27 +96,26 @@ class HalvingSearch:
             yield from search.render([search.baseline], later=True)
             marks.append(search.baseline.nfe)
             if why := self._why_not(search):
-                yield from become_random(search, self.name, self.proposal, why)
+                yield from fall_back_to_random(search, self.name, self.proposal, why)
                 return
         if not search.should_stop():
             yield from self._halve(search, cuts, looks, marks)
 
     def _halve(self, search: Search, cuts: list[float], looks: list[Pool | None], marks: list[int]) -> Iterator[Round]:
-        images, wanted = search.images, search.budget.runs_left + (search.start_candidate.status == "finished")
+        images, wanted = search.planner.images, search.budget.runs_left + (search.start_candidate.status == "finished")
         widths = self.widths(images, marks)
         field = [search.start_candidate, *(search.propose(self.proposal) for _ in range(widths[0] - 1))]
         legs = [(width - 1) * (end - start) for width, start, end in zip(widths[1:], marks, marks[1:], strict=False)]
         for level, cut in enumerate(cuts):
             if widths[level + 1] >= len(field):
                 continue
-            search.budget.reserved = sum(legs[level:])  # so that a sampler without fixed steps leaves enough to end
             known = looks[level] is not None or search.start_candidate.status == "finished"
-            pool = search.preview(field[1:] if known else field, cut, looks[level])
+            with search.budget.reserving(sum(legs[level:])):  # so that a sampler without fixed steps leaves enough to end
+                pool = search.preview(field[1:] if known else field, cut, looks[level])
             field = self._survivors(search, pool, widths[level + 1])
-        search.budget.reserved = 0
         yield from search.render(field)
-        if images < wanted and not search.stopped:
-            search.stopped = f"the limits pay for {images} of {wanted} images"
+        if images < wanted:
+            search.stop(f"the limits pay for {images} of {wanted} images")
 
     @staticmethod
     def widths(images: int, marks: Sequence[int]) -> list[int]:
@@ -154,4 +153,4 @@ class HalvingSearch:
     def _why_not(self, search: Search) -> str:
         """Say why no candidate can be dropped half-way; empty if some can."""
         ends = "" if self.cut_steps([float(s) for s in search.session.sigmas]) else "both cuts are at the end of the run"
-        return search.why_no_looks or ends
+        return search.planner.why_no_looks or ends

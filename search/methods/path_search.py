@@ -11,7 +11,7 @@ from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..core.search import Round, Search
 from ..spec import Node, Range, Tooltip, check_least
-from .branches import become_random, has_record, leave, lowest_noise, one_by_one, why_not_left
+from .branches import end_branching, fall_back_to_random, has_record, lowest_noise, one_by_one, why_not_left
 from .random_search import RandomSearch
 from .settings import GaussianByDefault
 
@@ -117,20 +117,23 @@ class PathSearch:
             return
         loops = [
             Loop(merged[0].cut, merged[0].up, merged[-1].down)
-            for merged in search.merged(self.loops(search.session.noise_shares.tolist()), LOOPS)
+            for merged in search.planner.merged(self.loops(search.session.noise_shares.tolist()), LOOPS)
         ]
-        why = search.why_no_branches or ("" if loops else f"the sigmas have no steps around a noise share of {self.start:g}")
-        why = why or ("" if search.images > 1 else "the budget does not pay for a loop")
+        why = search.planner.why_no_branches or (
+            "" if loops else f"the sigmas have no steps around a noise share of {self.start:g}"
+        )
+        why = why or ("" if search.planner.images > 1 else "the budget does not pay for a loop")
         if not why:
             walk = _Walk(self, search, loops)
-            yield from walk.begin()
-            why = walk.why_not
+            with search.branching([walk.legs[0][0]]):
+                yield from walk.begin()
+                why = walk.why_not
+                if not (why or search.stopped):
+                    yield from walk.go()
         if why:
-            yield from become_random(search, self.name, self.proposal, why)
-            return
-        if not search.stopped:
-            yield from walk.go()
-        leave(search)
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
+        else:
+            end_branching(search)
 
     def loops(self, shares: Sequence[float]) -> list[Loop]:
         """Return the loops over sigmas with these noise shares (S + 1,); none where the levels are missing."""
@@ -162,7 +165,6 @@ class _Walk:
         sigmas = [float(sigma) for sigma in search.session.sigmas[:-1]] + [0.0]
         self.method, self.search, self.why_not = method, search, ""
         self.legs = [(sigmas[loop.cut], sigmas[loop.up], sigmas[loop.down]) for loop in loops]
-        search.branch_levels = (self.legs[0][0],)
         self.pool: Pool | None = None
         self.survivors = self.branches = 0
         self.fewest = 1 if method.branches == 1 else 2  # one branch alone is no choice
@@ -179,14 +181,14 @@ class _Walk:
         if self.why_not:
             return
         self.joins = has_record(search.start_candidate, self.legs[0][0])
-        self.start = search.calls(float("inf"), self.legs[0][0])
-        self.costs = [search.rows + search.calls(up, down) for _, up, down in self.legs]
+        self.start = search.planner.calls(float("inf"), self.legs[0][0])
+        self.costs = [search.planner.rows + search.planner.calls(up, down) for _, up, down in self.legs]
         self._plan()
         if not self.survivors:
             self.why_not = "the budget does not pay for a loop"
         elif self.survivors < method.survivors or self.branches < method.branches:
             wanted = f"{method.survivors} survivors" + (f" of {method.branches} branches each" if method.branches else "")
-            search.notes.append(f"{wanted} are more than the budget pays for: {self.survivors} of {self.branches} branches each")
+            search.note(f"{wanted} are more than the budget pays for: {self.survivors} of {self.branches} branches each")
 
     def go(self) -> Iterator[Round]:
         """Start, loop, and finish."""
@@ -196,21 +198,21 @@ class _Walk:
             branches = search.budget.affordable(rest, self.branches)
             if branches < self.fewest:  # calls take longer than they did
                 yield from search.render(field)
-                search.stopped = search.stopped or "the rest of the time is too short for another loop"
+                search.stop("the rest of the time is too short for another loop")
                 break
-            search.branch_levels = (down or self.legs[0][0],)  # a winner may be branched on by paths after these
             count, draw = len(field) * branches, one_by_one(field, branches, partial(search.branch, sigma=cut, renoise_to=up))
-            if down > 0.0:
-                children = [draw() for _ in range(count)]
-                self._leave(field)
-                field = self._best(search.preview(children, down), self.survivors)
-                continue
-            try:
-                yield from search.render([], count, draw=draw, cost=self.costs[number])
-            finally:
-                self._leave(field)
+            with search.branching([down or self.legs[0][0]]):  # a winner may be branched on by paths after these
+                if down > 0.0:
+                    children = [draw() for _ in range(count)]
+                    self._end(field)
+                    field = self._best(search.preview(children, down), self.survivors)
+                    continue
+                try:
+                    yield from search.render([], count, draw=draw, cost=self.costs[number])
+                finally:
+                    self._end(field)
 
-    def _leave(self, parents: Sequence[Candidate]) -> None:
+    def _end(self, parents: Sequence[Candidate]) -> None:
         """End the runs of candidates that have branched."""
         self.search.prune(parents)
         self.search.release_records(parents)
@@ -236,9 +238,9 @@ class _Walk:
         fresh = (self._left() - self.survivors * self.branches * sum(self.costs)) // self.start
         if len(kept) == self.survivors:
             fresh = 0
-            search.notes.append("the winner of the method before is the one survivor: there is no place for another start")
+            search.note("the winner of the method before is the one survivor: there is no place for another start")
         others = [search.propose(self.method.proposal) for _ in range(fresh)]
-        pool = search.preview(others, self.legs[0][0], self.pool) if others else self.pool or search.pool()
+        pool = search.preview(others, self.legs[0][0], self.pool) if others else self.pool or search.evaluator.pool()
         field = [*kept, *self._best(pool, self.survivors - len(kept))]
         search.release_records(but=field)
         return field

@@ -43,7 +43,7 @@ class RandomSearch:
 
     def run(self, search: Search) -> Iterator[Round]:
         if self.draft_steps == 0:
-            yield from search.render([search.start_candidate], search.images - 1, self.proposal)
+            yield from search.render([search.start_candidate], search.planner.images - 1, self.proposal)
             return
         trials = Trials(search, self.draft_steps)
         yield from trials.begin(score_origin=False)

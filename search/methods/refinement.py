@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ..core.search import Round, Search
 from ..spec import Node, Range, Tooltip, check_least
-from .branches import become_random, leave
+from .branches import end_branching, fall_back_to_random
 
 
 @dataclass(frozen=True)
@@ -62,33 +62,40 @@ class RefinementSearch:
 
     def wanted_levels(self, search: Search) -> tuple[float, ...]:
         """Return the noise level at which children leave; a method before it in a chain has its runs recorded there."""
-        return () if self.why_not(search) else (float(search.session.sigmas[self.first_step(search.steps) + 1]),)
+        return () if self.why_not(search) else (float(search.session.sigmas[self.first_step(search.planner.steps) + 1]),)
 
     def first_step(self, steps: int) -> int:
         """Return k for a run of so many steps."""
         return max(1, min(int(self.start * steps + 1e-9), steps - 2))
 
     def run(self, search: Search) -> Iterator[Round]:
-        search.branch_levels = levels = self.wanted_levels(search)
-        yield from search.render([search.start_candidate], later=True)
-        if search.should_stop():
-            return
-        why = self.why_not(search)
-        if not why and not search.branchable_at(levels[0]):
-            why = f"no run can be left at the noise level {levels[0]:g}: the sampler makes no model call there"
+        levels = self.wanted_levels(search)
+        with search.branching(levels):
+            yield from search.render([search.start_candidate], later=True)
+            if search.should_stop():
+                return
+            why = self.why_not(search)
+            if not why and not search.branchable_at(levels[0]):
+                why = f"no run can be left at the noise level {levels[0]:g}: the sampler makes no model call there"
+            if not why:
+                yield from self._refine(search, levels[0])
         if why:
-            yield from become_random(search, self.name, None, why)
-            return
-        level, up = levels[0], float(search.session.sigmas[self.first_step(search.steps)])
-        cost = search.calls(up) + search.rows
+            yield from fall_back_to_random(search, self.name, None, why)
+        else:
+            end_branching(search)
+
+    def _refine(self, search: Search, level: float) -> Iterator[Round]:
+        """Climb by children that leave the best so far at a noise level."""
+        up = float(search.session.sigmas[self.first_step(search.planner.steps)])
+        cost = search.planner.calls(up) + search.planner.rows
         best, parent = [c.index for c, _ in search.finished.best()], search.branchable_at(level)[0].index
         if best and parent != best[0]:
-            search.notes.append(
+            search.note(
                 f"{self.name} began at candidate {parent}: the run of the best, candidate {best[0]}, cannot be left at the noise "
                 f"level {level:g}"
             )
         left = search.budget.affordable(1, search.budget.images * search.budget.run_cost)
-        size = search.round_size(self.children, left // cost)
+        size = search.planner.round_size(self.children, left // cost)
         while (count := search.budget.affordable(cost, size)) and not search.should_stop():
             parent = search.branchable_at(level)[0]
             children = [search.branch(parent, level, renoise_to=up) for _ in range(count)]
@@ -96,10 +103,9 @@ class RefinementSearch:
             cost = max(cost, *(child.nfe for child in children))  # some samplers call the model more often in a short run
             best = search.branchable_at(level)[0]
             search.release_records(but=[best])
-        leave(search)
 
     def why_not(self, search: Search) -> str:
         """Say why no child could leave a run on its way; empty if it can."""
-        if search.steps < 3:
-            return f"a run of {search.steps} steps has no end to redraw"
-        return search.why_no_renoising
+        if search.planner.steps < 3:
+            return f"a run of {search.planner.steps} steps has no end to redraw"
+        return search.planner.why_no_renoising

@@ -13,7 +13,7 @@ from ..base.candidate import Candidate, rankable
 from ..core.search import Round, Search
 from ..noise.proposals import NoiseProposal
 from ..spec import Node, Range, Tooltip, check_least
-from .branches import become_random, leave
+from .branches import end_branching, fall_back_to_random
 from .branching import Ladder
 from .random_search import RandomSearch
 from .resampling import check_renoise, refuse_twins
@@ -69,24 +69,24 @@ class RolloverSearch:
         check_renoise(self.renoise)
 
     def run(self, search: Search) -> Iterator[Round]:
-        if search.images == 1:
+        if search.planner.images == 1:
             yield from RandomSearch(self.proposal).run(search)
             return
         ladder = Ladder(search, self.block, self.renoise)
-        why = search.why_no_branches or ladder.why_not
+        why = search.planner.why_no_branches or ladder.why_not
         if not why:
             refuse_twins(search, self.name, self.renoise)
             yield from ladder.begin()
-            if not ladder.why_not and ladder.left() < _least(ladder):
-                ladder.why_not = "the budget does not pay for a child of every step"
             why = ladder.why_not
+            why = why or ("" if ladder.left() >= _least(ladder) else "the budget does not pay for a child of every step")
         if why:
-            yield from become_random(search, self.name, self.proposal, why)
+            yield from fall_back_to_random(search, self.name, self.proposal, why)
             return
-        while ladder.left() >= _least(ladder) and not search.should_stop():
-            yield from _Lineage(ladder).run(self.proposal)
-            ladder.joins = False
-        leave(search)
+        with search.branching(ladder.levels):
+            while ladder.left() >= _least(ladder) and not search.should_stop():
+                yield from _Lineage(ladder).run(self.proposal)
+                ladder.join_no_more()
+        end_branching(search)
 
 
 def _least(ladder: Ladder) -> int:
@@ -105,7 +105,7 @@ class _Lineage:
 
     def __init__(self, ladder: Ladder) -> None:
         self.ladder, self.search = ladder, ladder.search
-        self.seen = ladder.search.pool()
+        self.seen = ladder.search.evaluator.pool()
         self.incumbent: Candidate | None = None
         self.purse = 0.0
 
@@ -167,7 +167,7 @@ class _Lineage:
     def _tries(self, place: int) -> list[int]:
         """Return how many children of a level to try at a time, as far as its quota reaches: one, or several in large rounds."""
         quota = self._quota(place)
-        size = self.search.round_size(1, quota, least=2)
+        size = self.search.planner.round_size(1, quota, least=2)
         return [min(size, quota - before) for before in range(0, quota, size)]
 
     def _score(self, candidate: Candidate) -> float:

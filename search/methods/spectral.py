@@ -93,7 +93,7 @@ class SpectralSearch:
         family: dict[int, Ancestor] = {search.start_candidate.index: Ancestor(0)}  # parents are indices of candidates here
         proposal: NoiseProposal = LowFrequencyProposal(self.levels)
         parents: tuple[int, ...] = ()
-        size = search.round_size(self.population, trials.left, least=2)
+        size = search.planner.round_size(self.population, trials.left, least=2)
         while trials.going_on:
             elites = self._elites(trials, family)
             learned = self._distribution(search, family, elites) if len(elites) >= 2 else None
@@ -118,8 +118,7 @@ class SpectralSearch:
         longest = made.propose(search.seed, len(search.candidates) + self.population, search.start_candidate.recipe)
         if len(lineage) < MAX_LINEAGE and len(longest.to_json()) < MAX_LENGTH:
             return made
-        note = "spectral search went on without learning more: a recipe could not hold more ancestors"
-        search.notes += [note] if note not in search.notes else []
+        search.note("spectral search went on without learning more: a recipe could not hold more ancestors", once=True)
         return None
 
 

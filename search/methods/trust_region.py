@@ -118,7 +118,7 @@ class TrustRegionSearch:
         yield from trials.draw(min(warm, trials.left))
         regions = [Region(self.side) for _ in range(self.regions)]
         dealt = 0
-        size = search.round_size(self.batch, trials.left, least=2)
+        size = search.planner.round_size(self.batch, trials.left, least=2)
         while trials.going_on:
             centres = self._centres(trials)
             steps: list[tuple[Region, Candidate, Candidate]] = []

@@ -85,7 +85,7 @@ class ZeroOrderSearch:
         yield from trials.begin()
         pivot, proposal = search.start_candidate, self.proposal or NeighborProposal(self.cosine)
         fresh: list[Candidate] = []
-        size = search.round_size(self.neighbors, trials.left, least=2)
+        size = search.planner.round_size(self.neighbors, trials.left, least=2)
         while trials.going_on:
             around = [search.propose(proposal, pivot) for _ in range(trials.most(size, len(fresh)))]
             yield from trials.score([*fresh, *around])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -106,7 +107,7 @@ class Scorer:
         self.names = unique_names([leaf.name for leaf in self._leaves])
         for name, leaf in zip(self.names, self._leaves, strict=True):
             if asks_people(leaf):
-                leaf.failed = partial(self._failed, f"verifier '{name}' could not be helped by its assistant")
+                leaf.report_failures(partial(self._failed, f"verifier '{name}' could not be helped by its assistant"))
         self._skip = skip_errors
         self._is_interrupt, self._clock, self._check = is_interrupt, clock, check
         self.calls, self.scored, self.seconds = 0, 0, 0.0
@@ -116,6 +117,24 @@ class Scorer:
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
         self._scale = 0  # how often those changed
         self._wanted = reference_rows(self.verifier)
+
+    def connect(self, recall: Callable[[int], Tensor | None], finishing: Callable[[], bool]) -> None:
+        """Let those who ask people see earlier candidates again, and know when the user ends the search; see `Sitting`."""
+        for sitting in self.sittings.values():
+            sitting.connect(recall, finishing)
+
+    def finalists_wanted(self, count: int) -> int:
+        """Return how many of `count` finished candidates are asked about again at the end of the search."""
+        return getattr(self.verifier, "finalists", 0) if self.dear is None else self.finalists_among(count)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of what is done meanwhile as spent in verifiers."""
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self.seconds += self._clock() - started
 
     @property
     def trusts_previews(self) -> bool:
@@ -226,6 +245,10 @@ class Scorer:
         self.seconds += self._clock() - started - (self.waited - waited)
         return torch.stack(columns, dim=1)
 
+    def forget_answers(self) -> None:
+        """Start anew to note what parts say; see `answered`."""
+        self.answered = {}
+
     def enter(self, candidates: Sequence[Candidate], raw: Tensor) -> None:
         """Count candidates with their raw scores (n, V) among the scored: the first of a search may set a scale."""
         self.scored += len(candidates)
@@ -326,7 +349,7 @@ class Scorer:
         said = f"{what}: {cut(f'{type(error).__name__}: {error}')}"
         if not self._skip:
             raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
-        self._note(said)
+        self.note_problem(said)
 
     def _ask(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
@@ -351,10 +374,11 @@ class Scorer:
         means = torch.stack([part.mean() for part in scores.detach().float().cpu().split(counts)])
         for one, value in zip(shown, means.tolist(), strict=True):
             if not math.isfinite(value):
-                self._note(f"verifier '{name}' returned {value} for candidate {one.candidate.index}: it ranks last")
+                self.note_problem(f"verifier '{name}' returned {value} for candidate {one.candidate.index}: it ranks last")
         return torch.where(torch.isfinite(means), means, torch.nan)
 
-    def _note(self, said: str) -> None:
+    def note_problem(self, said: str) -> None:
+        """Note what went wrong and was passed over, in words, once."""
         if said not in self.problems:
             self.problems.append(said)
 

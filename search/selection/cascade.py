@@ -31,21 +31,21 @@ def judge_finalists(search: Search) -> None:
     if search.baseline in ranked and search.baseline not in chosen:
         chosen.append(search.baseline)
     search.say(judging(len(chosen)))
-    judged = scorer.pool(lambda: search.discards)
+    judged, evaluator = scorer.pool(lambda: search.evaluator.discards), search.evaluator
 
     def told(some: Sequence[Candidate], raw: Tensor) -> None:
         scored = scorer.combine(raw).isfinite()
         judged.add([c for c, there in zip(some, scored.tolist(), strict=True) if there], raw[scored])
         scorer.revise(judged)
-        search.image_cache.keep(judged.ranked() or search.ranked)
+        evaluator.image_cache.keep(judged.ranked() or search.ranked)
 
     for first in range(0, len(chosen), GROUP):
-        search.scored_by(scorer, chosen[first : first + GROUP], told)
-    search.finalists = judged
+        evaluator.scored_by(scorer, chosen[first : first + GROUP], told)
+    evaluator.set_finalists(judged)
     if scorer.ended:
-        search.notes.append(scorer.ended)
+        search.note(scorer.ended)
     if not judged.members:
-        search.notes.append(NOT_SCORED)
+        search.note(NOT_SCORED)
 
 
 def final_score(search: Search, candidate: Candidate) -> float:
@@ -53,6 +53,5 @@ def final_score(search: Search, candidate: Candidate) -> float:
 
     NaN for a candidate that cannot be compared with the winner: it was no finalist.
     """
-    if search.finalists is None or not search.finalists.members:
-        return candidate.score
-    return search.finalists.score_of(candidate)
+    finalists = search.evaluator.finalists
+    return candidate.score if finalists is None or not finalists.members else finalists.score_of(candidate)

@@ -109,26 +109,23 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
     def known(i: int, j: int, measure: Callable[[], float]) -> float:
         return search.scorer.settled({"better": True}, measure, pool.members[i], pool.members[j])
 
-    started = search.budget.clock()
     try:
-        finals = finals_of(verifier, scores, lambda i: search.pictures(pool.members[i]), known)
+        with search.scorer.timed():
+            finals = finals_of(verifier, scores, lambda i: search.evaluator.pictures(pool.members[i]), known)
     except Exception as error:
         if is_interrupt(error):
             raise
-        search.scorer.problems.append(f"verifier '{verifier.name}' could not compare the finalists: {cut(str(error))}")
+        search.scorer.note_problem(f"verifier '{verifier.name}' could not compare the finalists: {cut(str(error))}")
         return
-    finally:
-        search.scorer.seconds += search.budget.clock() - started
     if finals is None:
         return
     index = [candidate.index for candidate in pool.members]
     pool.refine({index[i]: score for i, score in finals.scores.items()})
-    search.observer.changed(search)
-    search.finals = {
+    search.set_finals({
         "verifier": verifier.name,
         "comparisons": finals.comparisons,
         "finalists": [{"index": index[i], "score": scores[i], "wins": share} for i, share in finals.shares.items()],
-    }
+    })  # fmt: skip
 
 
 def _probability(value: Any) -> float:

@@ -121,12 +121,12 @@ def test_a_wrong_number_of_scores_is_an_error():
 @pytest.mark.parametrize("prefer", [HIGH, LOW])
 def test_nothing_is_decoded_but_what_is_returned(method, prefer):
     search = run(method, 8, GuidanceGap(5, prefer))
-    assert search.decodes == search.scorer.calls == 0 and search.session.gaps_for == "guidance gap"
+    assert search.evaluator.decodes == search.scorer.calls == 0 and search.session.gaps_for == "guidance gap"
     best, score = search.ranked[0]
     sums = {c.index: sum(c.gaps[:5]) for c, _ in search.ranked}
     assert score == pytest.approx(sums[best.index] if prefer == HIGH else -sums[best.index])
     assert sums[best.index] == (max if prefer == HIGH else min)(sums.values())
-    assert len(sums) > 1 and search.pictures(best).shape[-1] == 3 and search.decodes == 1
+    assert len(sums) > 1 and search.evaluator.pictures(best).shape[-1] == 3 and search.evaluator.decodes == 1
 
 
 def test_cfg_rejection_prunes_by_the_gap_at_the_cost_of_random_search():
@@ -158,8 +158,8 @@ def test_a_draft_of_a_finished_candidate_does_too():
 def test_branches_have_the_gaps_of_the_calls_before_their_cut():
     search = prepare(4, GuidanceGap(0), stochastic=True)
     level = float(search.session.sigmas[8])
-    search.branch_levels = (level,)
-    list(search.render([search.start_candidate]))
+    with search.branching([level]):
+        list(search.render([search.start_candidate]))
     same, up = (
         search.branch(search.start_candidate, level),
         search.branch(search.start_candidate, level, float(search.session.sigmas[4])),

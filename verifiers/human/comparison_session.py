@@ -74,6 +74,14 @@ class ComparisonSession:
     _taste: tuple[int, PreferenceModel | None] = (-1, None)  # the model, and how many choices it knows
     _strengths: tuple[int, dict[int, float]] = (-1, {})  # likewise
 
+    def connect(self, recall: Callable[[int], Tensor | None], finishing: Callable[[], bool]) -> None:
+        """Take what it needs of the search; see `recall` and `finishing`."""
+        self.recall, self.finishing = recall, finishing
+
+    def report_failures(self, failed: Callable[[Exception], None]) -> None:
+        """Tell `failed` when the assistant failed."""
+        self.failed = failed
+
     @property
     def name(self) -> str:
         return self.verifier.name
