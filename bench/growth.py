@@ -203,7 +203,7 @@ class Session(AnalyticSession):
 
 
 class Timed(Scorer):
-    """A judge whose verifiers' time is counted apart.
+    """A scorer whose verifiers' time is counted apart.
 
     Attributes:
         clock: counts it, and notes how many candidates were scored.
@@ -217,9 +217,9 @@ class Timed(Scorer):
         super().enter(candidates, raw)
         self.clock.samples.append((self.scored, self.clock.seconds))
 
-    def _ask(self, leaf: Any, name: str, shown: Any) -> torch.Tensor:
+    def _ask(self, leaf: Any, shown: Any) -> torch.Tensor:
         with self.clock.apart("verifier"):
-            return super()._ask(leaf, name, shown)
+            return super()._ask(leaf, shown)
 
 
 class Names:

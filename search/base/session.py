@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -108,4 +108,13 @@ class Session(Protocol):
 
     def draft(self, steps: int) -> Session:
         """Return the same session with `steps` steps, spread over the user's sigmas."""
+        ...
+
+
+@runtime_checkable
+class RecallsRuns(Protocol):
+    """A session that knows runs of an earlier search."""
+
+    def recall(self, recipe: Recipe, keep: Sequence[float] = ()) -> Run | None:
+        """Return the ended run of a recipe, recorded at some noise levels; None if it does not know it."""
         ...

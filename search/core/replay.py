@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..base.session import Run, Session
+from ..base.session import RecallsRuns, Run, Session
 from ..noise.recipe import BranchPoint, Recipe
 
 
@@ -20,8 +20,7 @@ def replay(session: Session, recipe: Recipe, keep: Sequence[float] = ()) -> Run:
     Raises:
         ValueError: a run of the recipe makes no model call where it was left.
     """
-    recall = getattr(session, "recall", None)
-    if recall is not None and (known := recall(recipe, keep)) is not None:
+    if isinstance(session, RecallsRuns) and (known := session.recall(recipe, keep)) is not None:
         return known
     cuts = [*recipe.cuts, None]
     run = session.start(replace(recipe, cuts=()), _levels(cuts[0], keep))

@@ -159,6 +159,30 @@ class _Lane:
     ladder: list[float] = field(default_factory=list)
     left: bool = False
 
+    def see(self, place: int) -> None:
+        """Note the place of its look at the checkpoint."""
+        self.place = place
+
+    def leave(self) -> None:
+        """Look at it no more."""
+        self.left = True
+
+    def begin_ladder(self, levels: Sequence[float]) -> None:
+        """Let it be taken back to noise levels, the lowest first."""
+        self.ladder = list(levels)
+
+    def end_ladder(self) -> None:
+        """Take it back no further."""
+        self.ladder = []
+
+    def become(self, child: Candidate, place: int) -> None:
+        """Go on as a child, whose look has this place."""
+        self.current, self.place = child, place
+
+    def pass_checkpoint(self) -> None:
+        """Go on to the next checkpoint."""
+        self.before = self.place
+
 
 class _Descent:
     """A backtracking search under way."""
@@ -197,14 +221,16 @@ class _Descent:
             new = [lane for lane in going if lane.current.status != "finished"]
             if new and not self._tries(mark, len(lanes) * rest):
                 for lane in new:
-                    lane.left = True
+                    lane.leave()
                 new = []
             for lane in going:
                 if lane.current.status == "finished":
-                    lane.place = self.places[mark]
+                    lane.see(self.places[mark])
             if new:
                 for lane, place in zip(new, self._look([lane.current for lane in new], mark), strict=True):
-                    lane.place, lane.left = place, lane.current.discarded and lane.current is not search.baseline
+                    lane.see(place)
+                    if lane.current.discarded and lane.current is not search.baseline:
+                        lane.leave()
             self._improve([lane for lane in going if not lane.left], mark, len(lanes))
             rest = search.planner.calls(level)
         yield from search.render([lane.current for lane in lanes])
@@ -213,7 +239,7 @@ class _Descent:
         """Take runs back at a checkpoint until they pass, or as far as that can be paid for; `count` are to be ended."""
         search = self.search
         for lane in lanes:
-            lane.ladder = list(self.ladders[mark])
+            lane.begin_ladder(self.ladders[mark])
         while failed := [lane for lane in lanes if lane.ladder and not self._passes(lane)]:
             tried, planned = [], 0
             for lane in failed:
@@ -222,7 +248,7 @@ class _Descent:
                 if children:
                     tried.append((lane, children))
                 else:
-                    lane.ladder = []
+                    lane.end_ladder()
             places = iter(self._look([child for _, children in tried for child in children], mark) if tried else [])
             for lane, children in tried:
                 found = [next(places) for _ in children]
@@ -230,15 +256,15 @@ class _Descent:
                 search.prune([child for child, at in zip(children, found, strict=True) if at != best])
                 self._replace(lane, children[found.index(best)], best)
         for lane in lanes:
-            lane.before = lane.place
+            lane.pass_checkpoint()
 
     def _replace(self, lane: _Lane, child: Candidate, place: int) -> None:
         """Let a run go on as a child if that is better; else more steps are taken back the next time."""
         if self._score(place) > self._score(lane.place):
             self.search.prune([lane.current])
-            lane.current, lane.place = child, place
+            lane.become(child, place)
             if self.method.threshold is None:
-                lane.ladder = []
+                lane.end_ladder()
         else:
             self.search.prune([child])
             lane.ladder.pop(0)

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from ..core.search import Method, Round, Search
+
+
+@runtime_checkable
+class GoesOn(Protocol):
+    """A method that can branch from the winner of the one before it."""
+
+    def wanted_levels(self, search: Search) -> tuple[float, ...]:
+        """Return the noise levels at which it wants that winner's run recorded."""
 
 
 @dataclass(frozen=True)
@@ -60,5 +69,4 @@ def begins(method: Method) -> Method:
 
 def levels_of(method: Method, search: Search) -> tuple[float, ...]:
     """Return the noise levels at which a method wants the winner of the one before it recorded; most want none."""
-    wanted = getattr(method, "wanted_levels", None)
-    return () if wanted is None else wanted(search)
+    return method.wanted_levels(search) if isinstance(method, GoesOn) else ()

@@ -28,6 +28,15 @@ class Particle:
     log_weight: float = 0.0
     memory: float | None = None
 
+    def weigh_nothing(self) -> None:
+        """Weigh nothing until the next resampling."""
+        self.log_weight = -math.inf
+
+    def multiply(self, log_potential: float, memory: float) -> None:
+        """Multiply its weight by a potential, given as its logarithm, and take what the next one remembers."""
+        self.log_weight += log_potential
+        self.memory = memory
+
 
 @dataclass(frozen=True)
 class FKSteering:
@@ -190,14 +199,13 @@ class FKSteering:
         """Multiply a particle's weight by its potential; NaN weighs nothing until the next resampling, and is forgotten."""
         before = particle.memory
         if math.isnan(reward):
-            particle.log_weight = -math.inf
+            particle.weigh_nothing()
             return
         if self.potential == "difference":
-            gain, particle.memory = reward - (before or 0.0), reward
+            particle.multiply(self.lam * (reward - (before or 0.0)), reward)
         else:
             gain = reward if before is None else max(before, reward) if self.potential == "max" else before + reward
-            particle.memory = gain
-        particle.log_weight += self.lam * gain
+            particle.multiply(self.lam * gain, gain)
 
     def _resample(self, search: Search, field: list[Particle], cut: float, up: float | None, level: int) -> list[Particle]:
         """Give every slot but candidate 0's an offspring; the first of a particle is the particle itself."""

@@ -27,6 +27,17 @@ class Region:
     successes: int = 0
     failures: int = 0
 
+    def learn(self, better: bool, spec: TrustRegionSearch) -> None:
+        """Change its side by whether its steps gave something better than its centre."""
+        self.successes = self.successes + 1 if better else 0
+        self.failures = 0 if better else self.failures + 1
+        if self.successes == IN_A_ROW:
+            self.side, self.successes = min(self.side * GROWTH, spec.side_max), 0
+        elif self.failures == IN_A_ROW:
+            self.side, self.failures = self.side / GROWTH, 0
+        if self.side < spec.side_min:
+            self.side = spec.side
+
 
 @dataclass(frozen=True)
 class TrustRegionSearch:
@@ -140,12 +151,4 @@ class TrustRegionSearch:
         """Change a region's side by what its steps gave."""
         if not steps:
             return
-        better = any(trials.score_of(child) > trials.score_of(centre, -math.inf) for centre, child in steps)
-        region.successes = region.successes + 1 if better else 0
-        region.failures = 0 if better else region.failures + 1
-        if region.successes == IN_A_ROW:
-            region.side, region.successes = min(region.side * GROWTH, self.side_max), 0
-        elif region.failures == IN_A_ROW:
-            region.side, region.failures = region.side / GROWTH, 0
-        if region.side < self.side_min:
-            region.side = self.side
+        region.learn(any(trials.score_of(child) > trials.score_of(centre, -math.inf) for centre, child in steps), self)

@@ -16,20 +16,9 @@ from ..base.candidate import Candidate
 from ..base.pool import Pool
 from ..base.standings import Alone, Running, Standings
 from ..base.text import cut
+from ..base.verifier_kinds import ComparisonSession, Group, Leaf, cascade_of, comparing, leaves_of, parts_of
 from ..journal.score_cache import ScoreCache
-from .verifier_parts import (
-    asks_people,
-    batches,
-    columns_of,
-    combine,
-    is_paid,
-    leaves_of,
-    reference_rows,
-    running,
-    scores_runs,
-    stands_alone,
-    unique_names,
-)
+from .verifier_parts import batches, columns_of, combine, reference_rows, running, stands_alone
 
 T = TypeVar("T")
 
@@ -71,6 +60,7 @@ class Scorer:
         name: of the verifier, with that of a cascade's dear one.
         verifier: scores every candidate; of a cascade, the cheap one.
         dear: of a cascade, the scorer of its finalists; else None.
+        comparing: the verifier, if it compares the best of a pool; else None.
         names: unique names of the verifier's parts, the columns of its raw scores.
         calls: pictures scored, one per part and picture.
         scored: candidates scored, every look and draft counted.
@@ -89,25 +79,24 @@ class Scorer:
         """Prepare a scorer.
 
         Args:
-            verifier: has `name` and `score(images, latents)`; or in its place `score_runs(gaps)`, which needs no picture;
-                or `needs_prediction` and `score_pairs(images, predictions)`; or `asks_people` and `begin()`, a sitting with
-                `score_set(indices, images)` and `revised()`; perhaps `settle(settled)` and `batch_size`; an ensemble also
-                `parts` and `combine(scores)`, a cascade in place of all these `cheap`, `expensive` and `finalists_among(count)`.
+            verifier: of one of the kinds in `base.verifier_kinds`; which, is found out now.
             skip_errors: a part that fails gives NaN, and the failure is noted; else it raises.
             is_interrupt: says which exceptions are the user's cancel: those always pass.
             clock: gives seconds.
             check: called before a part is asked; raises if the user cancelled.
         """
-        self.name, dear = verifier.name, getattr(verifier, "expensive", None)
+        self.name, cascade = verifier.name, cascade_of(verifier)
         same = {"skip_errors": skip_errors, "is_interrupt": is_interrupt, "clock": clock, "check": check}
-        self.dear = None if dear is None else Scorer(dear, **same)
-        self.finalists_among: Callable[[int], int] = getattr(verifier, "finalists_among", lambda count: count)
-        self.verifier = verifier if dear is None else verifier.cheap
-        self._leaves = [leaf.begin() if asks_people(leaf) else leaf for leaf in leaves_of(self.verifier)]
-        self.names = unique_names([leaf.name for leaf in self._leaves])
-        for name, leaf in zip(self.names, self._leaves, strict=True):
-            if asks_people(leaf):
-                leaf.report_failures(partial(self._failed, f"verifier '{name}' could not be helped by its assistant"))
+        self.dear = None if cascade is None else Scorer(cascade.expensive, **same)
+        self.finalists_among: Callable[[int], int] = (lambda count: count) if cascade is None else cascade.finalists_among
+        self.verifier = verifier if cascade is None else cascade.cheap
+        self._whole, self.comparing = parts_of(self.verifier), comparing(self.verifier)
+        self._leaves = leaves_of(self._whole)
+        self.names = [leaf.name for leaf in self._leaves]
+        for leaf in self._leaves:
+            if leaf.sitting is not None:
+                failed = partial(self._failed, f"verifier '{leaf.name}' could not be helped by its assistant")
+                leaf.sitting.report_failures(failed)
         self._skip = skip_errors
         self._is_interrupt, self._clock, self._check = is_interrupt, clock, check
         self.calls, self.scored, self.seconds = 0, 0, 0.0
@@ -116,16 +105,18 @@ class Scorer:
         self.answered: dict[int, dict[str, float]] = {}
         self._first: dict[int, Tensor] = {}  # raw scores (V,) of the first candidates, if a scale is set by them
         self._scale = 0  # how often those changed
-        self._wanted = reference_rows(self.verifier)
+        self._wanted = reference_rows(self._whole)
 
     def connect(self, recall: Callable[[int], Tensor | None], finishing: Callable[[], bool]) -> None:
-        """Let those who ask people see earlier candidates again, and know when the user ends the search; see `Sitting`."""
+        """Let those who ask people see earlier candidates again, and know when the user ends the search."""
         for sitting in self.sittings.values():
             sitting.connect(recall, finishing)
 
     def finalists_wanted(self, count: int) -> int:
         """Return how many of `count` finished candidates are asked about again at the end of the search."""
-        return getattr(self.verifier, "finalists", 0) if self.dear is None else self.finalists_among(count)
+        if self.dear is not None:
+            return self.finalists_among(count)
+        return 0 if self.comparing is None else self.comparing.finalists
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -139,12 +130,12 @@ class Scorer:
     @property
     def trusts_previews(self) -> bool:
         """Whether every part may be asked for half-denoised pictures."""
-        return all(getattr(leaf, "trusts_previews", True) for leaf in self._leaves)
+        return all(leaf.trusts_previews for leaf in self._leaves)
 
     @property
     def parts(self) -> tuple[Any, ...]:
         """What scores every candidate."""
-        return tuple(self._leaves)
+        return tuple(leaf.verifier for leaf in self._leaves)
 
     @property
     def knows_scores(self) -> bool:
@@ -154,31 +145,30 @@ class Scorer:
     @property
     def notes(self) -> list[str]:
         """What the parts assumed, those of a cascade's dear scorer too, in words."""
-        own = [note for leaf in self._leaves for note in getattr(leaf, "notes", ())]
+        own = [note for leaf in self._leaves for note in leaf.notes]
         return list(dict.fromkeys([*own, *([] if self.dear is None else self.dear.notes)]))
 
     @property
-    def sittings(self) -> dict[str, Any]:
+    def sittings(self) -> dict[str, ComparisonSession]:
         """What asks people, by the parts' names; what a cascade's dear scorer asks is "finalists: ..."."""
-        named = zip(self.names, self._leaves, strict=True)
         dear = {} if self.dear is None else self.dear.sittings
-        own = {name: leaf for name, leaf in named if asks_people(leaf)}
+        own = {leaf.name: leaf.sitting for leaf in self._leaves if leaf.sitting is not None}
         return own | {f"finalists: {name}": leaf for name, leaf in dear.items()}
 
     @property
     def asks_people(self) -> bool:
         """Whether any part asks people about every candidate."""
-        return any(map(asks_people, self._leaves))
+        return any(leaf.sitting is not None for leaf in self._leaves)
 
     @property
     def set_size(self) -> int:
         """Most pictures that a person is shown side by side; 0 if nobody is asked."""
-        return max((leaf.set_size for leaf in self._leaves if asks_people(leaf)), default=0)
+        return max((leaf.sitting.set_size for leaf in self._leaves if leaf.sitting is not None), default=0)
 
     @property
     def batch_size(self) -> int:
         """Most pictures that any part answers at once."""
-        return max(getattr(leaf, "batch_size", 1) for leaf in self._leaves)
+        return max(leaf.batch_size for leaf in self._leaves)
 
     @property
     def ended(self) -> str:
@@ -193,19 +183,18 @@ class Scorer:
     @property
     def needs_pictures(self) -> bool:
         """Whether any part looks at pictures."""
-        return not all(map(scores_runs, self._leaves))
+        return not all(leaf.runs is not None for leaf in self._leaves)
 
     @property
     def needs_gaps(self) -> str:
         """Name of the first part that scores runs by their guidance gaps; empty if none does."""
-        own = next((name for leaf, name in zip(self._leaves, self.names, strict=True) if scores_runs(leaf)), "")
+        own = next((leaf.name for leaf in self._leaves if leaf.runs is not None), "")
         return own or ("" if self.dear is None else self.dear.needs_gaps)
 
     @property
     def needs_predictions(self) -> dict[str, float]:
         """Noise levels of the predictions that parts are given, by the parts' names."""
-        named = zip(self.names, self._leaves, strict=True)
-        own = {name: leaf.needs_prediction for name, leaf in named if hasattr(leaf, "needs_prediction")}
+        own = {leaf.name: leaf.pairs.needs_prediction for leaf in self._leaves if leaf.pairs is not None}
         return own if self.dear is None else {**self.dear.needs_predictions, **own}
 
     def score(
@@ -241,7 +230,7 @@ class Scorer:
             return torch.empty(0, len(self.names))
         started, waited = self._clock(), self.waited
         self.answered = {one.candidate.index: dict(one.known) for one in shown}
-        columns = [self._column(leaf, name, shown) for leaf, name in zip(self._leaves, self.names, strict=True)]
+        columns = [self._column(leaf, shown) for leaf in self._leaves]
         self.seconds += self._clock() - started - (self.waited - waited)
         return torch.stack(columns, dim=1)
 
@@ -272,9 +261,9 @@ class Scorer:
     def revise(self, pool: Pool) -> None:
         """Bring the raw scores of a pool up to date where new answers changed earlier ones."""
         for column, leaf in enumerate(self._leaves):
-            if not asks_people(leaf):
+            if leaf.sitting is None:
                 continue
-            revised = leaf.revised()
+            revised = leaf.sitting.revised()
             pool.revise(column, revised)
             for index, row in self._first.items():
                 row[column] = revised.get(index, row[column])
@@ -286,15 +275,16 @@ class Scorer:
 
     def combine(self, raw: Tensor) -> Tensor:
         """Return combined scores (N,) of raw ones (N, V); NaN where there is none."""
-        combined = combine(self.verifier, raw, self._reference(raw), 0)[0]
+        combined = combine(self._whole, raw, self._reference(raw), 0)[0]
         return torch.where(torch.isfinite(combined), combined, torch.nan)
 
     def _standings(self) -> Standings | None:
         """Return what combines scores a candidate at a time, by the scales so far; None where all are combined anew."""
-        if stands_alone(self.verifier):
+        whole = self._whole
+        if stands_alone(whole) or not isinstance(whole, Group):
             return Alone(self.combine)
-        ranks = running(self.verifier)
-        return None if ranks is None else Running(ranks, lambda raw: columns_of(self.verifier, raw, self._reference(raw)))
+        ranks = running(whole)
+        return None if ranks is None else Running(ranks, lambda raw: columns_of(whole, raw, self._reference(raw)))
 
     def _reference(self, raw: Tensor) -> Tensor:
         """Return the raw scores (K, V) of the candidates that set a scale."""
@@ -305,41 +295,42 @@ class Scorer:
         """What scores are taken from and written to."""
         return None if self.asks_people else self.book
 
-    def _column(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
+    def _column(self, leaf: Leaf, shown: Sequence[Shown]) -> Tensor:
         """Return one part's scores (n,), NaN where it failed and failures are skipped."""
-        if asks_people(leaf):  # nobody is asked twice, and that nobody is there is no failure of a picture
+        if leaf.sitting is not None:  # nobody is asked twice, and that nobody is there is no failure of a picture
             self.calls += len(shown)
-            return leaf.score_set([one.candidate.index for one in shown], [one.images for one in shown])
+            return leaf.sitting.score_set([one.candidate.index for one in shown], [one.images for one in shown])
+        name = leaf.name
         new = [one for one in shown if name not in one.known]
         sizes = [1 if one.images is None else one.images.shape[0] for one in new]
-        answers = iter([score for batch in batches(leaf, sizes) for score in self._answers(leaf, name, [new[i] for i in batch])])
+        answers = iter([score for batch in batches(leaf, sizes) for score in self._answers(leaf, [new[i] for i in batch])])
         column = [one.known[name] if name in one.known else next(answers) for one in shown]
         return torch.tensor(column, dtype=torch.float32)
 
-    def _answers(self, leaf: Any, name: str, shown: Sequence[Shown]) -> list[float]:
+    def _answers(self, leaf: Leaf, shown: Sequence[Shown]) -> list[float]:
         """Return what a part says of candidates that it is asked about together, and write it down."""
         if len(shown) == 1:
-            scores = self._ask_one(leaf, name, shown[0])
+            scores = self._ask_one(leaf, shown[0])
         else:
             try:
-                scores = self._ask(leaf, name, shown)
+                scores = self._ask(leaf, shown)
             except Exception as error:  # asked again one by one, so that the candidate it fails on is known
                 if self._is_interrupt(error):
                     raise
-                return [score for one in shown for score in self._answers(leaf, name, [one])]
+                return [score for one in shown for score in self._answers(leaf, [one])]
         answers = scores.tolist()
         for one, score in zip(shown, answers, strict=True):
-            self.answered[one.candidate.index][name] = score
+            self.answered[one.candidate.index][leaf.name] = score
         told = [(o.candidate.recipe, o.what, score) for o, score in zip(shown, answers, strict=True) if o.what is not None]
         if self._scores is not None and told:
-            self._scores.put(name, told, at_once=is_paid(leaf))
+            self._scores.put(leaf.name, told, at_once=leaf.is_paid)
         return answers
 
-    def _ask_one(self, leaf: Any, name: str, one: Shown) -> Tensor:
+    def _ask_one(self, leaf: Leaf, one: Shown) -> Tensor:
         try:
-            return self._ask(leaf, name, [one])
+            return self._ask(leaf, [one])
         except Exception as error:
-            self._failed(f"verifier '{name}' failed on candidate {one.candidate.index}", error)
+            self._failed(f"verifier '{leaf.name}' failed on candidate {one.candidate.index}", error)
             return torch.tensor([math.nan])
 
     def _failed(self, what: str, error: Exception) -> None:
@@ -351,22 +342,22 @@ class Scorer:
             raise VerifierError(f"{said} (set on_verifier_error to 'skip' to go on without it)") from error
         self.note_problem(said)
 
-    def _ask(self, leaf: Any, name: str, shown: Sequence[Shown]) -> Tensor:
+    def _ask(self, leaf: Leaf, shown: Sequence[Shown]) -> Tensor:
         """Return a part's scores (n,), float32: means over the frames of each candidate, NaN for what is no number."""
         self._check()
-        if hasattr(leaf, "settle"):
-            leaf.settle(partial(self.settled, {"verifier": name}))
-        runs = scores_runs(leaf)
+        if leaf.settles is not None:
+            leaf.settles.settle(partial(self.settled, {"verifier": leaf.name}))
+        runs = leaf.runs is not None
         counts, what = ([1] * len(shown), "runs") if runs else ([one.images.shape[0] for one in shown], "pictures")
-        if runs:
-            scores = leaf.score_runs([list(one.candidate.gaps) for one in shown])
-        elif hasattr(leaf, "needs_prediction"):
-            promised = _joined([_promised(one, leaf.needs_prediction) for one in shown])
-            scores = leaf.score_pairs(_joined([one.images for one in shown]), promised)
+        if leaf.runs is not None:
+            scores = leaf.runs.score_runs([list(one.candidate.gaps) for one in shown])
+        elif leaf.pairs is not None:
+            promised = _joined([_promised(one, leaf.pairs.needs_prediction) for one in shown])
+            scores = leaf.pairs.score_pairs(_joined([one.images for one in shown]), promised)
         else:
             plain = all(isinstance(one.latent, Tensor) and one.latent.shape[0] == one.images.shape[0] for one in shown)
             latents = torch.cat([one.latent for one in shown]) if plain else None
-            scores = leaf.score(_joined([one.images for one in shown]), latents)
+            scores = leaf.verifier.score(_joined([one.images for one in shown]), latents)
         if not isinstance(scores, Tensor) or scores.shape != (sum(counts),):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"it must return one score for each of {sum(counts)} {what}, not {got}")
@@ -374,7 +365,7 @@ class Scorer:
         means = torch.stack([part.mean() for part in scores.detach().float().cpu().split(counts)])
         for one, value in zip(shown, means.tolist(), strict=True):
             if not math.isfinite(value):
-                self.note_problem(f"verifier '{name}' returned {value} for candidate {one.candidate.index}: it ranks last")
+                self.note_problem(f"verifier '{leaf.name}' returned {value} for candidate {one.candidate.index}: it ranks last")
         return torch.where(torch.isfinite(means), means, torch.nan)
 
     def note_problem(self, said: str) -> None:

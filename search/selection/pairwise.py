@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from ..base.text import cut
+from ..base.verifier_kinds import comparing
 from ..core.search import Search
 from ..core.status_text import COMPARING
 
@@ -82,14 +83,14 @@ def finals_of(
         pictures: Gives the pictures (F, H, W, 3) of the one at a position.
         known: Gives the outcome for two positions if it is written down, else what it is handed to ask with.
     """
-    finalists = getattr(verifier, "finalists", 0)
-    if not finalists:
+    verifier = comparing(verifier)
+    if verifier is None:
         return None
 
     def compare(i: int, j: int) -> float:
         return known(i, j, lambda: _probability(verifier.compare(pictures(i), pictures(j))))
 
-    return play(scores, compare, finalists, verifier.near)
+    return play(scores, compare, verifier.finalists, verifier.near)
 
 
 def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bool]) -> None:
@@ -103,7 +104,7 @@ def compare_finalists(search: Search, is_interrupt: Callable[[BaseException], bo
         return
     verifier, pool = search.scorer.verifier, search.finished
     scores = pool.combined().tolist() if pool.members else []
-    if getattr(verifier, "finalists", 0):
+    if search.scorer.comparing is not None:
         search.say(COMPARING)
 
     def known(i: int, j: int, measure: Callable[[], float]) -> float:
