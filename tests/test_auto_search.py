@@ -17,7 +17,13 @@ from noise_search.search.methods.refinement import RefinementSearch
 
 def test_what_a_draft_takes_of_a_candidate_s_time():
     """8 s of sampling for 20 steps, 2 s for the rest: a draft of 5 steps takes 2 + 2 of 10."""
-    search = SimpleNamespace(steps=20, seconds={"sampling": 8.0, "decoding": 1.5}, scorer=SimpleNamespace(seconds=0.5))
+    evaluator = SimpleNamespace(image_cache=SimpleNamespace(seconds=1.5))
+    search = SimpleNamespace(
+        planner=SimpleNamespace(steps=20),
+        runs=SimpleNamespace(seconds=8.0),
+        evaluator=evaluator,
+        scorer=SimpleNamespace(seconds=0.5),
+    )
     assert AutoSearch._share_of_time(search) == pytest.approx(0.4)
 
 

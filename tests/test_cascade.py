@@ -123,7 +123,7 @@ def test_dropped_pictures_are_decoded_again_and_counted():
     assert search.evaluator.decodes == 6 + 3
     assert torch.equal(search.evaluator.pictures(search.ranked[0][0]), picture_of(search.ranked[0][0].latent))
     assert search.evaluator.decodes == 6 + 3  # the new best one's are kept now
-    assert ended(RandomSearch(), 6, Cascade(Listed(numbers=range(6)), Stripes(), 3), keep=6).decodes == 6
+    assert ended(RandomSearch(), 6, Cascade(Listed(numbers=range(6)), Stripes(), 3), keep=6).evaluator.decodes == 6
 
 
 def test_the_new_best_is_shown():

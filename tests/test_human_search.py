@@ -8,7 +8,6 @@ from analytic import LowFrequency, Quadratic, Throwing, best, latent_of, prepare
 from persons import Person, Scripted
 
 from noise_search.search.base.budget import StopRules
-from noise_search.search.core.user_requests import UserRequests
 from noise_search.search.methods.auto_search import AutoSearch
 from noise_search.search.methods.draft_search import DraftSearch
 from noise_search.search.methods.evolution import EvolutionSearch
@@ -45,7 +44,7 @@ def test_zero_order_goes_the_same_way_as_with_the_taste_itself():
     human, oracle_search = run(ZERO_ORDER, 80, HumanVerifier(oracle())), run(ZERO_ORDER, 80)
     assert [c.recipe for c in human.candidates] == [c.recipe for c in oracle_search.candidates]
     assert winner(human) == winner(oracle_search)
-    first = float(Quadratic().values(human.pictures(human.baseline)))
+    first = float(Quadratic().values(human.evaluator.pictures(human.baseline)))
     assert truth(human) == best(oracle_search) > best(run(RandomSearch(), 80)) > first  # 0 is the optimum
 
 
@@ -171,19 +170,17 @@ def test_an_assistant_that_fails_is_gone_on_without():
 
 def test_ending_the_search_while_it_asks():
     """The question is withdrawn at once, though a model call is far."""
-    controls = UserRequests()
 
     class Ending(Person):
         def ask(self, question, finishing):
             assert not finishing()
             if len(self.asked) == 2:
-                controls.finish()
+                search.user_requests.finish()
                 assert finishing()
                 raise Ended("you ended it")
             return super().ask(question, finishing)
 
     search = prepare(25, HumanVerifier(Ending(oracle().taste)))
-    search.user_requests = controls
     list(ZERO_ORDER.run(search))
     assert search.stopped == "you ended it" and winner(search) == winner(run(ZERO_ORDER, 7))
 

@@ -75,17 +75,19 @@ def scores(scorer, *values, frames=1, latents=None):
 @pytest.mark.parametrize(("batch_size", "calls"), [(None, 3), (1, 3), (2, 2), (3, 1), (64, 1)])
 def test_a_part_is_asked_about_as_many_pictures_as_it_says(batch_size, calls):
     """One that does not say answers one at a time, so that each answer counts as it comes."""
-    scorer = Scorer(part := Brightness())
+    part = Brightness()
     if batch_size is not None:
         part.batch_size = batch_size
+    scorer = Scorer(part)
     assert scores(scorer, 1, 2, 4) == [[1], [2], [4]]
     assert (part.asked, scorer.calls, scorer.problems) == (calls, 3, [])
     assert scorer.names == ["brightness"]
 
 
 def test_a_batch_holds_whole_candidates():
-    scorer = Scorer(part := Brightness())
+    part = Brightness()
     part.batch_size = 4
+    scorer = Scorer(part)
     images = [torch.cat(pictures(*range(count))) for count in (3, 1, 1, 6, 2, 2)]
     scorer.score(candidates(*range(6)), images, [None] * 6)
     assert part.seen == [4, 1, 6, 4]
