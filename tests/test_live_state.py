@@ -390,7 +390,7 @@ def test_restored_candidates_find_their_pictures():
     for index in (1, 2):
         search.propose()
         search.candidates[index].status = "finished"
-        search.scored.append(search.candidates[index])
+        search.evaluator.scored.append(search.candidates[index])
     feed.changed(search)
     wire.wait(1.0)
     found = [(r["thumb"], r.get("name")) for r in wire.events[-1]["candidates"]]
@@ -408,12 +408,12 @@ def test_restored_looks_find_their_pictures_once_each():
     draft, half, gone = (search.propose() for _ in range(3))
     for candidate, what in ((draft, {"draft_steps": 5}), (half, {"sigma": 0.5}), (gone, {"sigma": 0.5})):
         candidate.looks.append({**what, "scores": {"part": 0.25}, "score": 0.25})
-        search.scored.append(candidate)
+        search.evaluator.scored.append(candidate)
     for _ in range(3):
         feed.changed(search)
     half.looks.append({"sigma": 0.125, "scores": {"part": 0.5}, "score": 0.5})
     draft.status = "finished"
-    search.scored += [draft, half]
+    search.evaluator.scored += [draft, half]
     for _ in range(3):
         feed.changed(search)
     wire.wait(1.0)
@@ -455,8 +455,8 @@ def large(count: int, parts: int) -> tuple[Any, LiveFeed, Wire]:
     search = prepare(count, Ensemble(tuple(leaves), mode=WEIGHTED_SUM))
     feed = followed(search, wire)
     feed.begin(search)
-    search.candidates[:], search.finished = many(count, parts)
-    search.scored += search.candidates
+    search.candidates[:], search.evaluator.finished = many(count, parts)
+    search.evaluator.scored += search.candidates
     feed._thumbs.update((c.index, f"{c.index:032x}") for c in search.candidates)
     return search, feed, wire
 
