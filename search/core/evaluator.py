@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -180,18 +181,12 @@ class Evaluator:
         """
 
         def see(one: Shown) -> Shown:
-            candidate = one.candidate
-            self._hooks.restore(candidate)
-            pictures = self.pictures(candidate) if scorer.needs_pictures else None
-            return one._replace(images=pictures, latent=candidate.latent, predictions=self.promised([candidate], scorer)[0])
+            self._hooks.restore(one.candidate)
+            pictures = self.pictures(one.candidate) if scorer.needs_pictures else None
+            return one._replace(images=pictures, latent=one.candidate.latent)
 
-        def score(group: Sequence[Shown]) -> Tensor:
-            raw = self.ask(scorer, group)
-            scorer.enter([one.candidate for one in group], raw)
-            told([one.candidate for one in group], raw)
-            return raw
-
-        return self.in_groups(scorer, [Shown(c, None, c.latent, {}, {}, scorer.known(c, {})) for c in candidates], see, score)
+        shown = [Shown(c, None, c.latent, {}, {}, scorer.known(c, {})) for c in candidates]
+        return self._entered(scorer, shown, see, told=lambda group, raw: told([one.candidate for one in group], raw))
 
     def promised(self, candidates: Sequence[Candidate], scorer: Scorer) -> list[dict[float, Tensor]]:
         """Return the pictures (F, H, W, 3) of the predictions a scorer wants of each candidate, by noise level."""
@@ -259,27 +254,49 @@ class Evaluator:
         """
         self._hooks.checkpoint()
         self._scorer.forget_answers()
-        looks_at = self._scorer.needs_pictures
 
         def see(one: Shown) -> Shown:
-            pictures = None
-            if looks_at:
-                self._hooks.checkpoint()
-                pictures = self.image_cache.decode(one.latent, preview="sigma" in one.what)  # a look half-way
-                self._hooks.shown([one.candidate], [pictures], one.what)
-            return one._replace(images=pictures, predictions=self.promised([one.candidate], self._scorer)[0])
+            self._hooks.checkpoint()
+            pictures = self.image_cache.decode(one.latent, preview="sigma" in one.what)  # a look half-way
+            self._hooks.shown([one.candidate], [pictures], one.what)
+            return one._replace(images=pictures)
+
+        def announce(group: Sequence[Shown], words: Callable[[int], str]) -> None:
+            if count := sum(self._scorer.asks_about(one.known) for one in group):
+                self._hooks.say(words(count))
+
+        looks_at = self._scorer.needs_pictures
+        if looks_at:
+            announce(shown, status_text.decoding)
+        asking = partial(announce, words=status_text.scoring)
+        return self._entered(self._scorer, shown, see if looks_at else lambda one: one, asking, told)
+
+    def _entered(
+        self, scorer: Scorer, shown: Sequence[Shown], see: Callable[[Shown], Shown],
+        asking: Callable[[Sequence[Shown]], None] = _nothing, told: Callable[[Sequence[Shown], Tensor], None] = _nothing,
+    ) -> Tensor:  # fmt: skip
+        """Return raw scores (n, V) of candidates that are counted among those a scorer scored.
+
+        Args:
+            scorer: is asked, in groups.
+            shown: without pictures.
+            see: adds the pictures.
+            asking: called with every group before the scorer is asked about it.
+            told: called with every group, with its pictures, and its raw scores.
+        """
+
+        def seen(one: Shown) -> Shown:
+            one = see(one)
+            return one._replace(predictions=self.promised([one.candidate], scorer)[0])
 
         def score(group: Sequence[Shown]) -> Tensor:
-            if count := sum(self._scorer.asks_about(one.known) for one in group):
-                self._hooks.say(status_text.scoring(count))
-            raw = self.ask(self._scorer, group)
-            self._scorer.enter([one.candidate for one in group], raw)
+            asking(group)
+            raw = self.ask(scorer, group)
+            scorer.enter([one.candidate for one in group], raw)
             told(group, raw)
             return raw
 
-        if looks_at and (count := sum(self._scorer.asks_about(one.known) for one in shown)):
-            self._hooks.say(status_text.decoding(count))
-        return self.in_groups(self._scorer, shown, see, score)
+        return self.in_groups(scorer, shown, seen, score)
 
     def _of_next_group(
         self, scorer: Scorer, shown: Sequence[Shown], see: Callable[[Shown], Shown], score: Callable[[Sequence[Shown]], Tensor]
