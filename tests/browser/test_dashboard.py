@@ -215,7 +215,7 @@ def test_commands(board):
 def test_refused_command_is_said(board):
     board.fake.refuse = "the search has ended <b>already</b>"
     board.button("Pause").click()
-    toast = board.page.get_by_text("The search refused the command: the search has ended <b>already</b>")
+    toast = board.page.get_by_text("The search refused the command: the search has ended <b>already</b>").first
     toast.wait_for(timeout=10_000)
     board.button("Pause").click()  # can be tried again
     assert len(board.fake.after(2)) == 2
@@ -356,7 +356,7 @@ def test_choice_of_another_search_is_said(board):
 def test_copy_recipe(board):
     board.fake.recipes = {"t2": '{"noise_search": 1}'}
     board.button("Copy recipe").click()
-    board.page.get_by_text("The recipe of #2 is in the clipboard.").wait_for(timeout=10_000)
+    board.page.get_by_text("The recipe of #2 is in the clipboard.").first.wait_for(timeout=10_000)
     assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 1}'
 
 
@@ -365,7 +365,7 @@ def test_copy_recipe_of_a_candidate_without_a_picture(board):
     board.fake.update(event(rev=2, candidates=[row(1, 0.2, thumb=None, name="n1")]))
     board.tile(1).click()
     board.button("Copy recipe").click()
-    board.page.get_by_text("The recipe of #1 is in the clipboard.").wait_for(timeout=10_000)
+    board.page.get_by_text("The recipe of #1 is in the clipboard.").first.wait_for(timeout=10_000)
     assert board.page.evaluate("() => navigator.clipboard.readText()") == '{"noise_search": 2}'
 
 
